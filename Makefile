@@ -1,0 +1,43 @@
+# What people and continuous integration run. It needs make and Python 3.11, no more; `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format lock clean
+
+# Compiled bytecode beside each module makes every later start fast: neither of these may keep it away.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONPYCACHEPREFIX
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.complete
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv from the locks; PYTHON=/path/to/python3.11 names the Python to use
+
+$(READY): requirements.lock requirements-dev.lock pyproject.toml scripts/setup
+	@PYTHON="$(PYTHON)" scripts/setup
+
+demo: setup ## run the whole loop on real images
+	@$(BIN)/adapt demo $(ARGS)
+
+test: setup ## run all tests; ARGS="tests/pipeline -k settings" runs some
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## renew the locks; UPGRADE=--upgrade takes the newest versions that fit
+	@scripts/lock $(UPGRADE)
+
+clean: ## remove .venv and all caches
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find adaptation components emulators models pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
