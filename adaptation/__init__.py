@@ -1,0 +1,1 @@
+"""Continuous adaptation: spans, batches, evaluation, trigger and platforms, without TensorFlow or TFX."""

@@ -1,0 +1,93 @@
+"""The gate: may the challenger take the champion's place?
+
+It must reach the floor on the test split of every span that it was trained on, and must not be worse than the champion
+on the newest one. How the scores come about is not looked at here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model on a span's test split: accuracy (0 to 1) over a number of images."""
+
+    accuracy: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided, and why, for a person to read.
+
+    Attributes:
+      blessed: Whether the challenger may be deployed.
+      reasons: One sentence for each rule that was looked at and decided something.
+      challenger: The challenger's scores by span number.
+      champion: The champion's scores by span number; empty where there was none.
+    """
+
+    blessed: bool
+    reasons: tuple[str, ...]
+    challenger: Mapping[int, Score]
+    champion: Mapping[int, Score]
+
+    def to_json(self) -> bytes:
+        """The verdict as a file's content; `from_json` reads it."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Verdict:
+        """The verdict that `to_json` wrote."""
+        value = json.loads(data)
+        return cls(value["blessed"], tuple(value["reasons"]), _scores(value["challenger"]), _scores(value["champion"]))
+
+
+def judge(
+    challenger: Mapping[int, Score], champion: Mapping[int, Score], *, floor: float, tolerance: float = 0.0
+) -> Verdict:
+    """Decides on a challenger.
+
+    Args:
+      challenger: Its scores by span number, of every span that it was trained on.
+      champion: The champion's scores on the same spans; empty where there is no champion yet.
+      floor: The least accuracy on every span.
+      tolerance: How much worse than the champion's the accuracy on the newest span may be.
+
+    Returns:
+      The verdict. A challenger without any score is refused, and one that a champion without a score on the newest span
+      cannot be compared with. No accuracy that is not a number passes.
+    """
+    if not challenger:
+        return Verdict(False, ("there is no test image to judge the challenger by",), {}, dict(champion))
+    newest = max(challenger)
+    refusals = [
+        f"on span-{span} the challenger reaches {score.accuracy:.4f}, below the floor of {floor:.4f}"
+        for span, score in sorted(challenger.items())
+        if not score.accuracy >= floor
+    ]
+    ours, theirs = challenger[newest], champion.get(newest)
+    if champion and theirs is None:
+        refusals.append(f"the champion has no score on the newest span, span-{newest}, to compare with")
+    if theirs and not ours.accuracy >= theirs.accuracy - tolerance:
+        refusals.append(
+            f"on the newest span, span-{newest}, the challenger reaches {ours.accuracy:.4f}, worse than the champion's "
+            f"{theirs.accuracy:.4f}"
+        )
+    reasons = refusals or [_praise(newest, ours, theirs, floor)]
+    return Verdict(not refusals, tuple(reasons), dict(challenger), dict(champion))
+
+
+def _scores(value: Mapping[str, Mapping[str, Any]]) -> dict[int, Score]:
+    return {int(span): Score(**score) for span, score in value.items()}
+
+
+def _praise(newest: int, ours: Score, theirs: Score | None, floor: float) -> str:
+    compared = f", the champion {theirs.accuracy:.4f}" if theirs else ", and there is no champion yet"
+    return (
+        f"every span is at or above {floor:.4f}; on span-{newest} the challenger reaches {ours.accuracy:.4f}{compared}"
+    )

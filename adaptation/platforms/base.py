@@ -1,0 +1,179 @@
+"""The four things that a platform does for the pipelines: Jobs, Predictor, Registry, Endpoint.
+
+Only values and protocols live here. `local` implements them with folders and this machine's processes, `vertex` with
+Vertex AI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+CHAMPION = "champion"
+
+
+class JobState(StrEnum):
+    """Where a job is. PENDING: recorded, nobody is known to run it."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job will never change again."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED)
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A pipeline run to start. `id` names it for ever: the same id is the same job, however often it is created."""
+
+    id: str
+    pipeline: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as it stands. `link` is where a person looks (a log file, a console page), `result` what it concluded."""
+
+    id: str
+    pipeline: str
+    parameters: Mapping[str, str]
+    state: JobState
+    message: str
+    link: str
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """An immutable version in the registry.
+
+    Attributes:
+      number: 1, 2, 3 ...
+      uri: Folder of the SavedModel.
+      key: What the version was made from; uploading the same key again returns the same version.
+      spans: Numbers of the spans that it was trained on.
+      metrics: Accuracy by span, e.g. {"span-1": 0.98}.
+      source: URI of the model in the pipeline run that made it.
+      run: Name of the pipeline run that made it.
+      created: ISO 8601, UTC.
+    """
+
+    number: int
+    uri: str
+    key: str
+    spans: tuple[int, ...]
+    metrics: Mapping[str, float]
+    source: str
+    run: str
+    created: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A model to register: `model` is the folder of its SavedModel; the other fields become those of `ModelVersion`."""
+
+    model: str
+    key: str
+    spans: tuple[int, ...]
+    metrics: Mapping[str, float]
+    source: str
+    run: str
+
+
+class Jobs(Protocol):
+    """Pipeline runs."""
+
+    def create(self, request: JobRequest) -> Job:
+        """Starts the job once; a job of that id that is there already is returned as it stands."""
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None where none of that id was created."""
+
+    def follow(self, job_id: str) -> Iterator[str]:
+        """What the job tells of its progress, from its first message on, until it has ended; LookupError for no job."""
+
+    def list(self) -> Sequence[Job]:
+        """All jobs, oldest first."""
+
+
+class Predictor(Protocol):
+    """Batch prediction."""
+
+    def predict(self, file_list: str, output: str, model: str = CHAMPION) -> str:
+        """Predicts the images named in a file list.
+
+        Args:
+          file_list: URI of a text file, one image URI a line.
+          output: Folder under which a `prediction-<model>-<timestamp>` folder is made.
+          model: `champion` or a version number.
+
+        Returns:
+          The folder with the results, in Vertex AI's layout.
+        """
+
+
+class Registry(Protocol):
+    """One model's versions, one of which is the champion."""
+
+    def upload(self, upload: Upload) -> ModelVersion:
+        """Makes a new version; repeated with the same key it returns the version that is there."""
+
+    def versions(self) -> Sequence[ModelVersion]:
+        """All versions, oldest first."""
+
+    def find(self, model: str = CHAMPION) -> ModelVersion:
+        """The version that `champion` or a number names; LookupError where there is none."""
+
+    def champion(self) -> ModelVersion | None:
+        """The version in service, or None before the first."""
+
+    def promote(self, version: ModelVersion, reason: str) -> None:
+        """Makes the version the champion; does nothing where it is."""
+
+    def predecessor(self) -> ModelVersion:
+        """The version that was champion before the one in service; LookupError where there was none."""
+
+
+class Endpoint(Protocol):
+    """What serves the champion."""
+
+    def deploy(self, version: ModelVersion) -> None:
+        """Serves this version, and no other once it serves; repeating it is safe."""
+
+    def serving(self) -> Sequence[int]:
+        """The numbers of the versions that are being served."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The four together."""
+
+    jobs: Jobs
+    predictor: Predictor
+    registry: Registry
+    endpoint: Endpoint
+
+
+def predecessor_in(history: Iterable[int]) -> int | None:
+    """The version that was champion before the one in service, as a browser's back button would find it.
+
+    >>> predecessor_in([1, 2, 3, 2])
+    1
+
+    Args:
+      history: The numbers of the champions, one a promotion, the first first.
+
+    Returns:
+      Its number; None where there was none. Going back again never leads forward to what was gone back from.
+    """
+    trail: list[int] = []
+    for number in history:
+        trail = [*trail[: trail.index(number)], number] if number in trail else [*trail, number]
+    return trail[-2] if len(trail) > 1 else None

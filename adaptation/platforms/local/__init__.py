@@ -1,0 +1,10 @@
+"""One machine: folders and processes. Jobs, registry, endpoint and predictor have a file each; this one names them."""
+
+from __future__ import annotations
+
+from adaptation.platforms.local.endpoint import LocalEndpoint
+from adaptation.platforms.local.jobs import LocalJobs, run_recorded
+from adaptation.platforms.local.predictor import LocalPredictor
+from adaptation.platforms.local.registry import LocalRegistry, NoSuchModel
+
+__all__ = ["LocalEndpoint", "LocalJobs", "LocalPredictor", "LocalRegistry", "NoSuchModel", "run_recorded"]

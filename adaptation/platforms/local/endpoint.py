@@ -1,0 +1,62 @@
+"""The endpoint as a folder that TensorFlow Serving watches: `<folder>/<N>/saved_model.pb` for the version served.
+
+TensorFlow Serving loads each numbered folder that appears and unloads those that disappear; it looks at no other names.
+Which version ought to be served is not decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from adaptation import storage
+from adaptation.locks import locked
+from adaptation.platforms.base import ModelVersion
+
+
+class LocalEndpoint:
+    """What a model server of this machine watches."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = storage.absolute(folder)
+
+    def deploy(self, version: ModelVersion) -> None:
+        """Serves this version, and no other once it serves; repeating it is safe.
+
+        Failure: every version to be seen is whole. Cut off, the old version is still there, beside the new one perhaps;
+        repeating it ends with the new one alone.
+        """
+        os.makedirs(self.folder, exist_ok=True)
+        with locked(storage.join(self.folder, ".lock")):
+            self._clear_leftovers()
+            if version.number not in self.serving():
+                self._put(version)
+            for number in self.serving():
+                if number != version.number:
+                    self._take_out(number)
+
+    def serving(self) -> list[int]:
+        """The numbers of the versions that are being served, in their order."""
+        return sorted(int(name) for name in storage.folders(self.folder) if name.isdecimal())
+
+    def _put(self, version: ModelVersion) -> None:
+        staging = self._hidden()
+        for file in storage.files_below(version.uri):
+            storage.link(storage.join(version.uri, file.name), storage.join(staging, file.name))
+        os.rename(staging, self._served(version.number))
+
+    def _take_out(self, number: int) -> None:
+        hidden = self._hidden()  # renamed first: a version that is half deleted is never to be seen
+        os.rename(self._served(number), hidden)
+        storage.remove_folder(hidden)
+
+    def _clear_leftovers(self) -> None:
+        for name in storage.folders(self.folder):
+            if name.startswith(storage.TEMPORARY):
+                storage.remove_folder(storage.join(self.folder, name))
+
+    def _served(self, number: int) -> str:
+        return storage.join(self.folder, str(number))
+
+    def _hidden(self) -> str:
+        return storage.join(self.folder, f"{storage.TEMPORARY}{uuid.uuid4().hex}")

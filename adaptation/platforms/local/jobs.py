@@ -1,0 +1,262 @@
+"""Jobs as recorded folders, each run by one process of this machine that outlives whoever created it.
+
+    jobs/<id>/request.json     what was asked for; it makes the job exist
+              state.json       RUNNING, SUCCEEDED or FAILED; before the first there is none: PENDING
+              result.json      what the run concluded
+              progress.jsonl   what `adaptation.progress` reported, a line a step
+              log.txt          everything that the process printed
+              lock             held by the process as long as it lives
+
+`LocalJobs` creates, watches and lists; `run_recorded` is what the process itself calls. What they do is unknown here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from adaptation import progress, storage
+from adaptation.errors import AdaptationError
+from adaptation.locks import is_locked, locked_if_free
+from adaptation.platforms.base import Job, JobRequest, JobState
+
+REQUEST, STATE, RESULT = "request.json", "state.json", "result.json"
+PROGRESS, LOG, LOCK = "progress.jsonl", "log.txt", "lock"
+POLL_SECONDS = 0.2
+START_SECONDS = 30.0
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+
+
+class InvalidJobId(AdaptationError, ValueError):
+    """A text that cannot name a job."""
+
+
+class NoSuchJob(AdaptationError, LookupError):
+    """A job that was never created."""
+
+
+class JobNotStarted(AdaptationError, OSError):
+    """A job that is recorded, but whose process could not be started."""
+
+
+@dataclass(frozen=True)
+class _Status:
+    state: JobState
+    message: str = ""
+
+
+class LocalJobs:
+    """Jobs in the folders below one, run by a command of this machine."""
+
+    def __init__(self, folder: str, command: tuple[str, ...]) -> None:
+        """Opens the jobs; the folder need not exist.
+
+        Args:
+          folder: Where the jobs' folders are.
+          command: Program and arguments; with a job's folder as the last argument it must call `run_recorded`.
+        """
+        self.folder = storage.absolute(folder)
+        self.command = command
+
+    def create(self, request: JobRequest) -> Job:
+        """Starts the job once; a job of that id that is there already is returned as it stands.
+
+        Failure: cut off before its process was started, the job is PENDING; creating it again starts it.
+
+        Raises:
+          InvalidJobId: The id is not made of a-z, 0-9 and `-`.
+          JobNotStarted: The command cannot be run.
+        """
+        folder = self._folder(request.id)
+        with contextlib.suppress(FileExistsError):
+            storage.create(storage.join(folder, REQUEST), _request_json(request))
+        if _status(folder).state is JobState.PENDING and not is_locked(storage.join(folder, LOCK)):
+            self._start(folder)
+        return _job(folder)
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None where none of that id was created. A job whose process was killed is FAILED."""
+        folder = self._folder(job_id)
+        return _job(folder) if storage.exists(storage.join(folder, REQUEST)) else None
+
+    def list(self) -> list[Job]:
+        """All jobs, oldest first."""
+        folders = (storage.join(self.folder, name) for name in storage.folders(self.folder) if _ID.fullmatch(name))
+        created = [folder for folder in folders if storage.exists(storage.join(folder, REQUEST))]
+        return [_job(folder) for folder in sorted(created, key=_created)]
+
+    def follow(self, job_id: str) -> Iterator[str]:
+        """The job's progress messages from its first on, as they come, until it has ended.
+
+        A job whose process died before it took the job up, with nobody left who waits for it, is started again.
+
+        Raises:
+          NoSuchJob: None of that id was created.
+        """
+        shown, started = 0, time.monotonic()
+        while True:
+            job = self._existing(job_id)
+            if job.state is JobState.PENDING and time.monotonic() - started > START_SECONDS:
+                self.create(JobRequest(job.id, job.pipeline, job.parameters))
+                started = time.monotonic()
+            messages = _messages(self._folder(job_id))
+            yield from messages[shown:]
+            shown = len(messages)
+            if job.state.ended:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _existing(self, job_id: str) -> Job:
+        job = self.get(job_id)
+        if job is None:
+            known = ", ".join(job.id for job in self.list()[-5:]) or "none"
+            raise NoSuchJob(f"there is no job {job_id} below {self.folder} (newest: {known}).")
+        return job
+
+    def _folder(self, job_id: str) -> str:
+        if not _ID.fullmatch(job_id):
+            raise InvalidJobId(f"{job_id!r} cannot name a job. Use up to 128 of a-z, 0-9 and -, the first not a -.")
+        return storage.join(self.folder, job_id)
+
+    def _start(self, folder: str) -> None:
+        with open(storage.join(folder, LOG), "ab") as log:
+            try:
+                process = subprocess.Popen(
+                    [*self.command, folder],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise JobNotStarted(f"{folder} was not started: {error}. Mend that and create it again.") from error
+        threading.Thread(target=_attend, args=(process, folder), daemon=True).start()
+
+
+def run_recorded(folder: str, work: Callable[[JobRequest], Mapping[str, Any]]) -> None:
+    """Runs a job's work in this process and records how it goes, unless the job was taken up before.
+
+    Args:
+      folder: The job's folder.
+      work: Gets the request; what it returns (JSON values) becomes the job's result. An exception makes the job FAILED.
+    """
+    # Who finds the lock taken looks again until the state has changed: it may have been taken for a look only
+    # (is_locked), or by a process that was killed before it wrote that it runs the job.
+    while _recorded(folder).state is JobState.PENDING:
+        with locked_if_free(storage.join(folder, LOCK)) as mine:
+            if mine and _recorded(folder).state is JobState.PENDING:
+                _run(folder, work)
+        time.sleep(POLL_SECONDS / 10)
+
+
+def _run(folder: str, work: Callable[[JobRequest], Mapping[str, Any]]) -> None:
+    _record(folder, _Status(JobState.RUNNING))
+    try:
+        with _recorded_progress(folder):
+            result = work(_request(folder))
+        storage.write(storage.join(folder, RESULT), json.dumps(dict(result)).encode())
+    except BaseException as error:
+        traceback.print_exc()
+        _record(folder, _Status(JobState.FAILED, f"{type(error).__name__}: {error}"))
+        if not isinstance(error, Exception):
+            raise
+    else:
+        _record(folder, _Status(JobState.SUCCEEDED))
+
+
+@contextlib.contextmanager
+def _recorded_progress(folder: str) -> Iterator[None]:
+    handler = logging.FileHandler(storage.join(folder, PROGRESS), encoding="utf-8")
+    handler.setFormatter(_JsonLine())
+    progress.LOGGER.addHandler(handler)
+    progress.LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        progress.LOGGER.removeHandler(handler)
+        handler.close()
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps({"time": _now(), "message": record.getMessage()})
+
+
+def _attend(process: subprocess.Popen[bytes], folder: str) -> None:
+    """Waits for the process; where it ended without taking up the job, nobody else will, and the job has failed."""
+    code = process.wait()
+    with contextlib.suppress(OSError), locked_if_free(storage.join(folder, LOCK)) as alone:
+        if alone and _recorded(folder).state is JobState.PENDING:
+            message = f"the process ended with code {code} before it began; see {storage.join(folder, LOG)}"
+            _record(folder, _Status(JobState.FAILED, message))
+
+
+def _job(folder: str) -> Job:
+    request, status = _request(folder), _status(folder)
+    result = _load(storage.join(folder, RESULT)) or {}
+    log = storage.join(folder, LOG)
+    return Job(request.id, request.pipeline, request.parameters, status.state, status.message, log, result)
+
+
+def _status(folder: str) -> _Status:
+    """The recorded status, corrected where the process died without a word."""
+    status = _recorded(folder)
+    if status.state is not JobState.RUNNING or is_locked(storage.join(folder, LOCK)):
+        return status
+    status = _recorded(folder)  # it may have ended in order between the first look and the lock's
+    if status.state is not JobState.RUNNING:
+        return status
+    return _Status(JobState.FAILED, f"the process was killed; the end of {storage.join(folder, LOG)} may tell why")
+
+
+def _recorded(folder: str) -> _Status:
+    value = _load(storage.join(folder, STATE))
+    return _Status(JobState(value["state"]), value["message"]) if value else _Status(JobState.PENDING)
+
+
+def _record(folder: str, status: _Status) -> None:
+    value = {"state": status.state, "message": status.message, "time": _now()}
+    storage.write(storage.join(folder, STATE), json.dumps(value).encode())
+
+
+def _request_json(request: JobRequest) -> bytes:
+    value = {"id": request.id, "pipeline": request.pipeline, "parameters": dict(request.parameters), "created": _now()}
+    return json.dumps(value, indent=2).encode()
+
+
+def _request(folder: str) -> JobRequest:
+    value = json.loads(storage.read(storage.join(folder, REQUEST)))
+    return JobRequest(value["id"], value["pipeline"], value["parameters"])
+
+
+def _created(folder: str) -> str:
+    return str(json.loads(storage.read(storage.join(folder, REQUEST)))["created"])
+
+
+def _messages(folder: str) -> list[str]:
+    try:
+        lines = storage.read(storage.join(folder, PROGRESS)).split(b"\n")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line)["message"] for line in lines[:-1]]  # the last one may still be in the writing
+
+
+def _load(path: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(storage.read(path)))
+    except FileNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

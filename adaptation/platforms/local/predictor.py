@@ -1,0 +1,144 @@
+"""Batch prediction on this machine: a version's SavedModel, loaded once, over a file list of any length.
+
+Reads ahead in one thread while the model works, and holds no more images than two batches. An image that cannot be read
+or decoded costs itself alone. How results lie in files is known to `adaptation.predictions`, what they say about the
+model to `adaptation.evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from adaptation import storage
+from adaptation.errors import AdaptationError
+from adaptation.platforms.base import CHAMPION, Registry
+from adaptation.predictions import ResultsWriter
+from adaptation.progress import report
+
+BATCH_IMAGES = 512
+BATCH_BYTES = 64 * 2**20
+NOT_FOUND = 5
+
+
+class EmptyFileList(AdaptationError, ValueError):
+    """A file list that names no image."""
+
+
+@dataclass(frozen=True)
+class _Image:
+    uri: str
+    data: bytes | OSError
+
+
+class LocalPredictor:
+    """Predicts with the versions of a registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def predict(self, file_list: str, output: str, model: str = CHAMPION) -> str:
+        """Predicts the images named in a file list.
+
+        Args:
+          file_list: URI of a text file, one image URI a line.
+          output: Folder of this machine under which a `prediction-<model>-<timestamp>` folder is made.
+          model: `champion` or a version number; which version that is, is asked once, at the start.
+
+        Returns:
+          The folder with the results, in Vertex AI's layout.
+
+        Raises:
+          EmptyFileList: The file names no image.
+          LookupError: There is no such version.
+
+        Failure: nothing is seen of a prediction that did not come to its end; repeating it makes another folder.
+        """
+        uris = _uris(file_list)
+        version = self._registry.find(model)
+        loaded = _load(version.uri)
+        with ResultsWriter(output, f"version-{version.number}", datetime.now(UTC)) as results:
+            done = 0
+            for batch in _one_ahead(_batches(uris)):
+                _predict(batch, loaded, results)
+                done += len(batch)
+                report(f"predicted {done:,} of {len(uris):,}")
+        return results.folder
+
+
+def _uris(file_list: str) -> list[str]:
+    uris = [line.strip() for line in storage.read(file_list).decode().split("\n") if line.strip()]
+    if not uris:
+        raise EmptyFileList(f"{file_list} names no image. Put images into the batch before it is evaluated.")
+    return uris
+
+
+def _load(folder: str) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(folder)
+
+
+def _batches(uris: Sequence[str]) -> Iterator[list[_Image]]:
+    """The images in batches of a bounded number, and of bounded bytes where they are large."""
+    batch: list[_Image] = []
+    size = 0
+    for uri, data in zip(uris, storage.read_many(uris), strict=True):
+        batch.append(_Image(uri, data))
+        size += len(data) if isinstance(data, bytes) else 0
+        if len(batch) == BATCH_IMAGES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _one_ahead(batches: Iterator[list[_Image]]) -> Iterator[list[_Image]]:
+    """The same batches, the next one being read while the caller works on one."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def _predict(batch: Sequence[_Image], model: Any, results: ResultsWriter) -> None:
+    readable = []
+    for image in batch:
+        if isinstance(image.data, OSError):
+            results.error(image.uri, NOT_FOUND, f"could not be read: {image.data}")
+        else:
+            readable.append(image)
+    _predict_by_halves(readable, model, results)
+
+
+def _predict_by_halves(images: Sequence[_Image], model: Any, results: ResultsWriter) -> None:
+    """Predicts the images together; where the model refuses them, the halves, down to the one that it refuses."""
+    import tensorflow as tf
+
+    if not images:
+        return
+    try:
+        outputs = model.signatures["serving_default"](image_bytes=tf.constant([image.data for image in images]))
+    except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
+        if len(images) == 1:
+            results.error(images[0].uri, error.error_code, f"could not be predicted: {_first_line(error.message)}")
+            return
+        middle = len(images) // 2
+        _predict_by_halves(images[:middle], model, results)
+        _predict_by_halves(images[middle:], model, results)
+    else:
+        _write(images, outputs, results)
+
+
+def _write(images: Sequence[_Image], outputs: Any, results: ResultsWriter) -> None:
+    labels, confidences = outputs["label"].numpy(), outputs["confidence"].numpy()
+    for image, label, confidence in zip(images, labels, confidences, strict=True):
+        results.prediction(image.uri, label.decode(), float(confidence))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", 1)[0][:300]

@@ -1,0 +1,198 @@
+"""Pipeline runs on Vertex AI Pipelines: a published specification, the run's parameters, and an id that names it once.
+
+    job evaluation-2021-10-0001 of the deployment `ships`  ->  .../pipelineJobs/ships-evaluation-2021-10-0001
+
+What the specification says, and how it was compiled, is not known here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from adaptation import storage
+from adaptation.errors import AdaptationError
+from adaptation.platforms.base import Job, JobRequest, JobState
+from adaptation.platforms.vertex.client import Json, VertexChanged, VertexClient
+
+PIPELINE_LABEL = "adaptation-pipeline"
+# The month of an evaluation is a runtime parameter of that name in the specification.
+RUNTIME_NAMES = {"batch": "data_gcs_prefix"}
+_ID = re.compile(r"[a-z0-9][a-z0-9-]*")
+_LONGEST_ID = 127
+_STATES = {"SUCCEEDED": JobState.SUCCEEDED, "FAILED": JobState.FAILED, "CANCELLED": JobState.FAILED}
+
+
+class InvalidSpec(AdaptationError, ValueError):
+    """A specification that cannot be run, or not with these parameters."""
+
+
+class InvalidJobId(AdaptationError, ValueError):
+    """A text that cannot name a job."""
+
+
+class NoSuchJob(AdaptationError, LookupError):
+    """A job that was never created."""
+
+
+class VertexJobs:
+    """The pipeline jobs of one deployment."""
+
+    def __init__(self, client: VertexClient) -> None:
+        self._client, self._config = client, client.config
+        self._jobs = f"{self._config.parent}/pipelineJobs"
+
+    def create(self, request: JobRequest) -> Job:
+        """Starts the job once; a job of that id that is there already is returned as it stands.
+
+        Failure: repeat it; the id makes the service refuse a second job, which counts as success.
+
+        Raises:
+          InvalidJobId: The id is not made of a-z, 0-9 and `-`, or is too long.
+          InvalidSpec: No specification of the pipeline was published, or it has other parameters.
+        """
+        if existing := self.get(request.id):
+            return existing
+        body = self.body(request)
+        try:
+            created = self._client.change("POST", self._jobs, body, pipelineJobId=self._full_id(request.id))
+        except VertexChanged:
+            created = self._client.get(self._name(request.id))
+        return self._job(created)
+
+    def body(self, request: JobRequest) -> Json:
+        """What is sent to start the job; nothing is sent. Errors as for `create`."""
+        self._full_id(request.id)
+        spec = self._spec(request.pipeline)
+        config, job = self._config, copy.deepcopy(spec)
+        runtime = job.setdefault("runtimeConfig", {})
+        runtime.setdefault("gcsOutputDirectory", storage.join(config.root, "pipelines", request.pipeline))
+        runtime["parameterValues"] = _parameters(spec, request, config.specs[request.pipeline])
+        job["displayName"] = self._full_id(request.id)
+        job["labels"] = {**job.get("labels", {}), **config.all_labels, PIPELINE_LABEL: request.pipeline}
+        job.update(config.encryption | config.identity | ({"network": config.network} if config.network else {}))
+        if not config.caching:
+            _forbid_caching(job["pipelineSpec"])
+        return job
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None where none of that id was created."""
+        found = self._client.find(self._name(job_id))
+        return self._job(found) if found else None
+
+    def list(self) -> list[Job]:
+        """The deployment's jobs, oldest first."""
+        query = f'labels.continuous-adaptation="{self._config.name}"'
+        found = self._client.list(self._jobs, "pipelineJobs", filter=query)
+        ours = (job for job in found if _last(job).startswith(f"{self._config.name}-"))
+        return [self._job(job) for job in sorted(ours, key=lambda job: str(job.get("createTime", "")))]
+
+    def follow(self, job_id: str) -> Iterator[str]:
+        """The changes of the job's and its tasks' states, as they come, until it has ended.
+
+        Raises:
+          NoSuchJob: None of that id was created.
+        """
+        shown: dict[str, str] = {}
+        while True:
+            found = self._client.find(self._name(job_id))
+            if found is None:
+                raise NoSuchJob(f"there is no job {job_id} in {self._config.parent}.")
+            states = _states(found, job_id)
+            yield from (f"{name}: {state}" for name, state in states.items() if shown.get(name) != state)
+            shown = states
+            if self._job(found).state.ended:
+                return
+            time.sleep(self._config.patience.poll)
+
+    def _spec(self, pipeline: str) -> Json:
+        uri = self._config.specs.get(pipeline)
+        if not uri:
+            known = ", ".join(sorted(self._config.specs)) or "none"
+            raise InvalidSpec(f"no specification of the pipeline {pipeline!r} is known, only of: {known}. Publish it.")
+        try:
+            spec = json.loads(storage.read(uri))
+        except FileNotFoundError as error:
+            raise InvalidSpec(f'there is no specification {uri}. Run "adapt publish" first.') from error
+        except ValueError as error:
+            raise InvalidSpec(f"{uri} is no JSON: {error}. Compile and publish it again.") from error
+        if not isinstance(spec, dict) or not isinstance(spec.get("pipelineSpec"), dict):
+            raise InvalidSpec(f"{uri} is no compiled pipeline: it has no pipelineSpec. Compile and publish it again.")
+        return spec
+
+    def _name(self, job_id: str) -> str:
+        return f"{self._jobs}/{self._full_id(job_id)}"
+
+    def _full_id(self, job_id: str) -> str:
+        full = f"{self._config.name}-{job_id}"
+        if not _ID.fullmatch(job_id) or len(full) > _LONGEST_ID:
+            most = _LONGEST_ID - len(self._config.name) - 1
+            raise InvalidJobId(f"{job_id!r} cannot name a job. Use up to {most} of a-z, 0-9 and -, the first not a -.")
+        return full
+
+    def _job(self, found: Json) -> Job:
+        state = _state(found)
+        full = _last(found)
+        return Job(
+            id=full.removeprefix(f"{self._config.name}-"),
+            pipeline=found.get("labels", {}).get(PIPELINE_LABEL, ""),
+            parameters=_given_parameters(found),
+            state=_STATES.get(state, JobState.RUNNING),
+            message=_message(found, state),
+            link=f"https://console.cloud.google.com/vertex-ai/locations/{self._config.location}/pipelines/runs/{full}"
+            f"?project={self._config.project}",
+            result={},
+        )
+
+
+def _parameters(spec: Json, request: JobRequest, uri: str) -> Json:
+    """The values of all runtime parameters: those compiled in, replaced by the request's."""
+    declared = spec["pipelineSpec"].get("root", {}).get("inputDefinitions", {}).get("parameters", {})
+    given = {RUNTIME_NAMES.get(name, name): value for name, value in request.parameters.items()}
+    values = {**spec.get("runtimeConfig", {}).get("parameterValues", {}), **given}
+    optional = {name for name, declaration in declared.items() if "defaultValue" in declaration}
+    unknown, missing = set(given) - set(declared), set(declared) - optional - set(values)
+    if unknown:
+        raise InvalidSpec(f"{uri} has no parameter {', '.join(sorted(unknown))}. Compile and publish it again.")
+    if missing:
+        raise InvalidSpec(f"parameters of {uri} have no value: {', '.join(sorted(missing))}. Give them, or a default.")
+    return values
+
+
+def _forbid_caching(spec: Json) -> None:
+    components = spec.get("components", {}).values()
+    for dag in [spec.get("root", {}).get("dag", {}), *(component.get("dag", {}) for component in components)]:
+        for task in dag.get("tasks", {}).values():
+            task["cachingOptions"] = {"enableCache": False}
+
+
+def _given_parameters(found: Json) -> Mapping[str, str]:
+    names = {runtime: name for name, runtime in RUNTIME_NAMES.items()}
+    values: dict[str, Any] = found.get("runtimeConfig", {}).get("parameterValues", {})
+    return {names.get(name, name): str(value) for name, value in values.items()}
+
+
+def _message(found: Json, state: str) -> str:
+    error = str(found.get("error", {}).get("message", ""))
+    if state == "CANCELLED":
+        return f"the job was cancelled: {error}" if error else "the job was cancelled"
+    return error
+
+
+def _states(found: Json, job_id: str) -> dict[str, str]:
+    """The states of the tasks by name, the job's own last."""
+    tasks = found.get("jobDetail", {}).get("taskDetails", [])
+    states = {task.get("taskName", ""): task.get("state", "") for task in tasks}
+    return {name: state for name, state in states.items() if name and state} | {job_id: _state(found)}
+
+
+def _state(found: Json) -> str:
+    return str(found.get("state", "")).removeprefix("PIPELINE_STATE_")
+
+
+def _last(found: Json) -> str:
+    return str(found["name"]).rpartition("/")[2]

@@ -1,0 +1,334 @@
+"""One storage API over fsspec: local paths and `gs://` URIs alike.
+
+A URI is a string: an absolute local path, or `gs://bucket/key`, taken literally: no character in it is a pattern. What
+lives here is what the contracts of the other rooms need and no more: whole-file reads and writes that are atomic, an
+exclusive create, a move that never overwrites, listings that are never stale, bulk reads that keep many requests in
+flight. What is not here: what the files mean, and what only object stores need (`object_store`).
+
+A write is seen whole or not at all, also when the process dies in the middle of it. Locally the bytes go to a hidden
+neighbour that is flushed to disk and then renamed or linked into place; an object store does the same by itself. One
+that cannot be reached, or refuses, is tried again for a while, then `StorageFailed` is raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from adaptation import locks, object_store
+from adaptation.object_store import REQUESTS_IN_FLIGHT, told
+
+TEMPORARY = ".tmp-"
+_LOCAL = LocalFileSystem()
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, order=True)
+class File:
+    """A file found by listing. `name` is relative to the folder that was listed, `size` is in bytes."""
+
+    name: str
+    size: int
+
+
+def join(base: str, *parts: str) -> str:
+    """Joins URI parts with single slashes.
+
+    >>> join("gs://bucket/data/", "span-1", "train")
+    'gs://bucket/data/span-1/train'
+    """
+    return "/".join([base.rstrip("/") if base != "/" else "", *(part.strip("/") for part in parts)])
+
+
+def basename(uri: str) -> str:
+    """The last part of a URI.
+
+    >>> basename("gs://bucket/2021-10/airplane_1.jpg")
+    'airplane_1.jpg'
+    """
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def is_local(uri: str) -> bool:
+    """Whether the URI names a place on this machine's own file system."""
+    return _protocol(uri) in LocalFileSystem.protocol
+
+
+def absolute(uri: str) -> str:
+    """The URI as other processes can use it: local paths made absolute, others unchanged."""
+    return os.path.abspath(_open(uri)[1]) if is_local(uri) else uri.rstrip("/")
+
+
+@told
+def exists(uri: str) -> bool:
+    """Whether a file or a folder is there."""
+    fs, path = _open(uri)
+    return bool(fs.exists(path))
+
+
+@told
+def read(uri: str) -> bytes:
+    """The whole file.
+
+    Raises:
+      FileNotFoundError: There is no such file.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        with open(path, "rb") as file:
+            return file.read()
+    return bytes(fs.cat_file(path))
+
+
+def read_many(uris: Sequence[str], chunk: int = 4 * REQUESTS_IN_FLIGHT) -> Iterator[bytes | OSError]:
+    """The files' contents in the order of `uris`, an OSError in the place of each that could not be read.
+
+    Holds at most `chunk` files in memory. On object storage their requests are in flight together.
+    """
+    for start in range(0, len(uris), chunk):
+        part = uris[start : start + chunk]
+        if is_local(part[0]):
+            yield from map(_read_or_error, part)
+        else:
+            yield from object_store.read_all(_open(part[0])[0], part)
+
+
+@told
+def write(uri: str, data: bytes) -> None:
+    """Writes the file, replacing one that is there.
+
+    Failure: the old content, or none, is left; never a part of the new one.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        with _staged(path, data) as staged:
+            os.replace(staged, path)
+    else:
+        fs.pipe_file(path, data)
+
+
+@told
+def create(uri: str, data: bytes) -> None:
+    """Writes the file if, and only if, there is none: of any number of callers exactly one succeeds.
+
+    Raises:
+      FileExistsError: There is one already; it is left as it is.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        with _staged(path, data) as staged:
+            os.link(staged, path)
+    else:
+        object_store.create(fs, path, data)
+
+
+@told
+def move(source: str, target: str) -> None:
+    """Moves one file without ever overwriting another.
+
+    Failure: cut off half-way, the file is at both places, with the same content; moving it again raises
+    FileExistsError. On object storage, where the answer was lost on the way, either error may be raised although the
+    file has been moved.
+
+    Raises:
+      FileExistsError: There is a file at `target`.
+      FileNotFoundError: There is none at `source`.
+    """
+    fs, path = _open(source)
+    _, new_path = _open(target)
+    if isinstance(fs, LocalFileSystem):
+        _link_exclusively(path, new_path)
+        os.unlink(path)
+    else:
+        object_store.move(fs, path, new_path)
+
+
+@told
+def link(source: str, target: str) -> None:
+    """Makes `target` the same immutable file as `source` without moving its bytes through this process.
+
+    A hard link on one disk, a server-side copy on object storage, a plain copy between disks. Repeating it is safe.
+    """
+    fs, path = _open(source)
+    _, new_path = _open(target)
+    if not isinstance(fs, LocalFileSystem):
+        fs.cp_file(path, new_path)
+        return
+    os.makedirs(os.path.dirname(new_path), exist_ok=True)
+    try:
+        os.link(path, new_path)
+    except FileExistsError:
+        return
+    except OSError:
+        write(target, read(source))
+
+
+@told
+def remove(uri: str) -> None:
+    """Removes a file; one that is not there is no error."""
+    _remove(*_open(uri))
+
+
+@told
+def remove_folder(uri: str) -> None:
+    """Removes a folder with all that is in it, unfinished writes too; one that is not there is no error.
+
+    What cannot be removed, because somebody writes there at the same time, is left.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        in_parallel(lambda name: _remove(fs, name), object_store.find(fs, path))
+
+
+@told
+def folders(uri: str) -> list[str]:
+    """The names of the folders directly inside, sorted; none where the folder itself is missing."""
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        return sorted(name for _, names, _ in itertools.islice(_walk(path), 1) for name in names)
+    return sorted(basename(item["name"]) for item in _children(fs, path) if item["type"] == "directory")
+
+
+@told
+def files(uri: str) -> list[File]:
+    """The files directly inside, sorted by name, without unfinished writes; none where the folder is missing."""
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        return _local_files(itertools.islice(_walk(path), 1), path)
+    return _remote_files(_children(fs, path), path)
+
+
+@told
+def files_below(uri: str) -> list[File]:
+    """The files inside at any depth, sorted by their name relative to `uri`, without unfinished writes.
+
+    A symbolic link to a file counts as the file; folders that are linked into the tree are not entered.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        return _local_files(_walk(path), path)
+    return _remote_files(object_store.find(fs, path).values(), path)
+
+
+@contextlib.contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """Keeps the other processes of this machine out while the context lasts; waits for them.
+
+    The system takes the lock back when the process ends, however it ends. Object storage has no such lock: there nobody
+    is kept out.
+    """
+    fs, path = _open(uri)
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with locks.locked(path):
+        yield
+
+
+def in_parallel(task: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """`task` of every item, in order, with many requests in flight."""
+    with ThreadPoolExecutor(REQUESTS_IN_FLIGHT) as pool:
+        return list(pool.map(task, items))
+
+
+def _open(uri: str) -> tuple[AbstractFileSystem, str]:
+    fs = _LOCAL if is_local(uri) else object_store.store(_protocol(uri))
+    return fs, fs._strip_protocol(uri)
+
+
+def _protocol(uri: str) -> str:
+    return uri.partition("://")[0] if "://" in uri else "file"
+
+
+def _link_exclusively(path: str, new_path: str) -> None:
+    while True:
+        os.makedirs(os.path.dirname(new_path), exist_ok=True)
+        try:
+            return os.link(path, new_path)
+        except FileNotFoundError:  # which the system also says of a file that is being replaced at this very moment
+            if not os.path.lexists(path):
+                raise
+
+
+def _read_or_error(uri: str) -> bytes | OSError:
+    try:
+        return read(uri)
+    except OSError as error:
+        return error
+
+
+def _remove(fs: AbstractFileSystem, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def _children(fs: AbstractFileSystem, path: str) -> list[dict[str, Any]]:
+    try:
+        return [item for item in fs.ls(path, detail=True) if item["name"].rstrip("/") != path.rstrip("/")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _remote_files(items: Iterable[dict[str, Any]], path: str) -> list[File]:
+    """The files among what was listed; objects whose names end with a slash are some tools' way to make a folder."""
+    prefix = path.rstrip("/") + "/"
+    found = (item for item in items if item["type"] == "file" and not item["name"].endswith("/"))
+    listed = (File(item["name"].removeprefix(prefix), int(item["size"])) for item in found)
+    return sorted(file for file in listed if not _is_unfinished(file.name))
+
+
+def _walk(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    return os.walk(path, onerror=_raise_unless_gone)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _local_files(folders: Iterable[tuple[str, list[str], list[str]]], root: str) -> list[File]:
+    paths = (os.path.join(folder, name) for folder, _, names in folders for name in names if not _is_unfinished(name))
+    return sorted(file for path in paths if (file := _local_file(path, root)))
+
+
+def _local_file(path: str, root: str) -> File | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return File(path[len(root.rstrip("/")) + 1 :], status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_unfinished(name: str) -> bool:
+    return basename(name).startswith(TEMPORARY)
+
+
+@contextlib.contextmanager
+def _staged(path: str, data: bytes) -> Iterator[str]:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    staged = os.path.join(folder, f"{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        with open(staged, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield staged
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(staged)
