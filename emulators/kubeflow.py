@@ -1,0 +1,79 @@
+"""A stand-in for the Kubeflow Pipelines API, v2beta1, on the loopback interface: what starting a run needs of it.
+
+Source: the backend's api/v2beta1/*.proto. A run's pipeline is held against the PipelineSpec message and its declared
+parameters; nothing is run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from typing import Any
+
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from emulators.loopback import Loopback, Reply, Request
+
+_API = "/apis/v2beta1/"
+_SCHEMA = re.compile(r"2\.1(\.\d+)?")
+_INVALID, _UNKNOWN = 3, 5  # google.rpc.Code
+
+
+class KubeflowEmulator(Loopback):
+    """A backend of one user.
+
+    Attributes:
+      experiments: The experiments, oldest first.
+      runs: The runs, oldest first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experiments: list[dict[str, Any]] = []
+        self.runs: list[dict[str, Any]] = []
+
+    def error(self, status: int, message: str) -> Reply:
+        """An error in the form in which the backend puts it."""
+        return Reply.of_json(status, {"error": message, "code": _INVALID, "message": message, "details": []})
+
+    def answer(self, request: Request) -> Reply:
+        """The response to a request."""
+        match f"{request.method} {request.url.path.removeprefix(_API)}":
+            case "GET healthz":
+                return Reply.of_json(200, {"multi_user": False})
+            case "GET experiments":
+                return self._found(json.loads(request.query["filter"][0]))
+            case "POST experiments":
+                return Reply.of_json(200, self._added(self.experiments, "experiment_id", json.loads(request.body)))
+            case "POST runs":
+                return self._run(json.loads(request.body))
+        return Reply.of_json(404, {"error": "Not Found", "code": _UNKNOWN, "message": "Not Found", "details": []})
+
+    def _found(self, wanted: dict[str, Any]) -> Reply:
+        (predicate,) = wanted["predicates"]
+        name = predicate["stringValue"]
+        found = [experiment for experiment in self.experiments if experiment["display_name"] == name]
+        return Reply.of_json(200, {"experiments": found, "total_size": len(found)})
+
+    def _run(self, run: dict[str, Any]) -> Reply:
+        if fault := self._fault_of(run):
+            return self.error(400, f"Invalid input error: {fault}")
+        return Reply.of_json(200, self._added(self.runs, "run_id", {**run, "state": "PENDING"}))
+
+    def _fault_of(self, run: dict[str, Any]) -> str:
+        if run.get("experiment_id") not in [experiment["experiment_id"] for experiment in self.experiments]:
+            return f"there is no experiment {run.get('experiment_id')}"
+        try:
+            spec = json_format.ParseDict(run["pipeline_spec"], PipelineSpec())
+        except json_format.ParseError as error:
+            return f"the pipeline spec is invalid: {error}"
+        if not _SCHEMA.fullmatch(spec.schema_version):
+            return f"the schema version is {spec.schema_version!r}, not 2.1"
+        declared, given = set(spec.root.input_definitions.parameters), set(run["runtime_config"]["parameters"])
+        return f"parameters {sorted(declared)} are declared, {sorted(given)} given" if given != declared else ""
+
+    def _added(self, to: list[dict[str, Any]], key: str, item: dict[str, Any]) -> dict[str, Any]:
+        to.append({**item, key: str(uuid.uuid4())})
+        return to[-1]

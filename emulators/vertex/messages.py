@@ -1,0 +1,195 @@
+"""Bodies held against the service's messages, refusals in the form of its errors, and what all resources share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf import json_format
+
+Json = dict[str, Any]
+
+LARGEST_PAGE = 100
+MOST_RESOURCES = 10_000
+_STATUS = {
+    400: "INVALID_ARGUMENT",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ALREADY_EXISTS",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+}
+_RPC_CODES = {  # google.rpc.Code
+    "INVALID_ARGUMENT": 3,
+    "NOT_FOUND": 5,
+    "ALREADY_EXISTS": 6,
+    "PERMISSION_DENIED": 7,
+    "RESOURCE_EXHAUSTED": 8,
+    "FAILED_PRECONDITION": 9,
+    "ABORTED": 10,
+    "INTERNAL": 13,
+    "UNAVAILABLE": 14,
+}
+_TERM = re.compile(r'\s*([A-Za-z_]+)(?:\.([\w-]+))?\s*(!=|=|:)\s*(?:"([^"]*)"|([^\s"]+))\s*')
+
+
+class Refusal(Exception):
+    """A request that is answered with an error, or an operation that ends with one."""
+
+    def __init__(self, code: int, message: str, *, status: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.field = code, message, field
+        self.status = status or _STATUS.get(code, "UNKNOWN")
+
+    def to_json(self) -> Json:
+        """The answer's body, as Google's interfaces write errors."""
+        error: Json = {"code": self.code, "message": self.message, "status": self.status}
+        if self.field:
+            violation = {"field": self.field, "description": self.message}
+            error["details"] = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]
+        return {"error": error}
+
+    def to_rpc_status(self) -> Json:
+        """The error as an operation or a job carries it."""
+        return {"code": _RPC_CODES.get(self.status, 2), "message": self.message}
+
+
+def not_found(what: str) -> Refusal:
+    """The refusal of a request for what is not there."""
+    return Refusal(404, f"{what} is not found.")
+
+
+def precondition(message: str) -> Refusal:
+    """The refusal of a request that the state of things does not allow."""
+    return Refusal(400, message, status="FAILED_PRECONDITION")
+
+
+def check_room(resources: Collection[object]) -> None:
+    """Refuses to keep more than a bounded number of resources."""
+    if len(resources) >= MOST_RESOURCES:
+        raise Refusal(429, f"Quota exceeded: {MOST_RESOURCES} resources.")
+
+
+def remove(resources: dict[Any, Any], name: object) -> Json:
+    """The effect of a deletion."""
+    resources.pop(name, None)
+    return {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project, by id and number, and a location. Answers name the project by its number, as the service's do."""
+
+    project: str
+    number: str
+    location: str
+
+    @property
+    def name(self) -> str:
+        """What the names of its resources start with."""
+        return f"projects/{self.number}/locations/{self.location}"
+
+    def local(self, name: str) -> str:
+        """A resource's name below the place: `models/ships`.
+
+        Raises:
+          Refusal: It is in another place.
+        """
+        match = re.fullmatch(r"projects/([^/]+)/locations/([^/]+)/(.+)", name)
+        if not match:
+            raise Refusal(400, f"{name!r} is no resource name.", field="name")
+        if match[1] not in (self.project, self.number):
+            raise Refusal(403, f"Permission denied on resource project {match[1]}.")
+        if match[2] != self.location:
+            raise Refusal(400, f"Location {match[2]} is not that of this endpoint: {self.location}.")
+        return match[3]
+
+
+def parse(body: Any, message: Any, *required: str) -> Json:
+    """The body as the message's JSON, normalised.
+
+    Args:
+      body: Decoded JSON.
+      message: A message class of google.cloud.aiplatform_v1.
+      required: Fields that must be there, as dotted JSON names.
+
+    Raises:
+      Refusal: It has an unknown field, a value of another type, or lacks a required field.
+    """
+    try:
+        parsed = json_format.ParseDict(body, message.pb()())
+    except json_format.ParseError as error:
+        raise Refusal(400, f"Invalid JSON payload received. {error}", field=_field(str(error))) from error
+    value: Json = json_format.MessageToDict(parsed)
+    for name in required:
+        if not at(value, name):
+            raise Refusal(400, f"Required field is not set: {name}.", field=name)
+    return value
+
+
+def mask(query: dict[str, str]) -> list[str]:
+    """The fields that the query's `updateMask` names, by their JSON names."""
+    names = [name.strip() for name in query.get("updateMask", "").split(",") if name.strip()]
+    if not names:
+        raise Refusal(400, "Required field is not set: updateMask.", field="updateMask")
+    return [json_name(name) for name in names]
+
+
+def json_name(field: str) -> str:
+    """A field's name in JSON: displayName for display_name."""
+    return re.sub(r"_(\w)", lambda letter: letter[1].upper(), field)
+
+
+def at(value: Any, dotted: str) -> Any:
+    """What a dotted name leads to; None where there is nothing."""
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def now() -> str:
+    """The time as the service writes it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def page(items: Iterable[Json], field: str, query: dict[str, str]) -> Json:
+    """One page of a listing, newest first, by the query's `filter`, `pageSize` and `pageToken`."""
+    found = [item for item in items if _matches(item, query.get("filter", ""))]
+    found.sort(key=lambda item: item.get("versionCreateTime") or item.get("createTime", ""), reverse=True)
+    start, size = _whole(query.get("pageToken")), min(_whole(query.get("pageSize")) or LARGEST_PAGE, LARGEST_PAGE)
+    answer: Json = {field: found[start : start + size]}
+    if start + size < len(found):
+        answer["nextPageToken"] = str(start + size)
+    return answer
+
+
+def _field(message: str) -> str:
+    match = re.search(r'(?:no field named|parse) "?(\w+)"?', message)
+    return match[1] if match else "body"
+
+
+def _whole(text: str | None) -> int:
+    if text and not text.isdecimal():
+        raise Refusal(400, f"{text!r} is no page token and no page size.", field="pageToken")
+    return int(text or 0)
+
+
+def _matches(item: Json, expression: str) -> bool:
+    return all(_holds(item, term) for term in expression.split(" AND ") if term.strip())
+
+
+def _holds(item: Json, term: str) -> bool:
+    match = _TERM.fullmatch(term)
+    if not match:
+        raise Refusal(400, f"Invalid filter: {term!r}.", field="filter")
+    name, key, operator, value = match[1], match[2], match[3], match[4] or match[5] or ""
+    found = item.get(json_name(name))
+    if key:
+        found = (found or {}).get(key)
+    if operator == ":":
+        return found is not None if value == "*" else value.strip("*") in str(found)
+    return (found == value) == (operator == "=")
