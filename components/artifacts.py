@@ -1,0 +1,57 @@
+"""What the components keep under their artifacts' URIs, and under which names: the contract between one and the next.
+
+Artifacts hold small files beside custom properties, because both, unlike typed outputs, mean the same on every runner.
+A number that a condition or another component reads is a custom property; what a person or a report reads is a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from tfx.types import Artifact
+
+from adaptation import storage
+from adaptation.batches import Snapshot
+from adaptation.deployment import Deployment
+from adaptation.gate import Verdict
+
+FILE_LIST = "file_list.txt"
+SNAPSHOT = "snapshot.json"
+EVALUATION = "evaluation.json"
+DECISION = "decision.json"
+VERDICT = "verdict.json"
+MANIFEST = "manifest.json"
+JOB = "job.json"
+DEPLOYMENT = "deployment.json"
+
+
+def file_list_uri(artifact: Artifact) -> str:
+    """URI of the text file that batch prediction reads: one image URI a line."""
+    return storage.join(artifact.uri, FILE_LIST)
+
+
+def read_snapshot(artifact: Artifact) -> Snapshot:
+    """The snapshot that FileListGen took."""
+    return Snapshot.from_json(storage.read(storage.join(artifact.uri, SNAPSHOT)))
+
+
+def read_verdict(artifact: Artifact) -> Verdict:
+    """The verdict that ChampionGate gave."""
+    return Verdict.from_json(storage.read(storage.join(artifact.uri, VERDICT)))
+
+
+def read_deployment(artifact: Artifact) -> Deployment:
+    """How the training run ended, by VertexDeployer."""
+    return Deployment.from_json(storage.read(storage.join(artifact.uri, DEPLOYMENT)))
+
+
+def write(artifact: Artifact, name: str, data: bytes) -> None:
+    """Writes a file of the artifact, whole or not at all."""
+    storage.write(storage.join(artifact.uri, name), data)
+
+
+def to_json(value: Any) -> bytes:
+    """A dataclass as a file's content."""
+    return json.dumps(dataclasses.asdict(value), indent=1).encode()

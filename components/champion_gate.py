@@ -1,0 +1,77 @@
+"""ChampionGate: blesses the challenger, or refuses it and says why."""
+
+import tensorflow_model_analysis as tfma
+from tfx import v1 as tfx
+from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
+
+from adaptation.gate import Score, judge
+from components import artifacts
+
+CHALLENGER = "challenger"
+CHAMPION = "champion"
+ACCURACY = "accuracy"
+IMAGES = "images"
+_ONLY_MODEL = ""  # what TFMA calls the challenger where there is no champion beside it
+
+
+def eval_config() -> tfma.EvalConfig:
+    """What the Evaluator measures for the gate: accuracy of challenger and champion by span, by label, and by both.
+
+    Both models answer the signature `evaluate` (serialized Examples in, `probabilities` out); no threshold is set,
+    because the gate decides.
+    """
+    metrics = [
+        tfma.MetricConfig(class_name="SparseCategoricalAccuracy", config=f'{{"name": "{ACCURACY}"}}'),
+        tfma.MetricConfig(class_name="ExampleCount", config=f'{{"name": "{IMAGES}"}}'),
+    ]
+    return tfma.EvalConfig(
+        model_specs=[_model_spec(CHALLENGER), _model_spec(CHAMPION, is_baseline=True)],
+        slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in ([], ["span"], ["label"], ["span", "label"])],
+        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+    )
+
+
+@tfx.dsl.components.component
+def ChampionGate(
+    evaluation: tfx.dsl.components.InputArtifact[ModelEvaluation],
+    model: tfx.dsl.components.InputArtifact[Model],
+    blessing: tfx.dsl.components.OutputArtifact[ModelBlessing],
+    floor: tfx.dsl.components.Parameter[float] = 0.0,
+    tolerance: tfx.dsl.components.Parameter[float] = 0.0,
+):
+    """Judges the challenger by the Evaluator's figures, see `adaptation.gate.judge`.
+
+    Args:
+      evaluation: The Evaluator's, made with `eval_config()`.
+      model: The challenger.
+      blessing: Gets `verdict.json` and the custom properties that Pusher and LatestBlessedModelStrategy read
+        (`blessed`, `current_model`, `current_model_id`; source: tfx/components/evaluator/executor.py).
+      floor: The least accuracy on every span's test split.
+      tolerance: How much worse than the champion the challenger may be on the newest span.
+    """
+    challenger = _scores(evaluation.uri, CHALLENGER) or _scores(evaluation.uri, _ONLY_MODEL)
+    verdict = judge(challenger, _scores(evaluation.uri, CHAMPION), floor=floor, tolerance=tolerance)
+    artifacts.write(blessing, artifacts.VERDICT, verdict.to_json())
+    blessing.set_int_custom_property("blessed", int(verdict.blessed))
+    blessing.set_string_custom_property("current_model", model.uri)
+    blessing.set_int_custom_property("current_model_id", model.id)
+
+
+def _model_spec(name: str, is_baseline: bool = False) -> tfma.ModelSpec:
+    return tfma.ModelSpec(
+        name=name,
+        signature_name="evaluate",
+        label_key="label",
+        prediction_key="probabilities",
+        is_baseline=is_baseline,
+    )
+
+
+def _scores(uri: str, name: str) -> dict[int, Score]:
+    result = tfma.load_eval_result(uri, model_name=name)
+    by_span = [(key, values) for key, values in result.slicing_metrics if [column for column, _ in key] == ["span"]]
+    return {int(key[0][1]): _score(values[""][""]) for key, values in by_span}
+
+
+def _score(values: dict) -> Score:
+    return Score(values[ACCURACY]["doubleValue"], int(values[IMAGES]["doubleValue"]))

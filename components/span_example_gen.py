@@ -1,0 +1,59 @@
+"""SpanExampleGen: ingests a window of spans without moving their bytes."""
+
+import json
+
+from tfx import v1 as tfx
+
+from adaptation import storage
+from adaptation.selection import Selection, select
+from adaptation.spans import Shard, Span, SpanStore
+
+SPLIT_FOLDERS = {"train": "Split-train", "test": "Split-eval"}
+
+
+@tfx.dsl.components.component
+def SpanExampleGen(
+    examples: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Examples],
+    data_root: tfx.dsl.components.Parameter[str],
+    window: tfx.dsl.components.Parameter[str] = "all",
+    digest: tfx.dsl.components.Parameter[str] = "",
+    labels: tfx.dsl.components.Parameter[str] = "[]",
+):
+    """Makes the Examples artifact by linking the spans' immutable shards under `Split-train/` and `Split-eval/`.
+
+    It costs as much as there are files, however large they are: a hard link on disk, a server-side copy on object
+    storage. The layout of the artifact is TFX's: tfx/types/artifact_utils.py, `get_split_uri`.
+
+    Args:
+      examples: Gets the splits `train` and `eval`; custom properties `spans` (like `1-3`), `digest` and `images`.
+      data_root: Folder or gs:// URI that has the spans.
+      window: `all`, `last:K` or a list like `1,3,9-11`.
+      digest: Content digest of the window. Give it where results are cached: a cache key has parameters, not folders.
+      labels: The label names that the model is to speak of, as a JSON list; any where it is empty.
+
+    Raises:
+      AdaptationError: The window is none, names a span that is not published, or its content is not that of `digest`.
+
+    Failure: an artifact with some links is never used; a retry makes them again.
+    """
+    selection = select(data_root, window, digest, tuple(json.loads(labels)))
+    store = SpanStore(data_root)
+    storage.in_parallel(lambda pair: storage.link(*pair), _links(store, selection, examples.uri))
+    examples.splits = ["train", "eval"]
+    examples.span = selection.spans[-1].number
+    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+    examples.set_string_custom_property("spans", selection.window)
+    examples.set_string_custom_property("digest", selection.digest)
+    examples.set_int_custom_property("images", sum(manifest.images for manifest in selection.manifests))
+
+
+def _links(store: SpanStore, selection: Selection, folder: str) -> list[tuple[str, str]]:
+    return [
+        (store.shard_uri(span, shard), storage.join(folder, _linked_name(span, shard)))
+        for span, manifest in zip(selection.spans, selection.manifests, strict=True)
+        for shard in manifest.shards
+    ]
+
+
+def _linked_name(span: Span, shard: Shard) -> str:
+    return f"{SPLIT_FOLDERS[shard.split]}/{span}-{storage.basename(shard.path)}"

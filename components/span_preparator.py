@@ -1,0 +1,64 @@
+"""SpanPreparator: turns a batch of images into the next span."""
+
+import apache_beam as beam
+from tfx import v1 as tfx
+from tfx.types.experimental.simple_artifacts import Dataset, File
+
+from adaptation.labels import Labels
+from adaptation.preparation import Preparation, Split, begin, chunks, find_published, finish, write_chunk
+from adaptation.spans import SpanStore
+from components import artifacts
+
+
+@tfx.dsl.components.component(use_beam=True)
+def SpanPreparator(
+    file_list: tfx.dsl.components.InputArtifact[File],
+    span: tfx.dsl.components.OutputArtifact[Dataset],
+    data_root: tfx.dsl.components.Parameter[str],
+    labels: tfx.dsl.components.Parameter[str],
+    seed: tfx.dsl.components.Parameter[int] = 0,
+    test_ratio: tfx.dsl.components.Parameter[float] = 0.2,
+    shard_megabytes: tfx.dsl.components.Parameter[int] = 128,
+    max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
+    run: tfx.dsl.components.Parameter[str] = "",
+    beam_pipeline: tfx.dsl.components.BeamComponentParameter[beam.Pipeline] = None,
+):
+    """Publishes the snapshot's images as a span, on Beam, with one element a shard.
+
+    Args:
+      file_list: What FileListGen made.
+      span: Gets a copy of the span's `manifest.json`; custom properties `span` (its number) and `digest`.
+      data_root: Folder or gs:// URI that has the spans.
+      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`.
+      seed: Seed of the train/test split.
+      test_ratio: Share of the test split.
+      shard_megabytes: About how large a shard is.
+      max_skipped: Share of the images that may be unusable.
+      run: Name of this pipeline run, for the manifest.
+      beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
+
+    Raises:
+      AdaptationError: As `adaptation.preparation.prepare`.
+
+    Failure: no span or the whole one is visible; the same snapshot again finishes, or returns, the same span.
+    """
+    snapshot, store, split = artifacts.read_snapshot(file_list), SpanStore(data_root), Split(seed, test_ratio)
+    preparation = begin(store, snapshot, Labels.from_json(labels), split, max_skipped, run)
+    if not find_published(store, preparation.span):
+        _prepare_on_beam(beam_pipeline, preparation, shard_megabytes * 2**20)
+    manifest = store.manifest(preparation.span)
+    artifacts.write(span, artifacts.MANIFEST, manifest.to_json())
+    span.set_int_custom_property("span", manifest.span)
+    span.set_string_custom_property("digest", manifest.digest)
+
+
+def _prepare_on_beam(pipeline: beam.Pipeline, preparation: Preparation, shard_bytes: int) -> None:
+    with pipeline:
+        (
+            pipeline
+            | "Chunks" >> beam.Create(chunks(preparation.snapshot, shard_bytes))
+            | "Spread" >> beam.Reshuffle()
+            | "WriteShards" >> beam.Map(lambda chunk: write_chunk(preparation, chunk))
+            | "Collect" >> beam.combiners.ToList()
+            | "Publish" >> beam.Map(lambda reports: finish(preparation, reports))
+        )

@@ -1,0 +1,54 @@
+"""VertexUploader: registers a blessed model as a new version of the one model, without putting it in service.
+
+Vertex AI's registry or, by its one parameter, that of one machine.
+"""
+
+from tfx import v1 as tfx
+from tfx.types.experimental.simple_artifacts import File
+from tfx.types.standard_artifacts import ModelBlessing, PushedModel
+
+from adaptation.gate import Verdict
+from adaptation.platforms.base import Upload
+from adaptation.platforms.connect import connect
+from adaptation.progress import report
+from components import artifacts
+
+VERSION = "version.json"
+
+
+@tfx.dsl.components.component
+def VertexUploader(
+    pushed_model: tfx.dsl.components.InputArtifact[PushedModel],
+    blessing: tfx.dsl.components.InputArtifact[ModelBlessing],
+    version: tfx.dsl.components.OutputArtifact[File],
+    platform: tfx.dsl.components.Parameter[str],
+    run: tfx.dsl.components.Parameter[str] = "",
+):
+    """Uploads what Pusher pushed; where the gate refused, it uploads nothing.
+
+    Args:
+      pushed_model: Pusher's.
+      blessing: ChampionGate's.
+      version: Gets the custom property `version`, the new version's number, or 0; where there is one also
+        `version.json`, an `adaptation.platforms.base.ModelVersion`.
+      platform: Where to upload: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
+      run: Name of this pipeline run, for the version's record.
+
+    Failure: a retry finds the version that was made from the same model, and makes no second one.
+    """
+    number = 0
+    if pushed_model.get_int_custom_property("pushed"):
+        source = blessing.get_string_custom_property("current_model")
+        upload = _upload(pushed_model.uri, source, artifacts.read_verdict(blessing), run)
+        uploaded = connect(platform).registry.upload(upload)
+        artifacts.write(version, VERSION, artifacts.to_json(uploaded))
+        number = uploaded.number
+        report(f"version {number} is registered")
+    version.set_int_custom_property("version", number)
+
+
+def _upload(model: str, source: str, verdict: Verdict, run: str) -> Upload:
+    metrics = {f"span-{span}": score.accuracy for span, score in verdict.challenger.items()}
+    return Upload(
+        model=model, key=source, spans=tuple(sorted(verdict.challenger)), metrics=metrics, source=source, run=run
+    )
