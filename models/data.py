@@ -1,0 +1,148 @@
+"""What goes into a model: records in, batches of images out. Training and serving decode with the same function.
+
+A record is a `tf.train.Example` with `image` (an encoded JPEG or PNG), `label` (int64), `id` and `span`. Augmentation
+is not here: it is part of the models, where it is inactive outside training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from adaptation.errors import AdaptationError
+from models.spec import TrainingSpec
+
+IMAGE = "image"
+LABEL = "label"
+CACHED_BYTES = 1 << 30
+SHUFFLED_RECORDS = 10_000
+_FILES_AT_ONCE = 8
+
+
+class NoRecords(AdaptationError, LookupError):
+    """A split without any record."""
+
+
+class LabelOutOfRange(AdaptationError, ValueError):
+    """A record whose label has no name."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The record files of a split, and how many records they hold."""
+
+    files: tuple[str, ...]
+    count: int
+
+
+def find_records(patterns: Sequence[str], spec: TrainingSpec) -> Records:
+    """The records in the files that the patterns match, after a pass over them that checks their labels.
+
+    Raises:
+      NoRecords: There are no such files, or none has a record.
+      LabelOutOfRange: A label is no index into the specification's labels.
+    """
+    files = tuple(sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern)))
+    count = 0
+    for labels in _serialized(files).batch(4096).map(_labels) if files else ():
+        _check_labels(labels, spec)
+        count += len(labels)
+    if not count:
+        raise NoRecords(
+            f"no record in {', '.join(patterns)} ({len(files)} files). Name a window whose spans have both splits."
+        )
+    return Records(files, count)
+
+
+def training_batches(records: Records, spec: TrainingSpec) -> tf.data.Dataset:
+    """Batches in an order that is new in every epoch and the same for the same seed.
+
+    Returns:
+      Pairs of images (float32 [batch, size, size, channels], 0..255) and labels (int64 [batch]).
+    """
+    if _fits_in_memory(records, spec):
+        shuffled = _decoded(_serialized(records.files), spec).cache().shuffle(records.count, seed=spec.seed)
+    else:
+        shuffled = _decoded(_serialized(records.files).shuffle(SHUFFLED_RECORDS, seed=spec.seed), spec)
+    return _batched(shuffled, records, spec)
+
+
+def evaluation_batches(records: Records, spec: TrainingSpec) -> tf.data.Dataset:
+    """Batches as `training_batches` gives them, in the records' own order."""
+    decoded = _decoded(_serialized(records.files), spec)
+    return _batched(decoded.cache() if _fits_in_memory(records, spec) else decoded, records, spec)
+
+
+def decode(image: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
+    """An encoded image (string) as pixels (uint8 [size, size, channels]).
+
+    Grey becomes colour or colour grey as the specification wants; another size is resized, whatever its proportions.
+    """
+    size, channels = spec.image_size, spec.channels
+    pixels = tf.io.decode_image(image, channels=channels, expand_animations=False)
+    fits = tf.reduce_all(tf.shape(pixels)[:2] == size)
+    return tf.ensure_shape(tf.cond(fits, lambda: pixels, lambda: _resized(pixels, size)), (size, size, channels))
+
+
+def decode_batch(images: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
+    """Encoded images (string [batch]) as a model takes them (float32 [batch, size, size, channels], 0..255)."""
+    shape = (spec.image_size, spec.image_size, spec.channels)
+    with tf.device("/CPU:0"):
+        pixels = tf.map_fn(
+            lambda image: decode(image, spec),
+            images,
+            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
+            parallel_iterations=32,
+        )
+        return tf.cast(pixels, tf.float32)
+
+
+def images_of(examples: tf.Tensor) -> tf.Tensor:
+    """The encoded images (string [batch]) of serialized examples (string [batch])."""
+    return tf.io.parse_example(examples, {IMAGE: tf.io.FixedLenFeature([], tf.string)})[IMAGE]
+
+
+def _serialized(files: Sequence[str]) -> tf.data.Dataset:
+    compressions = ["GZIP" if file.endswith(".gz") else "" for file in files]
+    return tf.data.Dataset.from_tensor_slices((list(files), compressions)).interleave(
+        tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def _labels(examples: tf.Tensor) -> tf.Tensor:
+    return tf.io.parse_example(examples, {LABEL: tf.io.FixedLenFeature([], tf.int64)})[LABEL]
+
+
+def _check_labels(labels: tf.Tensor, spec: TrainingSpec) -> None:
+    last = len(spec.labels) - 1
+    for label in (int(tf.reduce_min(labels)), int(tf.reduce_max(labels))):
+        if not 0 <= label <= last:
+            raise LabelOutOfRange(
+                f"a record has label {label}, but the settings name the labels 0 to {last} ({', '.join(spec.labels)}). "
+                "Give the settings the label names that the spans were made with."
+            )
+
+
+def _fits_in_memory(records: Records, spec: TrainingSpec) -> bool:
+    return records.count * spec.image_size**2 * spec.channels <= CACHED_BYTES
+
+
+def _decoded(serialized: tf.data.Dataset, spec: TrainingSpec) -> tf.data.Dataset:
+    def image_and_label(example: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        features = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: tf.io.FixedLenFeature([], tf.int64)}
+        record = tf.io.parse_single_example(example, features)
+        return decode(record[IMAGE], spec), record[LABEL]
+
+    return serialized.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _batched(decoded: tf.data.Dataset, records: Records, spec: TrainingSpec) -> tf.data.Dataset:
+    """Casts after batching: what is cached and shuffled stays a byte a pixel."""
+    counted = decoded.apply(tf.data.experimental.assert_cardinality(records.count)).batch(spec.batch_size)
+    return counted.map(lambda images, labels: (tf.cast(images, tf.float32), labels)).prefetch(tf.data.AUTOTUNE)
+
+
+def _resized(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.saturate_cast(tf.round(tf.image.resize(pixels, (size, size), antialias=True)), tf.uint8)

@@ -1,0 +1,139 @@
+"""The SavedModel that a trained model becomes: encoded images in, labels out, and what a warm start needs beside it.
+
+Written with Keras's `ExportArchive`, because the session loader, which TensorFlow Serving and TFX's own inference use,
+does not find the variables of a Keras 3 model that was saved any other way.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import keras
+import tensorflow as tf
+
+from adaptation import storage
+from adaptation.errors import AdaptationError
+from models import data
+from models.spec import TrainingSpec
+
+SERVING = "serving_default"
+EVALUATION = "evaluate"
+_EXTRAS = "assets.extra"
+_WEIGHTS = "model.weights.h5"
+_SPEC = "spec.json"
+
+
+class NoWarmStart(AdaptationError, FileNotFoundError):
+    """A champion to start from that is not there."""
+
+
+class IncompatibleChampion(AdaptationError, ValueError):
+    """A champion whose weights do not fit the model that is to be trained."""
+
+
+def export(model: keras.Model, spec: TrainingSpec, folder: str) -> None:
+    """Writes the SavedModel, with the weights and the specification in its `assets.extra`.
+
+    Its signatures:
+      serving_default: `image_bytes` (string [batch]) to `label` (string [batch]) and `confidence` (float32 [batch]).
+      evaluate: `examples` (string [batch], serialized tf.train.Example) to `probabilities` (float32 [batch, classes]).
+
+    Failure: an unfinished folder is left; exporting again replaces what is in it.
+    """
+    # Without `track`, which would write every weight a second time; the endpoints bring the ones that they use.
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint(SERVING, _serving(model, spec), [tf.TensorSpec([None], tf.string, name="image_bytes")])
+    archive.add_endpoint(EVALUATION, _evaluation(model, spec), [tf.TensorSpec([None], tf.string, name="examples")])
+    archive.write_out(folder, verbose=False)
+    _write_extras(model, spec, storage.join(folder, _EXTRAS))
+
+
+def load_champion(model: keras.Model, spec: TrainingSpec) -> None:
+    """Gives the model the weights of the export in `spec.warm_start`.
+
+    Raises:
+      NoWarmStart: There is no export.
+      IncompatibleChampion: It is one of another model, image size, channels, labels or layers.
+    """
+    champion = exported_spec(spec.warm_start)
+    _check_compatible(champion, spec)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = str(Path(scratch) / _WEIGHTS)
+        tf.io.gfile.copy(storage.join(spec.warm_start, _EXTRAS, _WEIGHTS), local)
+        _load_all(model, local, spec)
+
+
+def exported_spec(folder: str) -> TrainingSpec:
+    """What the model in an export's folder was trained as.
+
+    Raises:
+      NoWarmStart: There is no export.
+    """
+    uri = storage.join(folder, _EXTRAS, _SPEC)
+    if not tf.io.gfile.exists(uri):
+        raise NoWarmStart(f"there is no model to start from in {folder} ({uri} is missing). Train from scratch once.")
+    with tf.io.gfile.GFile(uri, "rb") as file:
+        return TrainingSpec.from_json(file.read())
+
+
+def _serving(model: keras.Model, spec: TrainingSpec) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = model(data.decode_batch(image_bytes, spec), training=False)
+        label = tf.gather(tf.constant(spec.labels), tf.argmax(probabilities, axis=1))
+        return {"label": label, "confidence": tf.reduce_max(probabilities, axis=1)}
+
+    return serve
+
+
+def _evaluation(model: keras.Model, spec: TrainingSpec) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    def evaluate(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": model(data.decode_batch(data.images_of(examples), spec), training=False)}
+
+    return evaluate
+
+
+def _write_extras(model: keras.Model, spec: TrainingSpec, folder: str) -> None:
+    tf.io.gfile.makedirs(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = str(Path(scratch) / _WEIGHTS)
+        model.save_weights(local)
+        tf.io.gfile.copy(local, storage.join(folder, _WEIGHTS), overwrite=True)
+    with tf.io.gfile.GFile(storage.join(folder, _SPEC), "wb") as file:
+        file.write(spec.to_json().encode())
+
+
+def _check_compatible(champion: TrainingSpec, spec: TrainingSpec) -> None:
+    for name in ("model", "image_size", "channels", "labels"):
+        theirs, ours = getattr(champion, name), getattr(spec, name)
+        if theirs != ours:
+            raise _incompatible(spec, f"its {name} is {theirs!r}, the settings say {ours!r}")
+
+
+def _load_all(model: keras.Model, file: str, spec: TrainingSpec) -> None:
+    """Loads the weights, all of them: Keras by itself passes in silence over those that the model has no place for."""
+    stored = _count_weights(file)
+    if stored != len(model.weights):
+        raise _incompatible(spec, f"it has {stored} weights, the layers of {spec.module} have {len(model.weights)}")
+    try:
+        model.load_weights(file)
+    except ValueError as error:
+        raise _incompatible(
+            spec, f"its layers are not those of {spec.module} ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _count_weights(file: str) -> int:
+    found: list[str] = []
+    with h5py.File(file) as weights:
+        weights.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return len(found)
+
+
+def _incompatible(spec: TrainingSpec, why: str) -> IncompatibleChampion:
+    return IncompatibleChampion(
+        f"cannot go on from the champion in {spec.warm_start}: {why}. Train from scratch (no warm start), "
+        "or set it as the champion has it."
+    )
