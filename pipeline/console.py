@@ -1,0 +1,115 @@
+"""What a person sees of the work: progress on the error stream, with a spinner on a terminal; tables on the output.
+
+What is shown is decided by the callers; how it looks, and how much of a job's progress stays on a terminal, is here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from adaptation.errors import AdaptationError
+from adaptation.platforms.base import Job, Jobs, JobState
+
+PROGRESS = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+_PASSING = ("epoch ", "predicted ", "prepared shard ")
+_WIDEST = 1000
+
+
+class JobFailed(AdaptationError, RuntimeError):
+    """A job that did not get to its end."""
+
+
+def say(text: str) -> None:
+    """A line about the work."""
+    PROGRESS.print(escape(text))
+
+
+def step(text: str) -> None:
+    """The headline of a step."""
+    PROGRESS.print(f"\n[bold]{escape(text)}[/bold]")
+
+
+def working(text: str) -> AbstractContextManager[object]:
+    """A line about work that takes a while, with a spinner as long as the context lasts."""
+    say(text)
+    return PROGRESS.status("")
+
+
+def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on the output, numbers to the right; on a terminal it is never wider than that."""
+    cells = [tuple(row) for row in rows]
+    if not cells:
+        click.echo(f"{title}: none")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name, values in zip(columns, zip(*cells, strict=True), strict=True):
+        table.add_column(name, justify="right" if all(map(_is_number, values)) else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(_text, row))
+    output = _output()
+    output.print(f"[bold]{escape(title)}[/bold]")  # no title of the table's, which would be broken to its width
+    output.print(table)
+
+
+def follow(jobs: Jobs, job_id: str) -> Job:
+    """Shows a job's progress until it has ended. Who stops following does not stop the job, and is told so.
+
+    Raises:
+      NoSuchJob: None of that id was created.
+      JobFailed: It failed; the message names the log.
+    """
+    started = jobs.get(job_id)
+    log = started.link if started else ""
+    say(f"job {job_id}, log: {log}")
+    try:
+        _show_progress(jobs.follow(job_id), job_id)
+    except KeyboardInterrupt:
+        say(f"{job_id} goes on by itself. Its log: {log}")
+        raise
+    return _succeeded(jobs.get(job_id), job_id)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _text(cell: object) -> str:
+    return f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell))
+
+
+def _output() -> Console:
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDEST
+    return console
+
+
+def _show_progress(messages: Iterable[str], job_id: str) -> None:
+    """On a terminal, what is only passed through is seen beside the spinner and does not stay."""
+    started = time.monotonic()
+    with _spinner() as spinner:
+        task = spinner.add_task(job_id, total=None)
+        for message in messages:
+            spinner.update(task, description=message)
+            if not (PROGRESS.is_terminal and message.startswith(_PASSING)):
+                say(f"  {time.monotonic() - started:6.1f} s  {message}")
+
+
+def _spinner() -> Progress:
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    disable = not PROGRESS.is_terminal
+    return Progress(SpinnerColumn(), TimeElapsedColumn(), text, console=PROGRESS, transient=True, disable=disable)
+
+
+def _succeeded(job: Job | None, job_id: str) -> Job:
+    if job is None or job.state is not JobState.SUCCEEDED:
+        raise JobFailed(f"{job_id} failed: {job.message if job else 'it is gone'}. Its log: {job.link if job else ''}")
+    return job

@@ -1,0 +1,66 @@
+"""The batch evaluation pipeline: a month of images is predicted and measured; below the threshold it becomes a span."""
+
+from __future__ import annotations
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+
+from components.batch_prediction_gen import BatchPredictionGen
+from components.file_list_gen import FileListGen
+from components.performance_evaluator import PerformanceEvaluator
+from components.pipeline_trigger import PipelineTrigger
+from components.span_preparator import SpanPreparator
+from pipeline.settings import Settings
+from pipeline.training import Place
+from pipeline.workspace import Workspace
+
+
+def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl.Pipeline:
+    """The pipeline, for either runner.
+
+    Args:
+      settings: What it is to do.
+      batch: The month, `YYYY-MM`; the newest where it is empty.
+      place: Where it runs.
+    """
+    return tfx.dsl.Pipeline(
+        pipeline_name=f"{settings.name}-evaluation",
+        pipeline_root=place.root,
+        components=_components(settings, batch, place),
+        metadata_connection_config=place.metadata,
+        beam_pipeline_args=list(place.beam),
+    )
+
+
+def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
+    labels = Workspace(settings).labels.to_json()
+    listed = FileListGen(collection_root=settings.collection.root, batch=batch)
+    predicted = BatchPredictionGen(file_list=listed.outputs["file_list"], platform=place.platform)
+    measured = PerformanceEvaluator(
+        file_list=listed.outputs["file_list"],
+        predictions=predicted.outputs["predictions"],
+        labels=labels,
+        threshold=settings.evaluation.threshold,
+        rule=settings.evaluation.rule,
+        min_images=settings.evaluation.min_images,
+        max_skipped=settings.labels.max_skipped,
+    )
+    with tfx.dsl.Cond(measured.outputs["metrics"].future().custom_property("retrain") == 1):
+        span = SpanPreparator(
+            file_list=listed.outputs["file_list"],
+            data_root=settings.data.root,
+            labels=labels,
+            seed=settings.data.seed,
+            test_ratio=settings.data.test_ratio,
+            shard_megabytes=settings.data.shard_megabytes,
+            max_skipped=settings.labels.max_skipped,
+            run=place.run,
+        )
+        trigger = PipelineTrigger(
+            span=span.outputs["span"],
+            platform=place.platform,
+            data_root=settings.data.root,
+            window=settings.training.window,
+            ingestion=place.ingestion,
+        )
+    return [listed, predicted, measured, span, trigger]

@@ -1,0 +1,40 @@
+"""Ingestion: how the spans of a window become the training pipeline's examples.
+
+By default SpanExampleGen links their files. The other way is TFX's ImportExampleGen, which reads them by file patterns;
+a pattern cannot name every set of spans.
+"""
+
+from __future__ import annotations
+
+import json
+
+from google.protobuf import json_format
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+
+from adaptation.selection import Selection, input_config
+from components.span_example_gen import SpanExampleGen
+from pipeline.settings import Settings
+
+
+def ingestion(settings: Settings, selection: Selection) -> BaseNode:
+    """The component that the settings ask for, on the spans selected.
+
+    Raises:
+      WindowNotExpressible: ImportExampleGen is asked for, and no pattern selects exactly these spans.
+    """
+    if settings.training.ingestion == "spans":
+        return linked(settings, selection.window, selection.digest)
+    config = json_format.Parse(input_config(settings.data.root, selection), tfx.proto.Input())
+    return imported(settings, config, None)
+
+
+def linked(settings: Settings, window: str, digest: str) -> BaseNode:
+    """SpanExampleGen on a window; a runtime parameter will do for either text."""
+    labels = json.dumps(settings.labels.names)
+    return SpanExampleGen(data_root=settings.data.root, window=window, digest=digest, labels=labels)
+
+
+def imported(settings: Settings, config: tfx.proto.Input, output: tfx.proto.Output | None) -> BaseNode:
+    """ImportExampleGen over the data root; a runtime parameter will do for either configuration."""
+    return tfx.components.ImportExampleGen(input_base=settings.data.root, input_config=config, output_config=output)

@@ -1,0 +1,116 @@
+"""Runs a pipeline on this machine with TFX's LocalDagRunner, says which component is at work, checks how each ended.
+
+LocalDagRunner does not raise when a component's input cannot be resolved: it records a failed execution and goes on. So
+the executions in ML Metadata decide whether a run succeeded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx import v1 as tfx
+
+from adaptation.errors import AdaptationError
+from adaptation.progress import report
+
+_RUNNING = "Component %s is running."
+_SKIPPED = "Skipping execution for %s"
+
+
+class PipelineFailed(AdaptationError, RuntimeError):
+    """A run in which a component failed."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """An artifact that a run made: its URI and custom properties."""
+
+    uri: str
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its id and its outputs, by component and output name; a component that was skipped has none."""
+
+    id: str
+    outputs: Mapping[tuple[str, str], Output]
+
+
+def run_pipeline(pipeline: tfx.dsl.Pipeline) -> Run:
+    """Runs the pipeline to its end.
+
+    Raises:
+      PipelineFailed: An execution is recorded as failed; the message names the components.
+      Exception: What a component raised.
+    """
+    with _progress(len(pipeline.components)):
+        tfx.orchestration.LocalDagRunner().run(pipeline)
+    return _read_run(MetadataStore(pipeline.metadata_connection_config))
+
+
+class _ComponentProgress(logging.Handler):
+    """Turns the runner's own log lines into progress."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self.started = 0
+        self.total = total
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == _RUNNING:
+            self.started += 1
+            report(f"{record.getMessage().split()[1]} ({self.started} of {self.total})")
+        elif record.msg == _SKIPPED:
+            report(f"{record.getMessage().split()[-1]}: not called for")
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[None]:
+    logger, handler = logging.getLogger("absl"), _ComponentProgress(total)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _read_run(store: MetadataStore) -> Run:
+    context = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+    nodes = {execution.id: _node(store, execution) for execution in store.get_executions_by_context(context.id)}
+    _refuse_failures(store, nodes)
+    return Run(context.name, _outputs(store, nodes))
+
+
+def _node(store: MetadataStore, execution: mlmd.Execution) -> str:
+    names = [context.name for context in store.get_contexts_by_execution(execution.id) if context.type == "node"]
+    return str(names[0]).rpartition(".")[2]
+
+
+def _refuse_failures(store: MetadataStore, nodes: Mapping[int, str]) -> None:
+    executions = store.get_executions_by_id(list(nodes))
+    failed = [nodes[one.id] for one in executions if one.last_known_state == mlmd.Execution.FAILED]
+    if failed:
+        raise PipelineFailed(f"{', '.join(failed)} failed. The job's log says why.")
+
+
+def _outputs(store: MetadataStore, nodes: Mapping[int, str]) -> dict[tuple[str, str], Output]:
+    events = [event for event in store.get_events_by_execution_ids(list(nodes)) if event.type == mlmd.Event.OUTPUT]
+    artifacts = {
+        artifact.id: artifact for artifact in store.get_artifacts_by_id([event.artifact_id for event in events])
+    }
+    return {
+        (nodes[event.execution_id], event.path.steps[0].key): _output(artifacts[event.artifact_id]) for event in events
+    }
+
+
+def _output(artifact: mlmd.Artifact) -> Output:
+    values = {name: getattr(value, value.WhichOneof("value")) for name, value in artifact.custom_properties.items()}
+    return Output(artifact.uri, values)

@@ -1,0 +1,71 @@
+"""The shell around the commands: what becomes of an error, the exit codes, and the options that all have."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adaptation.errors import AdaptationError
+
+FAILED, INTERRUPTED = 1, 130
+in_workspace = click.option(
+    "--workspace",
+    "-w",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("."),
+    show_default="the current folder",
+    help="The workspace's folder, or its settings file.",
+)
+_DEBUG = f"{__name__}.debug"
+
+
+class Command(click.Command):
+    """A command that takes --debug, wherever among its arguments it is put."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        help = "Show the whole traceback of an error."
+        self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, callback=_note_debug, help=help))
+
+
+class _Group(Command, click.Group):
+    """Commands that take --debug, before the command's name as well."""
+
+    command_class = Command
+
+
+class Shell(_Group):
+    """All commands together: an error is one message and an exit code, with its traceback only on request."""
+
+    group_class = _Group
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            complain(error)
+            ctx.exit(FAILED)
+
+
+def complain(error: Exception) -> None:
+    """Says on the error stream what went wrong."""
+    if click.get_current_context().meta.get(_DEBUG):
+        traceback.print_exception(error)
+        return
+    click.echo(f"{type(error).__name__}: {error}", err=True)
+    if not isinstance(error, AdaptationError | OSError):
+        click.echo("This was not foreseen; with --debug the whole traceback is shown.", err=True)
+
+
+def _note_debug(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    ctx.meta[_DEBUG] = given or ctx.meta.get(_DEBUG, False)
