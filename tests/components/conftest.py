@@ -1,0 +1,120 @@
+"""A world for single components: a collection with images of two classes, and a runner for a few components."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from adaptation.batches import Batch, BatchStore
+from adaptation.labels import Labels
+from adaptation.platforms.base import ModelVersion, Platform, Upload
+from adaptation.platforms.connect import LocalConfig, connect
+from adaptation.spans import SpanStore
+
+if TYPE_CHECKING:
+    from pipeline.local_runner import Run
+
+SUCCEED = """
+import sys
+from adaptation.platforms.local.jobs import run_recorded
+run_recorded(sys.argv[-1], lambda request: {})
+"""
+OCTOBER = Batch(2021, 10)
+LABELS = Labels(("dark", "light"))
+
+
+def picture(label: str, number: int) -> bytes:
+    """A PNG that is unlike every other one."""
+    shade = (number % 100) + (0 if label == "dark" else 150)
+    image = Image.new("L", (8, 8), shade)
+    image.putpixel((number // 100 % 8, number // 800), 255 - shade)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class World:
+    """A workspace without settings."""
+
+    root: Path
+
+    @property
+    def batches(self) -> BatchStore:
+        return BatchStore(str(self.root / "collection"))
+
+    @property
+    def spans(self) -> SpanStore:
+        return SpanStore(str(self.root / "data"))
+
+    @property
+    def config(self) -> LocalConfig:
+        """A platform whose jobs succeed at once."""
+        return LocalConfig(str(self.root), (sys.executable, "-c", SUCCEED))
+
+    @property
+    def platform(self) -> Platform:
+        return connect(self.config)
+
+    def collect(self, count: int = 40, start: int = 0, batch: Batch = OCTOBER) -> list[str]:
+        """Puts images into a batch, half of each class; returns their names."""
+        folder = Path(self.batches.folder(batch))
+        folder.mkdir(parents=True, exist_ok=True)
+        names = []
+        for number in range(start, start + count):
+            label = LABELS.names[number % 2]
+            names.append(f"{label}_{number:04d}.png")
+            (folder / names[-1]).write_bytes(picture(label, number))
+        return names
+
+    def register(self, model: str, source: str = "first") -> ModelVersion:
+        """Makes a SavedModel the champion."""
+        upload = Upload(model=model, key=source, spans=(1,), metrics={}, source=source, run=source)
+        version = self.platform.registry.upload(upload)
+        self.platform.registry.promote(version, "first")
+        return version
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[Sequence[Any]], Run]:
+    """Runs components as a pipeline of their own, with the real runner and the real ML Metadata."""
+    from tfx import v1 as tfx
+
+    from pipeline.local_runner import run_pipeline
+
+    def run_components(components: Sequence[Any]) -> Run:
+        database = str(tmp_path / "metadata.sqlite")
+        pipeline = tfx.dsl.Pipeline(
+            pipeline_name="anyones-pipeline",
+            pipeline_root=str(tmp_path / "artifacts"),
+            components=list(components),
+            metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(database),
+        )
+        return run_pipeline(pipeline)
+
+    return run_components
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a SavedModel with the real signatures, for two classes, that has learnt nothing."""
+    from models.export import export
+    from models.spec import TrainingSpec
+    from models.trainer import initial_model
+
+    spec = TrainingSpec.for_model("digits", LABELS.names, image_size=8, epochs=1)
+    folder = str(tmp_path_factory.mktemp("untrained") / "model")
+    export(initial_model(spec), spec, folder)
+    return folder

@@ -1,0 +1,256 @@
+"""The components of the batch evaluation pipeline, each in a pipeline of its own as far as it goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx import v1 as tfx
+from tfx.types.experimental.simple_artifacts import Dataset, File
+
+from adaptation import storage
+from adaptation.batches import Batch, EmptyBatch, NoBatch, Snapshot
+from adaptation.evaluation import Evaluation, MissingPredictions
+from adaptation.platforms.base import JobState
+from adaptation.predictions import ResultsWriter
+from adaptation.preparation import prepare
+from adaptation.selection import select
+from adaptation.spans import Manifest, Span
+from components.batch_prediction_gen import BatchPredictionGen
+from components.file_list_gen import FileListGen
+from components.performance_evaluator import PerformanceEvaluator
+from components.pipeline_trigger import PipelineTrigger
+from components.span_preparator import SpanPreparator
+from tests.components.conftest import LABELS, OCTOBER, World, picture
+
+
+def importer(artifact: type, uri: str, **properties: Any) -> Any:
+    return tfx.dsl.Importer(source_uri=uri, artifact_type=artifact, custom_properties=properties, reimport=True)
+
+
+def listed(world: World, batch: str = "") -> Any:
+    return FileListGen(collection_root=world.batches.root, batch=batch)
+
+
+def predicted_as(world: World, answer: dict[str, str]) -> Any:
+    """An importer of results in which each image named has the label given, and its own otherwise."""
+    from datetime import UTC, datetime
+
+    snapshot = world.batches.snapshot(OCTOBER)
+    with ResultsWriter(str(world.root / "results"), "version-1", datetime.now(UTC)) as results:
+        for name, uri in zip(snapshot.names, snapshot.uris, strict=True):
+            results.prediction(uri, answer.get(name, LABELS.of(name)), 0.9)
+    return importer(File, str(world.root / "results"), results=results.folder).with_id("Predictions")
+
+
+def measured(file_list: Any, predictions: Any, **settings: Any) -> Any:
+    return PerformanceEvaluator(
+        file_list=file_list.outputs["file_list"],
+        predictions=predictions.outputs["result"],
+        labels=LABELS.to_json(),
+        **settings,
+    )
+
+
+def evaluation_in(run: Any) -> Evaluation:
+    return Evaluation.from_json(
+        Path(run.outputs["PerformanceEvaluator", "metrics"].uri, "evaluation.json").read_bytes()
+    )
+
+
+def test_file_list_gen_lists_the_newest_month_one_uri_a_line(world: World, run: Any) -> None:
+    names = world.collect(4)
+    world.collect(2, batch=Batch(2021, 9))
+    Path(world.batches.folder(OCTOBER), "notes.txt").write_text("no image")
+    output = run([listed(world)]).outputs["FileListGen", "file_list"]
+    lines = Path(output.uri, "file_list.txt").read_text().splitlines()
+    assert lines == [storage.join(world.batches.folder(OCTOBER), name) for name in sorted(names)]
+    assert (output.properties["batch"], output.properties["images"]) == ("2021-10", 4)
+
+
+def test_file_list_gen_takes_the_month_that_is_named(world: World, run: Any) -> None:
+    world.collect(4)
+    world.collect(2, batch=Batch(2021, 9))
+    assert run([listed(world, "2021-09")]).outputs["FileListGen", "file_list"].properties["images"] == 2
+
+
+@pytest.mark.parametrize(("batch", "error"), [("2021-11", NoBatch), ("2021-12", EmptyBatch)])
+def test_file_list_gen_refuses_a_month_without_images(world: World, run: Any, batch: str, error: type) -> None:
+    world.collect(4)
+    Path(world.root, "collection", "2021-12").mkdir()
+    with pytest.raises(error, match="2021-1"):
+        run([listed(world, batch)])
+
+
+def test_batch_prediction_gen_predicts_every_image_with_the_champion(world: World, run: Any, untrained: str) -> None:
+    world.collect(6)
+    world.register(untrained)
+    files = listed(world)
+    predictions = BatchPredictionGen(file_list=files.outputs["file_list"], platform=world.config.to_json())
+    output = run([files, predictions]).outputs["BatchPredictionGen", "predictions"]
+    results = Path(output.properties["results"])
+    assert results.parent == Path(output.uri)
+    lines = [json.loads(line) for file in results.glob("prediction.results-*") for line in file.open()]
+    assert sorted(line["instance"] for line in lines) == list(world.batches.snapshot(OCTOBER).uris)
+    assert {line["prediction"]["label"] for line in lines} <= set(LABELS.names)
+
+
+def test_batch_prediction_gen_never_picks_a_model_by_chance(world: World, run: Any) -> None:
+    world.collect(6)
+    files = listed(world)
+    predictions = BatchPredictionGen(file_list=files.outputs["file_list"], platform=world.config.to_json())
+    with pytest.raises(LookupError, match="adapt train"):
+        run([files, predictions])
+
+
+def test_performance_evaluator_says_retrain_below_the_threshold(world: World, run: Any) -> None:
+    names = world.collect(40)
+    files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:10], "light"))
+    done = run([files, predictions, measured(files, predictions)])
+    properties = done.outputs["PerformanceEvaluator", "metrics"].properties
+    assert (properties["retrain"], properties["images"], properties["accuracy"]) == (1, 40, 0.875)
+    assert evaluation_in(done).confusion == ((15, 5), (0, 20))
+
+
+def test_performance_evaluator_says_keep_at_the_threshold(world: World, run: Any) -> None:
+    names = world.collect(40)
+    files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:4:2], "light"))
+    done = run([files, predictions, measured(files, predictions, threshold=0.95)])
+    assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
+
+
+def test_performance_evaluator_by_wilson_waits_until_it_is_sure(world: World, run: Any) -> None:
+    names = world.collect(40)
+    files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:10], "light"))
+    done = run([files, predictions, measured(files, predictions, rule="wilson")])
+    assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
+
+
+def test_performance_evaluator_sets_the_property_for_too_few_images_too(world: World, run: Any) -> None:
+    names = world.collect(10)
+    files, predictions = listed(world), predicted_as(world, dict.fromkeys(names, "light"))
+    done = run([files, predictions, measured(files, predictions, min_images=30)])
+    assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
+
+
+def test_what_was_evaluated_no_longer_counts_as_new(world: World, run: Any) -> None:
+    names = world.collect(40)
+    files, predictions = listed(world), predicted_as(world, {})
+    run([files, predictions, measured(files, predictions)])
+    assert {image.name for image in world.batches.evaluated(OCTOBER)} == set(names)
+
+
+def test_the_results_are_those_that_are_named_not_the_newest(world: World, run: Any) -> None:
+    names = world.collect(40)
+    files, predictions = listed(world), predicted_as(world, {})
+    predicted_as(world, dict.fromkeys(names, "light"))
+    done = run([files, predictions, measured(files, predictions)])
+    assert done.outputs["PerformanceEvaluator", "metrics"].properties["accuracy"] == 1
+
+
+def test_an_evaluation_that_fails_marks_nothing(world: World, run: Any) -> None:
+    world.collect(40)
+    predictions = predicted_as(world, {})
+    world.collect(1, start=40)
+    files = listed(world)
+    with pytest.raises(MissingPredictions, match="1 of 41"):
+        run([files, predictions, measured(files, predictions)])
+    assert world.batches.evaluated(OCTOBER) == frozenset()
+
+
+def test_span_preparator_publishes_the_snapshot_and_leaves_the_batch(world: World, run: Any) -> None:
+    names = world.collect(40)
+    files = listed(world)
+    done = run([files, prepared(world, files)])
+    manifest = world.spans.verify(Span(1))
+    assert done.outputs["SpanPreparator", "span"].properties["digest"] == manifest.digest
+    assert manifest.images == 40
+    assert {file.name for file in world.batches.images(OCTOBER)} == set(names)
+
+
+def test_span_preparator_again_returns_the_same_span(world: World, run: Any) -> None:
+    world.collect(40)
+    for _ in range(2):
+        files = listed(world)
+        done = run([files, prepared(world, files)])
+        assert done.outputs["SpanPreparator", "span"].properties["span"] == 1
+    assert world.spans.spans() == [Span(1)]
+
+
+def test_span_preparator_on_beam_writes_what_one_process_writes(world: World, run: Any, tmp_path: Path) -> None:
+    world.collect(40)
+    files = listed(world)
+    done = run([files, prepared(world, files, shard_megabytes=0)])
+    alone = World(tmp_path / "alone")
+    snapshot = Snapshot("2021-10", world.batches.folder(OCTOBER), world.batches.snapshot(OCTOBER).images)
+    assert len(world.spans.manifest(Span(1)).shards) > 30
+    assert (
+        prepare(alone.spans, snapshot, LABELS, shard_bytes=0).digest
+        == done.outputs["SpanPreparator", "span"].properties["digest"]
+    )
+
+
+def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: World, run: Any) -> None:
+    names = world.collect(40)
+    Path(world.batches.folder(OCTOBER), "dark_twin.png").write_bytes(picture("dark", 0))
+    files = listed(world)
+    run([files, prepared(world, files, shard_megabytes=0)])
+    manifest = world.spans.verify(Span(1))
+    assert manifest.images == 40
+    assert {one.name for one in manifest.skipped} <= {"dark_twin.png", names[0]}
+
+
+def test_pipeline_trigger_starts_one_training_on_the_resolved_window(world: World, run: Any) -> None:
+    for _ in range(2):
+        done = run(triggering(world, published(world), window="last:2"))
+    jobs = world.platform.jobs.list()
+    assert [job.parameters["window"] for job in jobs] == ["1"]
+    assert done.outputs["PipelineTrigger", "job"].properties["job"] == jobs[0].id
+
+
+def test_pipeline_trigger_speaks_to_import_example_gen_in_its_own_words(world: World, run: Any) -> None:
+    run(triggering(world, published(world), ingestion="import"))
+    parameters = world.platform.jobs.list()[0].parameters
+    patterns = {split["name"]: split["pattern"] for split in json.loads(parameters["input-config"])["splits"]}
+    assert patterns == {"train": "span-*/train/*.tfrecord", "eval": "span-*/test/*.tfrecord"}
+    assert set(parameters) == {"input-config", "output-config"}
+
+
+def test_pipeline_trigger_tries_a_failed_training_again(world: World, run: Any) -> None:
+    manifest = published(world)
+    run(triggering(world, manifest))
+    first = world.platform.jobs.list()[0]
+    folder = Path(world.root, "jobs", first.id)
+    (folder / "state.json").write_text(json.dumps({"state": JobState.FAILED, "message": "the disk was full"}))
+    run(triggering(world, manifest))
+    assert len(world.platform.jobs.list()) == 2
+
+
+def test_a_triggered_job_names_the_content_that_was_meant(world: World, run: Any) -> None:
+    run(triggering(world, published(world)))
+    job = world.platform.jobs.list()[0]
+    assert (job.pipeline, job.parameters) == (
+        "training",
+        {"window": "1", "digest": select(world.spans.root, "1").digest},
+    )
+
+
+def prepared(world: World, files: Any, **settings: Any) -> Any:
+    return SpanPreparator(
+        file_list=files.outputs["file_list"], data_root=world.spans.root, labels=LABELS.to_json(), **settings
+    )
+
+
+def published(world: World) -> Manifest:
+    world.collect(40)
+    return prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
+
+
+def triggering(world: World, manifest: Manifest, **settings: Any) -> list[Any]:
+    span = importer(Dataset, world.spans.folder(Span(manifest.span)), span=manifest.span).with_id("Span")
+    trigger = PipelineTrigger(
+        span=span.outputs["result"], platform=world.config.to_json(), data_root=world.spans.root, **settings
+    )
+    return [span, trigger]

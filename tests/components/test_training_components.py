@@ -1,0 +1,146 @@
+"""The components of the training pipeline, each in a pipeline of its own as far as it goes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx import v1 as tfx
+from tfx.types.experimental.simple_artifacts import File
+from tfx.types.standard_artifacts import ModelBlessing, PushedModel
+
+from adaptation.deployment import Deployment
+from adaptation.gate import Score, Verdict
+from adaptation.preparation import prepare
+from adaptation.selection import SpansChanged
+from adaptation.spans import Manifest, SpanNotPublished
+from components.batch_archiver import BatchArchiver
+from components.span_example_gen import SpanExampleGen
+from components.vertex_deployer import VertexDeployer
+from components.vertex_uploader import VertexUploader
+from tests.components.conftest import LABELS, OCTOBER, World
+
+GOOD = Verdict(True, ("it is better",), {1: Score(0.98, 50), 2: Score(0.97, 20)}, {})
+BAD = Verdict(False, ("it is worse",), {1: Score(0.5, 50)}, {1: Score(0.9, 50)})
+
+
+def importer(artifact: type, uri: Path, **properties: Any) -> Any:
+    return tfx.dsl.Importer(
+        source_uri=str(uri), artifact_type=artifact, custom_properties=properties, reimport=True
+    ).with_id(artifact.__name__)
+
+
+def publish(world: World, count: int = 40) -> Manifest:
+    world.collect(count, start=count * len(world.spans.spans()))
+    manifest = prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
+    world.batches.archive(world.batches.snapshot(OCTOBER))
+    return manifest
+
+
+def ingested(world: World, **settings: Any) -> Any:
+    return SpanExampleGen(data_root=world.spans.root, **settings)
+
+
+def deploying(world: World, model: str, verdict: Verdict) -> list[Any]:
+    folder = world.root / "verdict"
+    folder.mkdir(exist_ok=True)
+    (folder / "verdict.json").write_bytes(verdict.to_json())
+    pushed = importer(PushedModel, Path(model), pushed=int(verdict.blessed))
+    blessing = importer(ModelBlessing, folder, current_model="runs/7/model")
+    platform, blessed = world.config.to_json(), blessing.outputs["result"]
+    uploader = VertexUploader(pushed_model=pushed.outputs["result"], blessing=blessed, platform=platform, run="job-7")
+    deployer = VertexDeployer(version=uploader.outputs["version"], blessing=blessed, platform=platform)
+    return [pushed, blessing, uploader, deployer]
+
+
+def archiving(world: World, spans: tuple[int, ...]) -> list[Any]:
+    folder = world.root / "deployment"
+    folder.mkdir(exist_ok=True)
+    verdict = Verdict(False, (), dict.fromkeys(spans, Score(0.5, 10)), {})
+    (folder / "deployment.json").write_bytes(Deployment(0, verdict).to_json())
+    deployment = importer(File, folder)
+    return [deployment, BatchArchiver(deployment=deployment.outputs["result"], data_root=world.spans.root)]
+
+
+def test_span_example_gen_links_the_window_without_copying(world: World, run: Any) -> None:
+    publish(world), publish(world), publish(world)
+    output = run([ingested(world, window="last:2")]).outputs["SpanExampleGen", "examples"]
+    linked = sorted(Path(output.uri).glob("Split-*/*"))
+    published = sorted(Path(world.spans.root).glob("span-[23]/*/*"))
+    assert {os.stat(file).st_ino for file in linked} == {os.stat(file).st_ino for file in published}
+    assert output.properties["spans"] == "2-3"
+
+
+def test_span_example_gen_feeds_the_standard_components(world: World, run: Any) -> None:
+    manifest = publish(world)
+    examples = ingested(world)
+    statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
+    output = run([examples, statistics]).outputs["StatisticsGen", "statistics"]
+    import tensorflow_data_validation as tfdv
+
+    counted = {
+        split: tfdv.load_stats_binary(os.path.join(output.uri, f"Split-{split}", "FeatureStats.pb"))
+        for split in ("train", "eval")
+    }
+    assert counted["train"].datasets[0].num_examples == manifest.images_in("train")
+    assert counted["eval"].datasets[0].num_examples == manifest.images_in("test")
+
+
+def test_span_example_gen_refuses_a_span_that_is_not_published(world: World, run: Any) -> None:
+    publish(world)
+    with pytest.raises(SpanNotPublished, match="2 of window 1-2"):
+        run([ingested(world, window="1-2")])
+
+
+def test_span_example_gen_refuses_content_that_was_not_meant(world: World, run: Any) -> None:
+    publish(world)
+    with pytest.raises(SpansChanged, match="digest"):
+        run([ingested(world, digest="0" * 64)])
+
+
+def test_uploader_and_deployer_put_a_blessed_model_in_service(world: World, run: Any, untrained: str) -> None:
+    run(deploying(world, untrained, GOOD))
+    champion = world.platform.registry.find()
+    assert (champion.number, champion.spans, champion.source) == (1, (1, 2), "runs/7/model")
+    assert champion.run == "job-7"
+    assert champion.metrics == {"span-1": 0.98, "span-2": 0.97}
+    assert list(world.platform.endpoint.serving()) == [1]
+
+
+def test_uploader_and_deployer_again_makes_no_second_version(world: World, run: Any, untrained: str) -> None:
+    for _ in range(2):
+        output = run(deploying(world, untrained, GOOD)).outputs["VertexDeployer", "deployment"]
+        assert output.properties["version"] == 1
+    assert len(world.platform.registry.versions()) == 1
+
+
+def test_uploader_and_deployer_leave_the_champion_where_the_gate_refused(
+    world: World, run: Any, untrained: str
+) -> None:
+    champion = world.register(untrained)
+    output = run(deploying(world, untrained, BAD)).outputs["VertexDeployer", "deployment"]
+    assert output.properties["deployed"] == 0
+    assert world.platform.registry.versions() == [champion]
+    assert "it is worse" in Deployment.from_json(Path(output.uri, "deployment.json").read_bytes()).reason
+
+
+def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: World, run: Any) -> None:
+    first = world.collect(40)
+    prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
+    later = world.collect(5, start=40)
+    output = run(archiving(world, (1,))).outputs["BatchArchiver", "archive"]
+    assert output.properties["images"] == 40
+    assert [file.name for file in world.batches.images(OCTOBER)] == sorted(later)
+    assert [file.name for file in world.batches.archived(OCTOBER)] == sorted(first)
+
+
+def test_batch_archiver_leaves_images_from_elsewhere_alone(world: World, run: Any) -> None:
+    from adaptation.batches import snapshot_folder
+
+    world.collect(40)
+    own = Path(world.batches.folder(OCTOBER)).rename(world.root / "own")
+    prepare(world.spans, snapshot_folder(str(own), "bootstrap"), LABELS)
+    assert run(archiving(world, (1,))).outputs["BatchArchiver", "archive"].properties["images"] == 0
+    assert len(list(own.iterdir())) == 40

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from models import data, trainer
+from models.export import IncompatibleChampion, NoWarmStart, export, exported_spec, load_champion
+from models.spec import TrainingSpec
+
+Spec = Callable[..., TrainingSpec]
+LABELS = ("ant", "bee", "cow", "dog")
+
+
+def images(encoded: Callable[..., bytes]) -> list[bytes]:
+    """Grey and colour images, PNG and JPEG, of the models' size and of another."""
+    rng = np.random.default_rng(0)
+    shapes = [(32, 32), (32, 32, 3), (40, 24), (40, 24, 3)]
+    return [encoded(rng.integers(0, 256, shape, np.uint8), kind) for shape in shapes for kind in ("PNG", "JPEG")]
+
+
+def example(image: bytes) -> bytes:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
+    return tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString()
+
+
+def run_in_a_session(folder: Path, signature: str, **inputs: list[bytes]) -> dict[str, np.ndarray]:
+    """Calls a signature as TensorFlow Serving does, and checks that its inputs have the names given."""
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        found = loaded.signature_def[signature]
+        fed = {found.inputs[name].name: value for name, value in inputs.items()}
+        assert set(found.inputs) == set(inputs)
+        return session.run({name: output.name for name, output in found.outputs.items()}, fed)
+
+
+def predictions(model: keras.Model, spec: TrainingSpec, encoded_images: list[bytes]) -> np.ndarray:
+    pixels = np.stack([data.decode(tf.constant(image), spec) for image in encoded_images])
+    return model.predict(pixels.astype(np.float32), verbose=0)
+
+
+@pytest.fixture(scope="module", params=["digits-1", "digits-3", "cifar-3", "resnet50-3"])
+def exported(request, tmp_path_factory) -> tuple[keras.Model, TrainingSpec, Path]:
+    """A model with random weights, as it is exported."""
+    name, channels = request.param.split("-")
+    spec = TrainingSpec.for_model(name, LABELS, image_size=32, channels=int(channels), weights="none")
+    keras.utils.set_random_seed(1)
+    model = trainer.initial_model(spec)
+    folder = tmp_path_factory.mktemp(request.param) / "model"
+    export(model, spec, str(folder))
+    return model, spec, folder
+
+
+def test_the_session_loader_serves_labels_of_encoded_images(exported, encoded):
+    model, spec, folder = exported
+    batch = images(encoded)
+    served = run_in_a_session(folder, "serving_default", image_bytes=batch)
+    expected = predictions(model, spec, batch)
+    assert set(served) == {"label", "confidence"}
+    assert [label.decode() for label in served["label"]] == [LABELS[k] for k in expected.argmax(1)]
+    assert served["confidence"].dtype == np.float32
+    assert np.allclose(served["confidence"], expected.max(1), atol=1e-4)
+
+
+def test_the_session_loader_evaluates_serialized_examples(exported, encoded):
+    model, spec, folder = exported
+    batch = images(encoded)
+    evaluated = run_in_a_session(folder, "evaluate", examples=[example(image) for image in batch])
+    assert set(evaluated) == {"probabilities"}
+    assert np.allclose(evaluated["probabilities"], predictions(model, spec, batch), atol=1e-4)
+
+
+def test_an_export_says_what_it_was_trained_as(exported):
+    _, spec, folder = exported
+    assert exported_spec(str(folder)) == spec
+
+
+def test_exporting_again_replaces_what_is_there(tmp_path, small_spec: Spec):
+    for labels in (("a", "b"), ("c", "d")):
+        spec = small_spec(labels=labels)
+        export(trainer.initial_model(spec), spec, str(tmp_path))
+    assert exported_spec(str(tmp_path)).labels == ("c", "d")
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory, small_spec: Spec) -> tuple[keras.Model, str]:
+    folder = str(tmp_path_factory.mktemp("champion") / "model")
+    keras.utils.set_random_seed(2)
+    model = trainer.initial_model(small_spec())
+    export(model, small_spec(), folder)
+    return model, folder
+
+
+def test_a_warm_start_begins_with_the_champions_weights(champion, small_spec: Spec):
+    model, folder = champion
+    keras.utils.set_random_seed(3)
+    started = trainer.initial_model(small_spec(warm_start=folder, epochs=9, learning_rate=0.5, seed=8)).get_weights()
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(started, model.get_weights(), strict=True))
+    scratch = trainer.initial_model(small_spec()).get_weights()
+    assert not all(np.array_equal(ours, theirs) for ours, theirs in zip(scratch, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "cifar"}, "its model is 'digits', the settings say 'cifar'"),
+        ({"image_size": 16}, "its image_size is 8, the settings say 16"),
+        ({"channels": 3}, "its channels is 1, the settings say 3"),
+        ({"labels": ("one", "zero")}, r"its labels is \('zero', 'one'\)"),
+    ],
+)
+def test_another_kind_of_champion_is_refused(champion, small_spec: Spec, change, words):
+    spec = small_spec(warm_start=champion[1], **change)
+    with pytest.raises(IncompatibleChampion, match=words):
+        trainer.initial_model(spec)
+
+
+@pytest.mark.parametrize("hidden", [(), (2, 2), (7,)], ids=["fewer layers", "more layers", "wider layers"])
+def test_a_champion_with_other_layers_is_refused(tmp_path, small_spec: Spec, hidden):
+    def perceptron(*widths: int) -> keras.Model:
+        sizes = [layers.Dense(width) for width in (*widths, 2)]
+        return keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), *sizes])
+
+    export(perceptron(2), small_spec(), str(tmp_path))
+    with pytest.raises(IncompatibleChampion, match="layers"):
+        load_champion(perceptron(*hidden), small_spec(warm_start=str(tmp_path)))
+
+
+def test_a_champion_that_is_not_there_is_named(tmp_path, small_spec: Spec):
+    with pytest.raises(NoWarmStart, match="nowhere"):
+        trainer.initial_model(small_spec(warm_start=str(tmp_path / "nowhere")))

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import data, trainer
+from models.spec import TrainingSpec
+
+Spec = Callable[..., TrainingSpec]
+
+
+def fn_args(train: str, evaluation: str, folder: Path, spec: TrainingSpec) -> SimpleNamespace:
+    """What TFX's Trainer passes, as far as it is used."""
+    custom_config = {"spec": spec.to_json()}
+    return SimpleNamespace(
+        train_files=[train],
+        eval_files=[evaluation],
+        serving_model_dir=str(folder),
+        base_model=None,
+        custom_config=custom_config,
+    )
+
+
+def accuracy(folder: Path, rows: list[tuple[bytes, int]], labels: tuple[str, ...]) -> float:
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    served = serve(image_bytes=tf.constant([image for image, _ in rows]))["label"].numpy()
+    return float(np.mean([label.decode() == labels[index] for label, (_, index) in zip(served, rows, strict=True)]))
+
+
+@pytest.fixture
+def tiny_spec(small_spec: Spec, tiny_network: str) -> Spec:
+    """A specification of a model of one's own."""
+    return functools.partial(small_spec, tiny_network, channels=1)
+
+
+@pytest.fixture
+def pattern(tmp_path, write_records, two_classes) -> str:
+    return write_records(tmp_path / "records" / "a.tfrecord", two_classes)
+
+
+def test_the_digits_reach_their_accuracy_and_every_epoch_is_reported(tmp_path, write_records, digits, caplog):
+    train, test = digits
+    spec = TrainingSpec.for_model("digits", [f"digit-{number}" for number in range(10)])
+    patterns = (write_records(tmp_path / "train" / "a", train), write_records(tmp_path / "test" / "a", test))
+    with caplog.at_level(logging.INFO, logger="adaptation.progress"):
+        trainer.run_fn(fn_args(*patterns, tmp_path / "model", spec))
+    assert accuracy(tmp_path / "model", test, spec.labels) >= 0.97
+    assert caplog.messages[0] == "training digits on 800 images (200 to evaluate)"
+    assert caplog.messages[-1].startswith(f"epoch {spec.epochs}/{spec.epochs}, accuracy 0.9")
+    assert len(caplog.messages) == 1 + spec.epochs
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, pattern, tiny_spec: Spec):
+    def weights(name: str, seed: int) -> bytes:
+        trainer.run_fn(fn_args(pattern, pattern, tmp_path / name, tiny_spec(epochs=2, seed=seed)))
+        trained = trainer.initial_model(tiny_spec(warm_start=str(tmp_path / name)))
+        return b"".join(array.tobytes() for array in trained.get_weights())
+
+    first = weights("first", seed=5)
+    assert weights("again", seed=5) == first
+    assert weights("other", seed=6) != first
+
+
+def test_the_base_model_that_tfx_passes_is_what_a_warm_start_goes_on_from(tmp_path, pattern, tiny_spec: Spec):
+    trainer.run_fn(fn_args(pattern, pattern, tmp_path / "champion", tiny_spec(epochs=20, learning_rate=0.05)))
+    args = fn_args(pattern, pattern, tmp_path / "challenger", tiny_spec(learning_rate=1e-9, seed=9))
+    args.base_model = str(tmp_path / "champion")
+    trainer.run_fn(args)
+    champion, challenger = (stored_weights(tmp_path / name) for name in ("champion", "challenger"))
+    assert all(np.allclose(theirs, ours, atol=1e-6) for theirs, ours in zip(champion, challenger, strict=True))
+
+
+def stored_weights(folder: Path) -> list[np.ndarray]:
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    names = sorted(name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE"))
+    return [reader.get_tensor(name) for name in names]
+
+
+def test_a_warm_start_goes_on_from_the_champions_loss(tmp_path, pattern, tiny_spec: Spec):
+    trainer.run_fn(fn_args(pattern, pattern, tmp_path / "champion", tiny_spec(epochs=20, learning_rate=0.05)))
+
+    def loss(spec: TrainingSpec) -> float:
+        model = trainer.initial_model(spec)
+        model.compile(loss="sparse_categorical_crossentropy")
+        return float(model.evaluate(data.evaluation_batches(data.find_records([pattern], spec), spec), verbose=0))
+
+    assert loss(tiny_spec(warm_start=str(tmp_path / "champion"))) < 0.7 * loss(tiny_spec())
+
+
+def test_tfx_steps_do_not_shorten_the_epochs(tmp_path, pattern, tiny_spec: Spec, caplog):
+    args = fn_args(pattern, pattern, tmp_path / "model", tiny_spec(epochs=2))
+    args.train_steps, args.eval_steps = 1, 1
+    with caplog.at_level(logging.INFO, logger="adaptation.progress"):
+        trainer.run_fn(args)
+    assert caplog.messages[-1].startswith("epoch 2/2, ")
+
+
+def test_an_export_holds_every_weight_once_and_no_optimizers_state(tmp_path, pattern, tiny_spec: Spec):
+    trainer.run_fn(fn_args(pattern, pattern, tmp_path, tiny_spec()))
+    stored = tf.train.list_variables(str(tmp_path / "variables" / "variables"))
+    assert sorted(shape for name, shape in stored if name.endswith("VARIABLE_VALUE")) == [[2], [64, 2]]
+    with h5py.File(tmp_path / "assets.extra" / "model.weights.h5") as weights:
+        assert "optimizer" not in weights
+
+
+@pytest.mark.parametrize("model", ["models.spec", "models.no_such_module"])
+def test_a_module_without_a_model_is_refused(model, small_spec: Spec):
+    with pytest.raises(trainer.UnusableModel, match=rf"'{model}'.*build_model\(spec\)"):
+        trainer.initial_model(small_spec(model))
+
+
+@pytest.mark.parametrize("empty", ["Split-train", "Split-eval"])
+def test_an_empty_split_is_refused_before_anything_is_written(tmp_path, write_records, two_classes, small_spec, empty):
+    for split in {"Split-train", "Split-eval"} - {empty}:
+        write_records(tmp_path / split / "a.tfrecord", two_classes)
+    args = fn_args(str(tmp_path / "Split-train/*"), str(tmp_path / "Split-eval/*"), tmp_path / "model", small_spec())
+    with pytest.raises(data.NoRecords, match=empty):
+        trainer.run_fn(args)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_training_that_diverges_says_so_and_exports_nothing(tmp_path, pattern, tiny_spec: Spec):
+    args = fn_args(pattern, pattern, tmp_path / "model", tiny_spec(learning_rate=1e38, epochs=3))
+    with pytest.raises(trainer.TrainingDiverged, match="learning_rate"):
+        trainer.run_fn(args)
+    assert not (tmp_path / "model").exists()

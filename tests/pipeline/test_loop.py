@@ -1,0 +1,295 @@
+"""The whole loop, for real: `adapt` in processes of its own, with the real TFX, on real images.
+
+Each fixture goes one step further with the same workspace and hands on what was there afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptation.batches import Batch
+from adaptation.gate import Verdict
+from adaptation.platforms.base import Job, JobState, ModelVersion
+from adaptation.records import LabelledImage, unframe
+from adaptation.spans import Manifest, Span
+from adaptation.trigger import Outcome
+from pipeline.digits import write_digits
+from pipeline.start import planned
+from pipeline.workspace import Workspace
+
+ADAPT = str(Path(sys.executable).with_name("adapt"))
+DRIFTED, DECEMBER = Batch(2021, 10), Batch(2021, 12)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is there after a step."""
+
+    code: int
+    output: str
+    progress: str
+    champion: ModelVersion
+    versions: tuple[int, ...]
+    serving: tuple[int, ...]
+    images: dict[str, int]
+    archived: dict[str, int]
+    manifests: tuple[Manifest, ...]
+    jobs: tuple[Job, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The newest."""
+        training = Path(self.champion.uri).parents[3] / "pipelines" / "training"
+        newest = max((training / "ChampionGate" / "blessing").iterdir(), key=lambda folder: int(folder.name))
+        return Verdict.from_json((newest / "verdict.json").read_bytes())
+
+
+def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """Starts `adapt`, with settings from the environment."""
+    return subprocess.Popen(
+        [ADAPT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **{f"ADAPT_{name}": value for name, value in settings.items()}},
+    )
+
+
+def facts(process: subprocess.Popen[str], folder: Path) -> Facts:
+    """Waits for the process and looks around."""
+    output, progress = process.communicate(timeout=600)
+    workspace = Workspace.open(folder)
+    batches, platform = workspace.batches, workspace.platform
+    return Facts(
+        code=process.returncode,
+        output=output,
+        progress=progress,
+        champion=platform.registry.find(),
+        versions=tuple(version.number for version in platform.registry.versions()),
+        serving=tuple(platform.endpoint.serving()),
+        images={str(batch): len(batches.images(batch)) for batch in batches.batches()},
+        archived={str(batch): len(batches.archived(batch)) for batch in (DRIFTED, DECEMBER)},
+        manifests=tuple(workspace.spans.verify(span) for span in workspace.spans.spans()),
+        jobs=tuple(workspace.jobs.list()),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("loop") / "demo"
+
+
+@pytest.fixture(scope="module")
+def demo(folder: Path) -> Facts:
+    """`adapt demo --json`."""
+    return facts(start("demo", "--workspace", str(folder), "--json"), folder)
+
+
+@pytest.fixture(scope="module")
+def refused(folder: Path, demo: Facts) -> Facts:
+    """December's images lie on their side; the challenger meets a floor that nobody reaches; one image comes late.
+
+    ImportExampleGen ingests the spans this time, and the model is the user's own, from a module beside the settings.
+    """
+    del demo
+    workspace = Workspace.open(folder)
+    december = Path(workspace.batches.folder(DECEMBER))
+    write_digits(december, range(120), lambda scan, seed: scan.rotate(90))
+    (folder / "shop").mkdir()
+    (folder / "shop" / "small.py").write_text("from models.digits import build_model as build_model\n")
+    evaluation = start(
+        "evaluate",
+        "--workspace",
+        str(folder),
+        GATE__FLOOR="1.0",
+        TRAINING__INGESTION="import",
+        MODEL__EPOCHS="2",
+        MODEL__NAME="shop.small",
+    )
+    wait_until(lambda: "PerformanceEvaluator" in "".join(messages(folder, "evaluation-2021-12-0001")))
+    Image.fromarray(np.full((32, 32), 77, np.uint8)).save(december / "7_late.png")
+    return facts(evaluation, folder)
+
+
+@pytest.fixture(scope="module")
+def after_rollback(folder: Path, refused: Facts) -> Facts:
+    """Back to version 1, and from its weights to a version 3."""
+    del refused
+    rollback = facts(start("rollback", "--workspace", str(folder)), folder)
+    assert (rollback.code, rollback.champion.number, rollback.serving) == (0, 1, (1,))
+    return facts(
+        start(
+            "train",
+            "-w",
+            str(folder),
+            "--window",
+            "1",
+            MODEL__WARM_START="true",
+            MODEL__EPOCHS="1",
+            GATE__TOLERANCE="1",
+        ),
+        folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def unlabelled(folder: Path, after_rollback: Facts) -> Facts:
+    """A month of images whose names say no label that is known."""
+    del after_rollback
+    january = Path(Workspace.open(folder).batches.folder(Batch(2022, 1)))
+    write_digits(january, range(40))
+    for image in sorted(january.iterdir()):
+        image.rename(january / f"scan{image.name}")
+    return facts(start("evaluate", "--workspace", str(folder), "--batch", "2022-01"), folder)
+
+
+def test_the_first_champion_fails_on_the_drifted_month_and_is_replaced(demo: Facts) -> None:
+    result = figures(demo)
+    assert result["accuracy_span1_before"] >= 0.95
+    assert result["accuracy_drifted_before"] < 0.8
+    assert result["retrained"] is True
+    assert (result["spans"], result["champion_version"]) == ("1-2", 2)
+
+
+def test_after_adaptation_both_are_well_predicted(demo: Facts) -> None:
+    result = figures(demo)
+    assert result["accuracy_span1_after"] >= 0.93
+    assert result["accuracy_drifted_after"] >= 0.93
+
+
+def test_the_output_is_one_json_object_and_the_chatter_is_in_logs_that_are_named(demo: Facts) -> None:
+    assert set(figures(demo)) == {
+        "accuracy_span1_before",
+        "accuracy_drifted_before",
+        "retrained",
+        "spans",
+        "accuracy_span1_after",
+        "accuracy_drifted_after",
+        "champion_version",
+        "seconds",
+    }
+    assert "absl" not in demo.progress
+    assert all(job.link in demo.progress and "absl" in Path(job.link).read_text() for job in demo.jobs)
+
+
+def test_every_digit_of_the_drifted_month_is_in_span_2_once_and_in_no_other(demo: Facts, folder: Path) -> None:
+    spans = [set(images_of(folder, manifest)) for manifest in demo.manifests]
+    assert [len(names) for names in spans] == [1000, 797]
+    assert not spans[0] & spans[1]
+    assert demo.images["2021-10"] == 0
+    assert demo.archived["2021-10"] == 797
+
+
+def test_the_champion_serves_alone_and_knows_what_it_was_trained_on(demo: Facts) -> None:
+    assert (demo.champion.number, demo.versions, demo.serving) == (2, (1, 2), (2,))
+    assert demo.champion.spans == (1, 2)
+    assert demo.champion.metrics["span-2"] == pytest.approx(demo.verdict.challenger[2].accuracy)
+
+
+def test_the_gate_compared_with_the_champion_on_every_span(demo: Facts) -> None:
+    result = figures(demo)
+    assert demo.verdict.champion[1].accuracy == pytest.approx(result["accuracy_span1_before"])
+    assert set(demo.verdict.champion) == {1, 2}
+
+
+def test_four_jobs_ran_and_no_other(demo: Facts) -> None:
+    pipelines = [(job.pipeline, job.state) for job in demo.jobs]
+    names = ["training", "evaluation", "training", "evaluation"]
+    assert pipelines == [(name, JobState.SUCCEEDED) for name in names]
+
+
+def test_the_trigger_has_nothing_left_to_do(demo: Facts, folder: Path) -> None:
+    del demo
+    assert planned(Workspace.open(folder))[1].outcome in (Outcome.NOTHING_NEW, Outcome.NOT_ENOUGH)
+
+
+def test_a_refused_challenger_leaves_the_champion_in_service_and_says_why(refused: Facts) -> None:
+    assert refused.code == 3
+    assert "below the floor of 1.0000" in refused.output
+    assert (refused.champion.number, refused.versions, refused.serving) == (2, (1, 2), (2,))
+
+
+def test_the_version_knows_the_run_that_made_it(demo: Facts) -> None:
+    assert demo.champion.run == demo.jobs[2].id
+    assert demo.manifests[1].run == demo.jobs[1].id
+
+
+def test_a_model_of_ones_own_is_trained_from_beside_the_settings(refused: Facts) -> None:
+    assert "training shop.small on" in refused.progress
+
+
+def test_import_example_gen_ingests_the_same_spans(refused: Facts) -> None:
+    tested = {manifest.span: manifest.images_in("test") for manifest in refused.manifests}
+    assert {span: score.images for span, score in refused.verdict.challenger.items()} == tested
+
+
+def test_an_image_that_arrives_during_the_evaluation_is_neither_archived_nor_lost(refused: Facts, folder: Path) -> None:
+    december = Workspace.open(folder).batches.images(DECEMBER)
+    assert [image.name for image in december] == ["7_late.png"]
+    assert refused.archived["2021-12"] == 120
+    assert "7_late.png" not in set(images_of(folder, refused.manifests[2]))
+
+
+def test_the_late_image_counts_for_the_next_trigger(refused: Facts, folder: Path) -> None:
+    del refused
+    state, plan = planned(Workspace.open(folder))
+    assert (state.batch, state.new, plan.outcome) == (DECEMBER, 1, Outcome.NOT_ENOUGH)
+
+
+def test_after_a_rollback_the_next_challenger_meets_the_champion_in_service(
+    after_rollback: Facts, folder: Path
+) -> None:
+    first = Workspace.open(folder).platform.registry.find("1")
+    assert (after_rollback.code, after_rollback.champion.number, after_rollback.serving) == (0, 3, (3,))
+    assert after_rollback.verdict.champion[1].accuracy == pytest.approx(first.metrics["span-1"])
+
+
+def test_a_warm_start_goes_on_from_the_champion(after_rollback: Facts) -> None:
+    assert after_rollback.verdict.challenger[1].accuracy > 0.9
+    assert "epoch 1/1" in after_rollback.progress
+
+
+def test_a_month_without_known_labels_fails_with_examples_and_nothing_is_lost(unlabelled: Facts, folder: Path) -> None:
+    assert unlabelled.code == 1
+    assert "TooManySkipped: 40 of 40 images were skipped" in unlabelled.progress
+    assert "no label by its name's prefix" in unlabelled.progress
+    assert "Traceback" not in unlabelled.progress
+    assert unlabelled.images["2022-01"] == 40
+    assert planned(Workspace.open(folder))[1].outcome is Outcome.RETRY
+
+
+def figures(step: Facts) -> dict[str, Any]:
+    assert step.code == 0, step.progress
+    return dict(json.loads(step.output))
+
+
+def messages(folder: Path, job: str) -> list[str]:
+    file = folder / "jobs" / job / "progress.jsonl"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def images_of(folder: Path, manifest: Manifest) -> Iterator[str]:
+    spans = Workspace.open(folder).spans
+    for shard in manifest.shards:
+        uri = spans.shard_uri(Span(manifest.span), shard)
+        for data in unframe(Path(uri).read_bytes(), uri):
+            yield LabelledImage.parse(data).id
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -1,0 +1,44 @@
+"""What a start costs: neither the domain nor the command line loads TensorFlow, TFX, Beam, kfp or a cloud client."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import adaptation
+
+HEAVY = ("tensorflow", "tfx", "apache_beam", "kfp", "google.cloud.aiplatform")
+DOMAIN = ["adaptation", *(module.name for module in pkgutil.walk_packages(adaptation.__path__, "adaptation."))]
+HELP = """
+import sys
+sys.argv = ["adapt", "--help"]
+from pipeline.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
+
+
+def loaded_by(code: str) -> list[str]:
+    """The heavy modules that a fresh process holds after it has run the code."""
+    script = f"{code}\nimport sys\nprint('loaded:', *(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].removeprefix("loaded:").split()
+
+
+@pytest.mark.parametrize("module", [*DOMAIN, "pipeline.settings", "pipeline.cli"])
+def test_importing_it_loads_nothing_heavy(module: str) -> None:
+    assert loaded_by(f"import {module}") == []
+
+
+def test_the_help_of_the_command_loads_nothing_heavy() -> None:
+    assert loaded_by(HELP) == []
+
+
+def test_a_heavy_import_would_be_seen() -> None:
+    assert loaded_by("import kfp") == ["kfp"]
