@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -36,6 +36,7 @@ from adaptation.evaluation import (
 from adaptation.labels import Labels, Skipped, TooManySkipped
 from adaptation.predictions import InvalidPrediction, NoPredictions
 
+_NUMBERS = itertools.count(1)
 ROOT = "gs://bucket/2021-10"
 NAMES = ("car", "cat", "ship")
 LABELS = Labels(NAMES)
@@ -55,7 +56,7 @@ def failed(name: str, message: str = "cannot be decoded") -> str:
 
 def folder_of(*files: str, errors: str = "") -> str:
     """A folder of results, at a place of its own."""
-    folder = f"memory://evaluated-{uuid.uuid4().hex}"
+    folder = f"memory://evaluated-{next(_NUMBERS)}"
     for number, content in enumerate(files):
         storage.write(f"{folder}/prediction.results-{number:05d}-of-{len(files):05d}", content.encode())
     storage.write(f"{folder}/prediction.errors_stats-00000-of-00001", errors.encode())

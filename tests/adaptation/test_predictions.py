@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -22,6 +22,7 @@ from adaptation import predictions, storage
 from adaptation.errors import AdaptationError
 from adaptation.predictions import InvalidPrediction, NoPredictions, ResultsElsewhere, ResultsWriter, read_predictions
 
+_NUMBERS = itertools.count(1)
 MOMENT = datetime(2021, 10, 15, 5, 0, 7, 123_456, tzinfo=UTC)
 NAME = "prediction-3-2021_10_15T05_00_07_123Z"
 SHIP = {"label": "ship", "confidence": 0.5}
@@ -31,7 +32,7 @@ Row = tuple[str | None, str | None, float | None, str | None]
 
 def folder_of(files: Mapping[str, str | bytes]) -> str:
     """A folder of results, at a place of its own."""
-    folder = f"memory://results-{uuid.uuid4().hex}"
+    folder = f"memory://results-{next(_NUMBERS)}"
     for name, content in files.items():
         storage.write(f"{folder}/{name}", content if isinstance(content, bytes) else content.encode())
     return folder
