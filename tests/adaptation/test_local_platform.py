@@ -68,7 +68,7 @@ def existing(jobs: LocalJobs, job_id: str = "job-1") -> Job:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until, "waited too long"
         time.sleep(0.01)

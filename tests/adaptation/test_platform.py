@@ -66,7 +66,7 @@ class Rig:
 
     def ended(self, job_id: str) -> Job:
         """The job, once it has ended."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not (job := self.platform.jobs.get(job_id)) or not job.state.ended:
             assert time.monotonic() < until, "waited too long"
             time.sleep(0.02)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -117,10 +116,9 @@ def test_a_removal_whose_answer_is_lost_is_no_error(emulator: StorageEmulator) -
 def test_a_silent_server_is_asked_again(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "SECONDS_OF_SILENCE", 0.2)
     storage.write("gs://b/a", b"data")
-    emulator.fail_next("^GET", delay=5)
-    begun = time.monotonic()
+    emulator.fail_next("^GET", delay=600)
     assert storage.read("gs://b/a") == b"data"
-    assert time.monotonic() - begun < 3
+    assert emulator.count("^GET") > 1
 
 
 @pytest.mark.parametrize(
@@ -236,15 +234,15 @@ def test_what_another_process_writes_is_seen_at_once(emulator: StorageEmulator) 
 # Many requests in flight
 
 
-def test_many_files_are_read_and_moved_more_than_20_times_as_fast_as_one_after_another(
-    emulator: StorageEmulator,
-) -> None:
+def test_many_requests_are_in_flight_when_files_are_read(emulator: StorageEmulator) -> None:
     uris = filled(500)
-    emulator.latency = 0.1
-    begun = time.monotonic()
+    emulator.latency, emulator.most_in_flight = 0.1, 0
     assert [data.strip().decode() for data in storage.read_many(uris) if isinstance(data, bytes)] == uris
-    assert time.monotonic() - begun < 500 * emulator.latency / 20
-    begun = time.monotonic()
+    assert emulator.most_in_flight > object_store.REQUESTS_IN_FLIGHT / 2
+
+
+def test_many_requests_are_in_flight_when_files_are_moved(emulator: StorageEmulator) -> None:
+    uris = filled(500)
+    emulator.latency, emulator.most_in_flight = 0.1, 0
     storage.in_parallel(lambda uri: storage.move(uri, uri + ".moved"), uris)
-    assert time.monotonic() - begun < 500 * emulator.latency / 20
-    assert emulator.most_in_flight == object_store.REQUESTS_IN_FLIGHT
+    assert emulator.most_in_flight > object_store.REQUESTS_IN_FLIGHT / 2

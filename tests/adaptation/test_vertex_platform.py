@@ -704,13 +704,13 @@ def deploy_idle(vertex: Vertex, number: int) -> str:
 
 def undeploy(vertex: Vertex, number: int) -> None:
     """What another deployment does when it takes a version out."""
-    for deployed in requests.get(f"{vertex.server.url}/v1/{ENDPOINT}", timeout=5).json()["deployedModels"]:
+    for deployed in requests.get(f"{vertex.server.url}/v1/{ENDPOINT}", timeout=60).json()["deployedModels"]:
         if deployed["modelVersionId"] == str(number):
             raw(vertex, "POST", ":undeployModel", {"deployedModelId": deployed["id"]})
 
 
 def raw(vertex: Vertex, method: str, path: str, body: Any) -> None:
-    requests.request(method, f"{vertex.server.url}/v1/{ENDPOINT}{path}", json=body, timeout=5).raise_for_status()
+    requests.request(method, f"{vertex.server.url}/v1/{ENDPOINT}{path}", json=body, timeout=60).raise_for_status()
 
 
 @pytest.fixture

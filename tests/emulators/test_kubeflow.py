@@ -33,7 +33,7 @@ def a_run(server: KubeflowEmulator) -> dict[str, Any]:
 
 
 def call(server: KubeflowEmulator, collection: str, body: object) -> requests.Response:
-    return requests.post(f"{server.url}/apis/v2beta1/{collection}", json=body, timeout=5)
+    return requests.post(f"{server.url}/apis/v2beta1/{collection}", json=body, timeout=60)
 
 
 def test_a_run_is_kept_under_an_id_of_its_own(server: KubeflowEmulator) -> None:

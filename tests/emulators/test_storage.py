@@ -246,7 +246,7 @@ def test_a_chunked_request_may_have_a_content_length_too(emulator: StorageEmulat
         "POST /upload/storage/v1/b/b/o?uploadType=media&name=a HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
         "Content-Length: 11\r\nExpect: 100-continue\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(head.encode())
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(
@@ -516,7 +516,7 @@ def test_requests_are_logged(emulator: StorageEmulator) -> None:
 
 def test_what_is_no_http_is_refused(emulator: StorageEmulator) -> None:
     host, port = emulator.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
 

@@ -82,7 +82,7 @@ class Cloud:
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs that Vertex AI has, oldest first."""
-        answer = requests.get(f"{self.vertex.url}/v1/{PARENT}/pipelineJobs", timeout=5)
+        answer = requests.get(f"{self.vertex.url}/v1/{PARENT}/pipelineJobs", timeout=60)
         return list(answer.json().get("pipelineJobs", []))
 
     @property

@@ -365,7 +365,7 @@ def test_ctrl_c_leaves_the_job_running_and_tells_where_its_log_is(shop: World) -
     job = "evaluation-2021-10-0001"
     assert process.stderr and any("Trainer" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
-    output, progress = process.communicate(timeout=20)
+    output, progress = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
     assert f"{job} goes on by itself. Its log: {shop.folder}/jobs/{job}/log.txt\n" in progress
     assert "Traceback" not in progress

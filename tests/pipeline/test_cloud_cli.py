@@ -246,7 +246,7 @@ def test_watch_starts_one_evaluation_and_ends_with_a_signal(shop: Cloud) -> None
     process = start("watch", "--interval", "0.2", "--workspace", str(shop.folder))
     wait_until(lambda: shop.vertex.count("GET .*pipelineJobs/") > 3)
     process.send_signal(signal.SIGTERM)
-    shown, complaints = process.communicate(timeout=20)
+    shown, complaints = process.communicate(timeout=60)
     assert process.returncode == 0, complaints
     assert shown.startswith(f"{MONTH}: start: 120 new images")
     assert "https://console.cloud.google.com/" in shown
@@ -259,7 +259,7 @@ def test_who_stops_following_is_told_that_the_run_goes_on(shop: Cloud) -> None:
     wait_until(lambda: shop.vertex.count("GET .*pipelineJobs/") > 2)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=20)
+    _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "goes on by itself" in complaints
     assert "Traceback" not in complaints
@@ -288,7 +288,7 @@ def test_watch_does_not_wait_for_settings_that_lack_something(cloud: Cloud, monk
     monkeypatch.setenv("ADAPT_VERTEX__PROJECT", "")
     process = start("watch", "--workspace", str(cloud.folder))
     try:
-        _, complaints = process.communicate(timeout=20)
+        _, complaints = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 1
