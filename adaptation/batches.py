@@ -12,8 +12,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from adaptation import storage
@@ -24,6 +25,8 @@ _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 _ARCHIVED = "_old"
 _EVALUATED = "_evaluated"
 _DONE = "_archived"
+_AFTER_ALL_MONTHS = "9999-13"
+_YEARS_BACK = (0, 1, 10, 100)
 _UNFIT = {"Cc", "Cs", "Zl", "Zp"}
 
 
@@ -129,10 +132,10 @@ def snapshot_folder(root: str, batch: str) -> Snapshot:
 def is_image(name: str) -> bool:
     """Whether a file's name is an image's: by its ending, in any letter case.
 
-    Hidden files are none, nor are names that do not fit a text file with one name a line: those that hold a line break
-    or another control character, or are no valid text at all.
+    Hidden files are none. Nor are names with an empty part (`a//b.jpg`), which no disk could hold, or those that do not
+    fit a text file with one name a line: that hold a line break or another control character, or are no valid text.
     """
-    return name.lower().endswith(IMAGE_ENDINGS) and not _is_hidden(name) and _is_one_line(name)
+    return name.lower().endswith(IMAGE_ENDINGS) and not _has_odd_part(name) and _is_one_line(name)
 
 
 def collection_of(snapshot: Snapshot) -> BatchStore | None:
@@ -149,18 +152,40 @@ class BatchStore:
 
     def batches(self) -> list[Batch]:
         """The valid months that are there, oldest first."""
-        return sorted(Batch.parse(name) for name in storage.folders(self.root) if _MONTH.fullmatch(name))
+        return self._between("", _AFTER_ALL_MONTHS)
 
     def newest(self) -> Batch:
-        """The latest month.
+        """The latest month, found as `latest` finds it.
 
         Raises:
           NoBatch: There is none.
         """
-        batches = self.batches()
+        batches = self.latest(1)
         if not batches:
             raise NoBatch(f"{self.root} has no batch. Put images into a folder named after their month, like 2021-10.")
-        return batches[-1]
+        return batches[0]
+
+    def latest(self, count: int) -> list[Batch]:
+        """The latest months, the last one first; fewer where there are no more.
+
+        Looked for from this month on, then in the year before it, in the nine years before that, and so on: older
+        months cost nothing once enough are found. On object storage each of these steps costs a page for every 1,000
+        folders and files that lie directly in the root and are named like a time within it, whatever the folders hold.
+        """
+        found: list[Batch] = []
+        end = _AFTER_ALL_MONTHS
+        for start in _steps_back(datetime.now(UTC)):
+            found += reversed(self._between(start, end))
+            if len(found) >= count:
+                break
+            end = start
+        return found[:count]
+
+    def batch_of(self, uri: str) -> Batch | None:
+        """The month that an image belongs to, by its URI alone; None for what is no image of one of these batches."""
+        month, _, name = uri.removeprefix(f"{self.root}/").partition("/")
+        is_ours = uri.startswith(f"{self.root}/") and _MONTH.fullmatch(month) and is_image(name)
+        return Batch.parse(month) if is_ours else None
 
     def snapshot(self, batch: Batch) -> Snapshot:
         """The batch's images now.
@@ -176,6 +201,13 @@ class BatchStore:
     def images(self, batch: Batch) -> tuple[storage.File, ...]:
         """The batch's images now; none where the month is missing or empty."""
         return _images_below(self.folder(batch))
+
+    def iter_images(self, batch: Batch) -> Iterator[storage.File]:
+        """The batch's images, in no promised order, found while they are iterated over: who stops early pays for less.
+
+        Images that arrive, or are moved away, meanwhile may be among them or not.
+        """
+        return filter(_is_image_file, storage.iter_files_below(self.folder(batch)))
 
     def archived(self, batch: Batch) -> tuple[storage.File, ...]:
         """The images that were archived from the batch."""
@@ -236,6 +268,9 @@ class BatchStore:
         """URI of the batch's folder."""
         return storage.join(self.root, str(batch))
 
+    def _between(self, start: str, end: str) -> list[Batch]:
+        return sorted(Batch.parse(name) for name in storage.folders(self.root, start, end) if _MONTH.fullmatch(name))
+
     def _archive(self, batch: Batch) -> str:
         return self.folder(batch) + _ARCHIVED
 
@@ -261,11 +296,23 @@ class BatchStore:
 
 
 def _images_below(folder: str) -> tuple[storage.File, ...]:
-    return tuple(file for file in storage.files_below(folder) if is_image(file.name))
+    return tuple(filter(_is_image_file, storage.files_below(folder)))
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+def _is_image_file(file: storage.File) -> bool:
+    return is_image(file.name)
+
+
+def _steps_back(now: datetime) -> Iterator[str]:
+    """Where the steps begin in which months are looked for, the last one first; the first of all months at the end."""
+    for years in _YEARS_BACK:
+        if now.year >= years:
+            yield f"{now.year - years:04d}-{now.month:02d}"
+    yield ""
+
+
+def _has_odd_part(name: str) -> bool:
+    return any(not part or part.startswith(".") for part in name.split("/"))
 
 
 def _is_one_line(name: str) -> bool:

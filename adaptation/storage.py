@@ -7,7 +7,8 @@ flight. What is not here: what the files mean, and what only object stores need 
 
 A write is seen whole or not at all, also when the process dies in the middle of it. Locally the bytes go to a hidden
 neighbour that is flushed to disk and then renamed or linked into place; an object store does the same by itself. One
-that cannot be reached, or refuses, is tried again for a while, then `StorageFailed` is raised.
+that cannot be reached is tried again for a while, then `StorageFailed` is raised; `StorageRefused` where something is
+not allowed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from adaptation import locks, object_store
-from adaptation.object_store import REQUESTS_IN_FLIGHT, told
+from adaptation.object_store import REQUESTS_IN_FLIGHT, told, told_one_by_one
 
 TEMPORARY = ".tmp-"
 _LOCAL = LocalFileSystem()
@@ -191,16 +192,25 @@ def remove_folder(uri: str) -> None:
     if isinstance(fs, LocalFileSystem):
         shutil.rmtree(path, ignore_errors=True)
     else:
-        in_parallel(lambda name: _remove(fs, name), object_store.find(fs, path))
+        in_parallel(lambda item: _remove(fs, item["name"]), object_store.objects_below(fs, path))
 
 
 @told
-def folders(uri: str) -> list[str]:
-    """The names of the folders directly inside, sorted; none where the folder itself is missing."""
+def folders(uri: str, start: str = "", end: str = "") -> list[str]:
+    """The names of the folders directly inside, sorted; none where the folder itself is missing.
+
+    Args:
+      uri: The folder.
+      start: The first name that is wanted, included.
+      end: The last one, not included; all that follow where it is empty. What is outside costs no page of a listing.
+    """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
-        return sorted(name for _, names, _ in itertools.islice(_walk(path), 1) for name in names)
-    return sorted(basename(item["name"]) for item in _children(fs, path) if item["type"] == "directory")
+        found = (name for _, names, _ in itertools.islice(_walk(path), 1) for name in names)
+    else:
+        items = object_store.children(fs, path, start, end)
+        found = (basename(item["name"]) for item in items if item["type"] == "directory")
+    return sorted(name for name in found if start <= name and (not end or name < end))
 
 
 @told
@@ -208,20 +218,29 @@ def files(uri: str) -> list[File]:
     """The files directly inside, sorted by name, without unfinished writes; none where the folder is missing."""
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
-        return _local_files(itertools.islice(_walk(path), 1), path)
-    return _remote_files(_children(fs, path), path)
+        return sorted(_local_files(itertools.islice(_walk(path), 1), path))
+    return sorted(_remote_files(object_store.children(fs, path), path))
 
 
-@told
 def files_below(uri: str) -> list[File]:
     """The files inside at any depth, sorted by their name relative to `uri`, without unfinished writes.
 
     A symbolic link to a file counts as the file; folders that are linked into the tree are not entered.
     """
+    return sorted(iter_files_below(uri))
+
+
+@told_one_by_one
+def iter_files_below(uri: str) -> Iterator[File]:
+    """What `files_below` lists, in no promised order, found while it is iterated over.
+
+    Who stops early pays for what was found until then: on object storage, for the pages of up to 1,000 names so far.
+    """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
-        return _local_files(_walk(path), path)
-    return _remote_files(object_store.find(fs, path).values(), path)
+        yield from _local_files(_walk(path), path)
+    else:
+        yield from _remote_files(object_store.objects_below(fs, path), path)
 
 
 @contextlib.contextmanager
@@ -277,19 +296,12 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
         fs.rm_file(path)
 
 
-def _children(fs: AbstractFileSystem, path: str) -> list[dict[str, Any]]:
-    try:
-        return [item for item in fs.ls(path, detail=True) if item["name"].rstrip("/") != path.rstrip("/")]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _remote_files(items: Iterable[dict[str, Any]], path: str) -> list[File]:
+def _remote_files(items: Iterable[dict[str, Any]], path: str) -> Iterator[File]:
     """The files among what was listed; objects whose names end with a slash are some tools' way to make a folder."""
     prefix = path.rstrip("/") + "/"
     found = (item for item in items if item["type"] == "file" and not item["name"].endswith("/"))
     listed = (File(item["name"].removeprefix(prefix), int(item["size"])) for item in found)
-    return sorted(file for file in listed if not _is_unfinished(file.name))
+    return (file for file in listed if not _is_unfinished(file.name))
 
 
 def _walk(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -301,9 +313,9 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
-def _local_files(folders: Iterable[tuple[str, list[str], list[str]]], root: str) -> list[File]:
+def _local_files(folders: Iterable[tuple[str, list[str], list[str]]], root: str) -> Iterator[File]:
     paths = (os.path.join(folder, name) for folder, _, names in folders for name in names if not _is_unfinished(name))
-    return sorted(file for path in paths if (file := _local_file(path, root)))
+    return (file for path in paths if (file := _local_file(path, root)))
 
 
 def _local_file(path: str, root: str) -> File | None:

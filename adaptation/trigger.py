@@ -13,17 +13,17 @@ What the jobs do is the pipelines' matter. One thing is asked of them: an evalua
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from adaptation import storage
-from adaptation.batches import Batch, BatchStore, NoBatch, Snapshot
+from adaptation.batches import Batch, BatchStore, Snapshot
 from adaptation.errors import AdaptationError
 from adaptation.journal import Journal, Record
-from adaptation.platforms.base import Job, JobRequest, Jobs, JobState
+from adaptation.platforms.base import Job, JobRequest, Jobs, JobState, Platform
 
 EVALUATION, TRAINING = "evaluation", "training"
 MAX_ATTEMPTS = 3
@@ -54,8 +54,9 @@ class TriggerRecord:
       number: Number of the record in its batch's journal.
       job: Id of the job.
       attempt: 1 for an evaluation's first job, 2 for the one that repeats it after a failure ...
-      images: How many images the batch had.
-      digest: Names their list.
+      images: How many images the batch had. For a first attempt, at least so many: they were counted until there were
+        enough. What has arrived since a failure is told by the last attempt's record, which has them all.
+      digest: Names the list of those that were counted.
       time: ISO 8601, UTC.
       reason: Why it was triggered.
     """
@@ -75,13 +76,13 @@ class State:
 
     Attributes:
       batch: The month that it is about; None where there is none.
-      images: How many images the batch has now.
+      images: How many images of the batch were counted.
       new: How many of them have not been evaluated.
-      digest: Names the list of the batch's images.
+      digest: Names the list of the images that were counted.
+      whole: Whether these are all of its images; else there are at least so many.
       last: The batch's last record.
       job: The job that it names, where there is one.
       min_images: New images that are worth an evaluation.
-      max_attempts: How often an evaluation is tried.
       force: Whether a person asked for an evaluation whatever the number of new images.
     """
 
@@ -89,10 +90,10 @@ class State:
     images: int = 0
     new: int = 0
     digest: str = ""
+    whole: bool = True
     last: TriggerRecord | None = None
     job: Job | None = None
     min_images: int = 100
-    max_attempts: int = MAX_ATTEMPTS
     force: bool = False
 
 
@@ -122,12 +123,24 @@ class Delivery:
     job: Job | None
 
 
-def deliver(batches: BatchStore, records_root: str, jobs: Jobs, min_images: int, force: bool = False) -> Delivery:
+def tick(platform: Platform, batches: BatchStore, records_root: str, min_images: int) -> Delivery:
+    """What every occasion leads to, a schedule's, an event's or the watch's: one delivery, if there is a champion.
+
+    Raises:
+      LookupError: There is no champion to evaluate; nothing was started.
+
+    Failure: as for `deliver`.
+    """
+    platform.registry.find()
+    return deliver(batches, records_root, platform.jobs, min_images)
+
+
+def deliver(batches: BatchStore, records_root: str, jobs: Jobs, min_images: int) -> Delivery:
     """Looks, plans and acts once. Where another delivery was faster, the plan tells so.
 
     Failure: repeat it. Whatever was done is found, and the rest is done.
     """
-    planned = plan(look(batches, records_root, jobs, min_images, force=force))
+    planned = plan(look(batches, records_root, jobs, min_images))
     job = act(planned, records_root, jobs)
     if job is None and planned.outcome in (Outcome.START, Outcome.RETRY):
         reason = f"another delivery has just triggered {planned.job_id}"
@@ -142,10 +155,23 @@ def look(
     min_images: int,
     *,
     batch: Batch | None = None,
-    max_attempts: int = MAX_ATTEMPTS,
     force: bool = False,
+    whole: bool = False,
 ) -> State:
     """Reads the state of a batch: of `batch`, else of the month whose evaluation was cut off, else of the newest.
+
+    No more is read than the plan depends on: on object storage, with enough new images, 15 pages of listings (of 1,000
+    names each) at most, and as a rule 8, whatever the number of months and whatever else is in the bucket. These are
+
+      - one of each folder that months lie in, the images' and the journals', for each step back to the latest month:
+        two where it is not a year old, never more than five, see `BatchStore.latest`;
+      - one of each journal of the two latest, and of the batch's own;
+      - one of the records of what was evaluated in the batch; these are read, an object for each evaluation;
+      - one or two of the images, up to the last that is needed. None while the evaluation is under way.
+
+    It depends on what is in the batch alone where that tells something. Images that were evaluated and stayed in it are
+    passed over, so many pages more. If fewer are new than needed, or if its evaluation has failed, so that those that
+    have arrived since count, it is read to its end.
 
     Args:
       batches: The collected images.
@@ -153,28 +179,28 @@ def look(
       jobs: Where the evaluations run.
       min_images: New images that are worth an evaluation.
       batch: The month to look at, where a person named one.
-      max_attempts: How often an evaluation is tried.
-      force: Whether a person asked for an evaluation.
+      force: Whether a person asked for an evaluation; all images are counted.
+      whole: Whether to count all images in any case, for a person to read.
     """
-    batch = batch or _unfinished(batches, records_root, jobs, max_attempts) or _newest(batches)
+    batch = batch or _unfinished(batches, records_root, jobs) or next(iter(batches.latest(1)), None)
     if batch is None:
-        return State(None, min_images=min_images, max_attempts=max_attempts, force=force)
+        return State(None, min_images=min_images, force=force)
     # The order matters. An evaluation may begin and end between two of these reads. With its record in hand, but images
     # counted before it marked them, it would be followed by a second job for the same images. With its images counted
     # late and a record from before, no harm is done: `act` refuses to append after a record that is not the last.
     last = _last_record(records_root, batch)
     job = jobs.get(last.job) if last else None
-    evaluated = batches.evaluated(batch)
-    images = batches.images(batch)
+    enough = math.inf if whole or force else _enough(last, job, min_images)
+    images, new = _counted(batches, batch, enough)
     return State(
         batch=batch,
         images=len(images),
-        new=sum(image not in evaluated for image in images),
-        digest=Snapshot(str(batch), batches.folder(batch), images).digest,
+        new=new,
+        digest=Snapshot(str(batch), batches.folder(batch), tuple(sorted(images))).digest,
+        whole=new < enough,
         last=last,
         job=job,
         min_images=min_images,
-        max_attempts=max_attempts,
         force=force,
     )
 
@@ -209,28 +235,6 @@ def act(planned: Plan, records_root: str, jobs: Jobs) -> Job | None:
     return jobs.create(JobRequest(planned.job_id, EVALUATION, {"batch": str(planned.batch)}))
 
 
-def watch(tick: Callable[[], Delivery], interval: float, stop: threading.Event, say: Callable[[str], None]) -> None:
-    """Delivers again and again until it is stopped; says one line a change.
-
-    Args:
-      tick: Makes one delivery. One that fails is said and made again at the next interval.
-      interval: Seconds between two deliveries.
-      stop: Ends the watch, at once where it waits, else after the delivery at hand.
-      say: Gets the lines.
-    """
-    said = None
-    while not stop.is_set():
-        try:
-            delivery = tick()
-            change, line = _change(delivery), _line(delivery)
-        except (AdaptationError, OSError) as error:
-            change = line = f"could not look: {error}; trying again every {interval:g} s"
-        if change != said:
-            say(line)
-            said = change
-        stop.wait(interval)
-
-
 def start_training(
     jobs: Jobs, span: int, digest: str, parameters: Mapping[str, str], max_attempts: int = MAX_ATTEMPTS
 ) -> Job:
@@ -260,30 +264,42 @@ def start_training(
     )
 
 
-def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs, max_attempts: int) -> Batch | None:
+def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs) -> Batch | None:
     """The month whose evaluation goes on only by a delivery; a newer month must not hide it.
 
     Two months are looked at: the one triggered last, and the one before, which may still have been running then.
     """
-    triggered = BatchStore(records_root).batches()[-2:]
-    return next(
-        (batch for batch in triggered if _needs_delivery(batch, batches, records_root, jobs, max_attempts)), None
-    )
+    triggered = reversed(BatchStore(records_root).latest(2))
+    return next((batch for batch in triggered if _needs_delivery(batch, batches, records_root, jobs)), None)
 
 
-def _needs_delivery(batch: Batch, batches: BatchStore, records_root: str, jobs: Jobs, max_attempts: int) -> bool:
+def _needs_delivery(batch: Batch, batches: BatchStore, records_root: str, jobs: Jobs) -> bool:
     last = _last_record(records_root, batch)
     job = jobs.get(last.job) if last else None
     if last is None or job is None or job.state is JobState.PENDING:
         return last is not None
-    return job.state is JobState.FAILED and last.attempt < max_attempts and bool(batches.images(batch))
+    return job.state is JobState.FAILED and last.attempt < MAX_ATTEMPTS and any(batches.iter_images(batch))
 
 
-def _newest(batches: BatchStore) -> Batch | None:
-    try:
-        return batches.newest()
-    except NoBatch:
-        return None
+def _enough(last: TriggerRecord | None, job: Job | None, min_images: int) -> float:
+    """How many new images there have to be for the rest to be of no interest."""
+    if last is None or (job and job.state is JobState.SUCCEEDED):
+        return min_images
+    return math.inf if job and job.state is JobState.FAILED else 0
+
+
+def _counted(batches: BatchStore, batch: Batch, enough: float) -> tuple[list[storage.File], int]:
+    """The images of a batch, read until enough of them are new, and how many are."""
+    if not enough:
+        return [], 0
+    evaluated = batches.evaluated(batch)
+    images, new = [], 0
+    for image in batches.iter_images(batch):
+        images.append(image)
+        new += image not in evaluated
+        if new >= enough:
+            break
+    return images, new
 
 
 def _last_record(records_root: str, batch: Batch) -> TriggerRecord | None:
@@ -305,8 +321,8 @@ def _plan_after_failure(state: State, last: TriggerRecord, job: Job) -> Plan:
         return _about(state, Outcome.GIVE_UP, f"{failed}, and the batch has no images any more; see {job.link}")
     if state.force:
         return _next(state, Outcome.START, f"asked for, after {failed}")
-    if last.attempt < state.max_attempts:
-        reason = f"{failed}; attempt {last.attempt + 1} of {state.max_attempts}"
+    if last.attempt < MAX_ATTEMPTS:
+        reason = f"{failed}; attempt {last.attempt + 1} of {MAX_ATTEMPTS}"
         return _next(state, Outcome.RETRY, reason, attempt=last.attempt + 1)
     arrived = state.images - last.images
     if arrived >= state.min_images:
@@ -324,7 +340,8 @@ def _plan_by_images(state: State) -> Plan:
     if state.new < state.min_images:
         missing = state.min_images - state.new
         return _about(state, Outcome.NOT_ENOUGH, f"{state.new} new images, {missing} more are needed")
-    return _next(state, Outcome.START, f"{state.new} new images, at least {state.min_images} are needed")
+    count = state.new if state.whole else f"{state.new} or more"
+    return _next(state, Outcome.START, f"{count} new images, at least {state.min_images} are needed")
 
 
 def _wait(state: State, arrived: int) -> str:
@@ -360,15 +377,3 @@ def _recorded(planned: Plan, journal: Journal) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _change(delivery: Delivery) -> str:
-    planned = delivery.plan
-    return f"{planned.batch} {planned.outcome} {planned.job_id}"
-
-
-def _line(delivery: Delivery) -> str:
-    planned = delivery.plan
-    subject = f"{planned.batch}: " if planned.batch else ""
-    link = f" ({delivery.job.link})" if delivery.job else ""
-    return f"{subject}{planned.outcome}: {planned.reason}{link}"

@@ -8,7 +8,7 @@ from adaptation.batches import Batch
 from adaptation.platforms.base import Job, JobRequest
 from adaptation.platforms.vertex.config import VERTEX
 from adaptation.selection import training_parameters
-from adaptation.trigger import TRAINING, Delivery, Outcome, Plan, State, act, deliver, look, plan
+from adaptation.trigger import TRAINING, Delivery, Outcome, Plan, State, act, look, plan, tick
 from pipeline.workspace import Workspace
 
 
@@ -61,18 +61,15 @@ def trigger(workspace: Workspace) -> Delivery:
     Raises:
       NoSuchModel: There is no champion to evaluate; nothing was started.
     """
-    workspace.platform.registry.find()
-    return deliver(
-        workspace.batches, workspace.triggers, workspace.platform.jobs, workspace.settings.collection.min_images
-    )
+    return tick(workspace.platform, workspace.batches, workspace.triggers, workspace.settings.collection.min_images)
 
 
 def planned(workspace: Workspace) -> tuple[State, Plan]:
-    """What the trigger finds now and what it would do, once there is a champion."""
-    state = _look(workspace)
+    """What the trigger finds now, all images counted, and what it would do, once there is a champion."""
+    state = _look(workspace, whole=True)
     return state, plan(state)
 
 
-def _look(workspace: Workspace, batch: Batch | None = None, force: bool = False) -> State:
-    min_images = workspace.settings.collection.min_images
-    return look(workspace.batches, workspace.triggers, workspace.platform.jobs, min_images, batch=batch, force=force)
+def _look(workspace: Workspace, batch: Batch | None = None, *, force: bool = False, whole: bool = False) -> State:
+    jobs, min_images = workspace.platform.jobs, workspace.settings.collection.min_images
+    return look(workspace.batches, workspace.triggers, jobs, min_images, batch=batch, force=force, whole=whole)

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from adaptation import storage
 from adaptation.errors import AdaptationError
 from adaptation.platforms.base import Platform
-from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalPredictor, LocalRegistry
 from adaptation.platforms.vertex.config import VERTEX, VertexConfig
 
 LOCAL = "local"
@@ -62,6 +61,8 @@ def _parse(text: str) -> LocalConfig | VertexConfig:
 
 
 def _local(config: LocalConfig) -> Platform:
+    from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalPredictor, LocalRegistry
+
     registry = LocalRegistry(storage.join(config.root, "registry"))
     return Platform(
         jobs=LocalJobs(storage.join(config.root, "jobs"), config.command),

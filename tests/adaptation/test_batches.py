@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import datetime, tzinfo
 
 import pytest
 from hypothesis import given
@@ -107,6 +108,72 @@ def test_the_newest_batch_is_the_latest_month(batches: BatchStore) -> None:
     for month in ("2021-02", "2021-12", "2020-11", "2021-10"):
         collect(join(batches.root, month), ["cat_1.jpg"])
     assert batches.newest() == Batch(2021, 12)
+
+
+@pytest.mark.parametrize("months", [["0001-01", "1020-05", "1926-11", "2021-10", "2025-12"], ["2021-10", "9999-12"]])
+def test_the_latest_batches_come_last_first_however_long_ago_or_ahead(batches: BatchStore, months: list[str]) -> None:
+    for month in months:
+        collect(join(batches.root, month), ["cat_1.jpg"])
+        collect(join(batches.root, f"{month}_old"), ["cat_1.jpg"])
+    for count in range(len(months) + 2):
+        assert [str(batch) for batch in batches.latest(count)] == sorted(months, reverse=True)[:count]
+
+
+@pytest.mark.parametrize("year", [1, 99, 1999, 2001])
+def test_the_steps_back_end_at_the_first_month_in_any_year(
+    batches: BatchStore, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls(year, 3, 1, tzinfo=tz)
+
+    monkeypatch.setattr("adaptation.batches.datetime", Clock)
+    months = [f"{number:04d}-{month:02d}" for number in (0, 1, year, year + 1) for month in (1, 3, 12)]
+    for month in months:
+        collect(join(batches.root, month), ["cat_1.jpg"])
+    assert [str(batch) for batch in batches.latest(99)] == sorted(set(months), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [
+        ("2021-10/cat_1.jpg", OCTOBER),
+        ("2021-10/cats/cat 1 ü.JPEG", OCTOBER),
+        ("2021-10/..cat.jpg/cat.png", None),
+        ("2021-10/../cat_1.jpg", None),
+        ("2021-10//cat_1.jpg", None),
+        ("2021-10/cats//cat_1.jpg", None),
+        ("2021-10/.jpg", None),
+        ("2021-10/cat\n1.jpg", None),
+        ("2021-10/cat_1.txt", None),
+        ("2021-10/", None),
+        ("2021-10", None),
+        ("2021-10.jpg", None),
+        ("2021-10%2Fcat_1.jpg", None),
+        ("2021-10_old/cat_1.jpg", None),
+        ("2021-13/cat_1.jpg", None),
+        ("_evaluated/2021-10/cat_1.jpg", None),
+        ("/2021-10/cat_1.jpg", None),
+    ],
+)
+def test_a_uri_tells_which_month_an_image_belongs_to(name: str, batch: Batch | None) -> None:
+    assert BatchStore("gs://bucket/images").batch_of(f"gs://bucket/images/{name}") == batch
+
+
+def test_an_image_of_another_place_belongs_to_no_month() -> None:
+    batches = BatchStore("gs://bucket/images")
+    for place in ("gs://bucket", "gs://bucket/images2", "gs://other/images", "bucket/images", ""):
+        assert batches.batch_of(f"{place}/2021-10/cat_1.jpg") is None
+    assert batches.batch_of("2021-10/cat_1.jpg") is None
+
+
+def test_what_belongs_to_a_month_by_its_uri_is_what_its_listing_has(batches: BatchStore) -> None:
+    collect(batches.folder(OCTOBER), ["cat_1.jpg", "cats/CAT.PNG", ".hidden.jpg", "notes.txt", "a/.b/c.jpg"])
+    listed = storage.files_below(batches.folder(OCTOBER))
+    belonging = [file for file in listed if batches.batch_of(join(batches.folder(OCTOBER), file.name)) == OCTOBER]
+    assert tuple(belonging) == batches.images(OCTOBER) == tuple(sorted(batches.iter_images(OCTOBER)))
+    assert len(belonging) == 2
 
 
 def test_a_root_without_batches_has_no_newest(batches: BatchStore) -> None:

@@ -282,6 +282,32 @@ def test_files_and_folders_are_listed_apart_and_sorted(root: str) -> None:
     assert storage.files_below(join(root, "folder-10")) == [File("x", 11), File("y/z", 13)]
 
 
+def test_files_can_be_listed_one_by_one_and_left_early(root: str) -> None:
+    names = ["a", "folder-10/x", "folder-2/y/z", "folder/.tmp-1234"]
+    for name in names:
+        storage.write(join(root, name), b"1")
+    assert sorted(storage.iter_files_below(root)) == storage.files_below(root) == [File(name, 1) for name in names[:3]]
+    assert next(storage.iter_files_below(root)).name in names[:3]
+    assert list(storage.iter_files_below(join(root, "missing"))) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "listed"),
+    [
+        ("", "", ["2020-12", "2021-01", "2021-01_old", "2021-02", "misc"]),
+        ("2021-01", "", ["2021-01", "2021-01_old", "2021-02", "misc"]),
+        ("2021-01", "2021-02", ["2021-01", "2021-01_old"]),
+        ("", "2021-01", ["2020-12"]),
+        ("2021-03", "9999-13", []),
+    ],
+)
+def test_folders_are_listed_from_one_name_up_to_another(root: str, start: str, end: str, listed: list[str]) -> None:
+    for folder in ("2020-12", "2021-01", "2021-01_old", "2021-02", "misc"):
+        storage.write(join(root, folder, "a"), b"")
+    storage.write(join(root, "2021-01-a-file"), b"")
+    assert storage.folders(root, start, end) == listed
+
+
 def test_a_missing_folder_has_nothing_in_it(root: str) -> None:
     missing = join(root, "missing")
     assert (storage.files(missing), storage.folders(missing), storage.files_below(missing)) == ([], [], [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 from adaptation import object_store, storage
-from adaptation.object_store import StorageFailed
+from adaptation.object_store import NoBucket, StorageFailed, StorageRefused
 from adaptation.storage import File, join
 from emulators.storage import StorageEmulator
 
@@ -128,6 +129,7 @@ def test_a_silent_server_is_asked_again(emulator: StorageEmulator, monkeypatch: 
         storage.files,
         storage.folders,
         storage.files_below,
+        lambda uri: next(storage.iter_files_below(uri)),
         storage.read,
         storage.remove,
         storage.remove_folder,
@@ -159,6 +161,28 @@ def test_a_server_that_stays_silent_is_given_up(emulator: StorageEmulator, monke
     emulator.fail_next("", times=100, delay=5)
     with pytest.raises(StorageFailed, match="TimeoutError"):
         storage.read("gs://b/a")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_a_failure_and_no_refusal(emulator: StorageEmulator, status: int) -> None:
+    emulator.fail_next("", times=100, status=status)
+    with pytest.raises(StorageFailed, match="^gs://b/a"):
+        storage.files_below("gs://b/a")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405])
+@pytest.mark.parametrize("operation", [storage.read, storage.files, storage.files_below, storage.folders])
+def test_what_is_refused_is_told_apart_from_what_failed(emulator: StorageEmulator, operation: Any, status: int) -> None:
+    storage.write("gs://b/a", b"data")
+    emulator.fail_next("", times=100, status=status)
+    with pytest.raises(StorageRefused, match="^gs://b/a.*refuses.*roles of the account"):
+        operation("gs://b/a")
+
+
+@pytest.mark.parametrize("operation", [storage.files, storage.files_below, storage.folders])
+def test_a_bucket_that_is_not_there_is_not_taken_for_an_empty_one(emulator: StorageEmulator, operation: Any) -> None:
+    with pytest.raises(NoBucket, match="there is no bucket 'missing'"):
+        operation("gs://missing/a")
 
 
 # Moves
@@ -205,6 +229,28 @@ def test_a_listing_of_many_pages_is_whole(emulator: StorageEmulator) -> None:
     assert [join("gs://b/a", file.name) for file in storage.files_below("gs://b/a")] == uris
     assert emulator.count("") == 3
     assert [join("gs://b/a", file.name) for file in storage.files("gs://b/a")] == uris
+
+
+def test_who_stops_listing_early_has_requested_only_the_pages_until_then(emulator: StorageEmulator) -> None:
+    filled(2500, size=0)
+    emulator.requests.clear()
+    files = storage.iter_files_below("gs://b/a")
+    assert emulator.count("") == 0
+    for read, pages in ((1, 1), (999, 1), (1, 2), (1499, 3)):
+        assert len(list(itertools.islice(files, read))) == read
+        assert emulator.count("") == pages
+    assert list(files) == []
+
+
+def test_folders_outside_the_names_asked_for_cost_no_page(
+    emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "NAMES_PER_PAGE", 5)
+    for name in [*(f"{number:02}/x" for number in range(30)), *(f"17/{number}" for number in range(20))]:
+        storage.write(f"gs://b/a/{name}", b"")
+    emulator.requests.clear()
+    assert storage.folders("gs://b/a", "15", "19") == ["15", "16", "17", "18"]
+    assert emulator.count("") == 1
 
 
 def test_a_folder_is_listed_without_its_namesakes(emulator: StorageEmulator) -> None:

@@ -19,13 +19,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptation import storage
+from adaptation import object_store, storage
 from adaptation.batches import Batch, BatchStore
-from adaptation.errors import AdaptationError
 from adaptation.journal import Journal
-from adaptation.platforms.base import Job, JobRequest, JobState
-from adaptation.platforms.local import LocalJobs
+from adaptation.platforms.base import Job, JobRequest, JobState, Platform, Upload
+from adaptation.platforms.local import LocalJobs, LocalRegistry, NoSuchModel
 from adaptation.trigger import (
+    MAX_ATTEMPTS,
     Delivery,
     Outcome,
     Plan,
@@ -37,10 +37,12 @@ from adaptation.trigger import (
     look,
     plan,
     start_training,
-    watch,
+    tick,
 )
+from emulators.storage import StorageEmulator
 
 OCTOBER, NOVEMBER = Batch(2021, 10), Batch(2021, 11)
+_BUCKETS = itertools.count()
 ENDED = (JobState.SUCCEEDED, JobState.FAILED)
 
 
@@ -101,6 +103,10 @@ class World:
         evaluated = self.batches.evaluated(batch)
         return sum(image not in evaluated for image in self.batches.images(batch))
 
+    def recorded(self, batch: Batch) -> list[int]:
+        """How many images each record of a batch tells of."""
+        return [record.value["images"] for record in Journal(storage.join(self.records, str(batch))).records()]
+
     def succeed(self, job_id: str, archive: bool = False) -> None:
         """Ends an evaluation as the pipeline does: its images are marked first."""
         batch = Batch.parse(self.jobs.jobs[job_id].parameters["batch"])
@@ -115,21 +121,37 @@ class World:
         self.jobs.end(job_id, JobState.FAILED, "it broke")
 
 
-@pytest.fixture(params=["local", "memory"])
-def world(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[World]:
-    with _root(request.param) as root:
+@pytest.fixture(params=["local", "memory", "gs"])
+def world(request: pytest.FixtureRequest, places: Places) -> Iterator[World]:
+    with places(request.param) as root:
         yield World(root)
 
 
-@contextlib.contextmanager
-def _root(kind: str) -> Iterator[str]:
-    if kind == "local":
-        with tempfile.TemporaryDirectory() as folder:
-            yield folder
-    else:
-        MemoryFileSystem.store.clear()
-        MemoryFileSystem.pseudo_dirs[:] = [""]
-        yield "memory://bucket"
+Places = Callable[[str], contextlib.AbstractContextManager[str]]
+
+
+@pytest.fixture
+def places(object_storage: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """Makes empty places: on this machine's disk, in memory, or on object storage, whose pages hold two names."""
+    monkeypatch.setattr(object_store, "NAMES_PER_PAGE", 2)
+    for name, value in object_storage.environment().items():
+        monkeypatch.setenv(name, value)
+
+    @contextlib.contextmanager
+    def place(kind: str) -> Iterator[str]:
+        if kind == "local":
+            with tempfile.TemporaryDirectory() as folder:
+                yield folder
+        elif kind == "memory":
+            MemoryFileSystem.store.clear()
+            MemoryFileSystem.pseudo_dirs[:] = [""]
+            yield "memory://bucket"
+        else:
+            bucket = f"trigger-{next(_BUCKETS)}"
+            object_storage.create_bucket(bucket)
+            yield f"gs://{bucket}"
+
+    return place
 
 
 def a_record(**changes: Any) -> TriggerRecord:
@@ -274,13 +296,78 @@ def test_a_delivery_creates_the_evaluation_of_the_newest_month(world: World) -> 
     assert (delivery.job.pipeline, delivery.job.parameters) == ("evaluation", {"batch": "2021-11"})
 
 
-def test_what_was_triggered_is_recorded_with_its_images_and_their_digest(world: World) -> None:
-    world.arrive(3)
+def test_what_was_triggered_is_recorded_as_far_as_it_was_counted(world: World) -> None:
+    world.arrive(2)
     world.deliver()
+    last = world.look().last
+    assert last is not None
+    assert (last.number, last.attempt, last.images) == (1, 1, 2)
+    assert last.digest == world.batches.snapshot(OCTOBER).digest
+
+
+def test_images_beyond_those_that_are_enough_are_not_counted_unless_asked_for(world: World) -> None:
+    world.arrive(5)
+    state, whole = world.look(), world.look(whole=True)
+    assert (state.images, state.new, state.whole) == (2, 2, False)
+    assert (whole.images, whole.new, whole.whole) == (5, 5, True)
+    assert whole.digest == world.batches.snapshot(OCTOBER).digest != state.digest
+    assert "2 or more new images" in plan(state).reason
+    assert "5 new images" in plan(whole).reason
+    assert plan(state).job_id == plan(whole).job_id
+
+
+def test_what_a_person_asks_for_is_counted_whole(world: World) -> None:
+    world.arrive(5)
+    assert plan(world.look(force=True)).reason == "asked for: 5 images, 5 of them new"
+
+
+def test_too_few_images_are_all_counted(world: World) -> None:
+    world.arrive(1)
     state = world.look()
-    assert state.last is not None
-    assert (state.last.number, state.last.images, state.last.attempt) == (1, 3, 1)
-    assert state.last.digest == state.digest == world.batches.snapshot(OCTOBER).digest
+    assert (state.images, state.whole) == (1, True)
+    assert plan(state).reason == "1 new images, 1 more are needed"
+
+
+def test_new_images_are_found_behind_those_that_were_evaluated(world: World) -> None:
+    world.arrive(7)
+    world.deliver()
+    world.succeed("evaluation-2021-10-0001")
+    world.arrive(3)
+    state = world.look()
+    assert (state.new, state.whole) == (2, False)
+    assert world.deliver().plan.job_id == "evaluation-2021-10-0002"
+
+
+def test_after_a_failure_images_that_were_there_are_not_taken_for_new_arrivals(world: World) -> None:
+    world.arrive(9)
+    outcomes, counted = [], []
+    for _ in range(4):
+        delivery = world.deliver()
+        outcomes.append(delivery.plan.outcome)
+        counted.append(delivery.plan.images)
+        if delivery.job:
+            world.fail(delivery.job.id)
+    assert outcomes == [Outcome.START, Outcome.RETRY, Outcome.RETRY, Outcome.GIVE_UP]
+    assert counted == [2, 9, 9, 9]
+    world.arrive(1)
+    assert world.deliver().plan.outcome is Outcome.GIVE_UP
+    world.arrive(1)
+    delivery = world.deliver()
+    assert (delivery.plan.outcome, delivery.plan.attempt) == (Outcome.START, 1)
+    assert "2 images have arrived since" in delivery.plan.reason
+
+
+def test_no_image_is_looked_at_while_an_evaluation_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.arrive(2)
+    world.deliver()
+    monkeypatch.setattr(storage, "iter_files_below", forbidden)
+    assert world.deliver().plan.outcome is Outcome.RUNNING
+    world.jobs.jobs.clear()
+    assert world.deliver().plan.outcome is Outcome.RESUME
+
+
+def forbidden(*args: object) -> Any:
+    raise AssertionError(f"this is not to be called: {args}")
 
 
 def test_repeated_deliveries_of_one_state_create_one_job(world: World) -> None:
@@ -401,7 +488,7 @@ def test_an_older_month_that_needs_nothing_does_not_hold_up_the_newest(world: Wo
 def test_an_evaluation_that_ends_while_somebody_looks_is_not_followed_by_one_of_the_same_images(world: World) -> None:
     world.arrive(2)
     world.deliver()
-    for reads in range(20):
+    for reads in range(30):
         looking = Walker(world)
         looking.step(reads)
         world.succeed("evaluation-2021-10-0001")
@@ -412,7 +499,7 @@ def test_an_evaluation_that_ends_while_somebody_looks_is_not_followed_by_one_of_
 
 
 def test_an_evaluation_that_begins_and_ends_while_somebody_looks_is_not_repeated(world: World) -> None:
-    for reads in range(20):
+    for reads in range(30):
         world.arrive(2)
         looking = Walker(world)
         looking.step(reads)
@@ -427,71 +514,29 @@ def _forget_marks(world: World) -> None:
     storage.remove_folder(storage.join(world.batches.root, "_evaluated"))
 
 
-# Watching
+# With a platform
 
 
-def a_delivery(outcome: Outcome, reason: str = "because", job_id: str = "") -> Delivery:
-    return Delivery(Plan(outcome, reason, OCTOBER, job_id), None)
+def a_platform(world: World, registry: LocalRegistry) -> Platform:
+    return Platform(jobs=world.jobs, predictor=None, registry=registry, endpoint=None)  # type: ignore[arg-type]
 
 
-def lines_of(ticks: list[Delivery | Exception]) -> list[str]:
-    stop, coming = threading.Event(), list(ticks)
-    lines: list[str] = []
-
-    def tick() -> Delivery:
-        result = coming.pop(0)
-        if not coming:
-            stop.set()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    watch(tick, 0.001, stop, lines.append)
-    return lines
+def test_without_a_champion_nothing_is_started_or_recorded(world: World, tmp_path: Path) -> None:
+    world.arrive(2)
+    with pytest.raises(NoSuchModel):
+        tick(a_platform(world, LocalRegistry(str(tmp_path / "registry"))), world.batches, world.records, 2)
+    assert world.jobs.jobs == {}
+    assert storage.files_below(world.records) == []
 
 
-def test_the_watch_says_one_line_a_change() -> None:
-    few = [a_delivery(Outcome.NOT_ENOUGH, f"{count} new images") for count in (1, 2, 3)]
-    running = [a_delivery(Outcome.RUNNING, job_id="evaluation-2021-10-0001")] * 2
-    start = a_delivery(Outcome.START, job_id="evaluation-2021-10-0001")
-    assert lines_of([*few, start, *running, *few]) == [
-        "2021-10: not enough: 1 new images",
-        "2021-10: start: because",
-        "2021-10: running: because",
-        "2021-10: not enough: 1 new images",
-    ]
-
-
-def test_the_watch_survives_a_failing_delivery_and_says_it_once() -> None:
-    nothing = a_delivery(Outcome.NOTHING_NEW)
-    lines = lines_of([nothing, OSError("disk gone"), OSError("disk gone"), nothing, AdaptationError("odd"), nothing])
-    assert [line.split(";")[0] for line in lines] == [
-        "2021-10: nothing new: because",
-        "could not look: disk gone",
-        "2021-10: nothing new: because",
-        "could not look: odd",
-        "2021-10: nothing new: because",
-    ]
-
-
-def test_the_watch_does_not_hide_a_defect() -> None:
-    with pytest.raises(ZeroDivisionError):
-        lines_of([a_delivery(Outcome.NOTHING_NEW), ZeroDivisionError()])
-
-
-def test_the_watch_stops_at_once_while_it_waits() -> None:
-    stop, ticked = threading.Event(), threading.Event()
-
-    def tick() -> Delivery:
-        ticked.set()
-        return a_delivery(Outcome.NOTHING_NEW)
-
-    watching = threading.Thread(target=watch, args=(tick, 3600, stop, lambda line: None))
-    watching.start()
-    assert ticked.wait(5)
-    stop.set()
-    watching.join(5)
-    assert not watching.is_alive()
+def test_with_a_champion_a_tick_is_a_delivery(world: World, tmp_path: Path) -> None:
+    world.arrive(2)
+    storage.write(str(tmp_path / "model" / "saved_model.pb"), b"model")
+    registry = LocalRegistry(str(tmp_path / "registry"))
+    version = registry.upload(Upload(str(tmp_path / "model"), "key", (1,), {}, "source", "run"))
+    registry.promote(version, "because")
+    delivery = tick(a_platform(world, registry), world.batches, world.records, 2)
+    assert (delivery.plan.outcome, list(world.jobs.jobs)) == (Outcome.START, ["evaluation-2021-10-0001"])
 
 
 # Training
@@ -505,17 +550,6 @@ def test_a_training_is_started_once_for_a_span() -> None:
     first, second = (start_training(jobs, 2, "abcdef0123456789", PARAMETERS) for _ in range(2))
     assert first == second == jobs.get("training-span-2-abcdef01-1")
     assert (first.pipeline, first.parameters) == ("training", PARAMETERS)
-
-
-def test_a_look_lists_the_month_once_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = BatchStore(str(tmp_path / "collection"))
-    for month in ("2021-08", "2021-09", "2021-10"):
-        storage.write(storage.join(batches.root, month, "ship_1.png"), b"image")
-    listed: list[str] = []
-    files_below = storage.files_below
-    monkeypatch.setattr(storage, "files_below", lambda uri: listed.append(uri) or files_below(uri))
-    look(batches, str(tmp_path / "triggers"), MemoryJobs(), 1)
-    assert listed == [batches.folder(Batch(2021, 10))]
 
 
 def test_a_training_that_succeeded_is_not_repeated() -> None:
@@ -558,7 +592,7 @@ def test_many_deliveries_at_once_run_one_real_job(tmp_path: Any) -> None:
 
 # Any interleaving
 
-WHO, ACCESSES = st.integers(0, 2), st.integers(1, 12)
+WHO, ACCESSES = st.integers(0, 3), st.integers(1, 12)
 STEPS = st.one_of(
     st.tuples(st.just("walk"), WHO, ACCESSES),
     st.tuples(st.just("walk"), WHO, ACCESSES),
@@ -568,17 +602,18 @@ STEPS = st.one_of(
     st.tuples(st.just("next_month"), st.integers(1, 3)),
     st.tuples(st.just("succeed"), st.booleans()),
     st.tuples(st.just("fail")),
+    st.tuples(st.just("fail_for_good")),
 )
 INTERLEAVINGS = st.lists(STEPS, min_size=8, max_size=60)
-EXAMPLES = {"local": 100, "memory": 400}
+EXAMPLES = {"local": 40, "memory": 300, "gs": 12}
 
 
-@pytest.mark.parametrize("kind", ["local", "memory"])
-def test_deliveries_interleaved_cut_off_and_repeated_evaluate_everything_once(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["local", "memory", "gs"])
+def test_deliveries_interleaved_cut_off_and_repeated_evaluate_everything_once(kind: str, places: Places) -> None:
     @settings(max_examples=EXAMPLES[kind], deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(INTERLEAVINGS)
     def check(steps: list[tuple[Any, ...]]) -> None:
-        with _root(kind) as root:
+        with places(kind) as root:
             story = Story(World(root, WatchfulJobs()))
             story.arrive(2)
             for action, *values in steps:
@@ -591,16 +626,19 @@ def test_deliveries_interleaved_cut_off_and_repeated_evaluate_everything_once(ki
 class WatchfulJobs(MemoryJobs):
     """Refuses what must never happen: a second live job of one batch, or one that has too little to do."""
 
-    new: Callable[[Batch], int]
-    min_images: int
+    world: World
 
     def create(self, request: JobRequest) -> Job:
         if request.id not in self.jobs:
-            batch = request.parameters["batch"]
-            same = [job for job in self.jobs.values() if job.parameters["batch"] == batch]
+            batch = Batch.parse(request.parameters["batch"])
+            same = [job for job in self.jobs.values() if job.parameters["batch"] == str(batch)]
             assert all(job.state.ended for job in same), f"{request.id} beside a live job"
-            retry = bool(same) and same[-1].state is JobState.FAILED
-            assert retry or self.new(Batch.parse(batch)) >= self.min_images, f"{request.id} has nothing new"
+            failures = len(list(itertools.takewhile(lambda job: job.state is JobState.FAILED, reversed(same))))
+            if failures % MAX_ATTEMPTS == 0:
+                assert self.world.new(batch) >= self.world.min_images, f"{request.id} has nothing new"
+            if failures and failures % MAX_ATTEMPTS == 0:
+                arrived = len(self.world.batches.images(batch)) - self.world.recorded(batch)[-2]
+                assert arrived >= self.world.min_images, f"{request.id} though {arrived} images have come"
         return super().create(request)
 
 
@@ -611,20 +649,35 @@ class Story:
         self.world = world
         self.month = OCTOBER
         self.under_way: dict[int, Walker] = {}
-        world.jobs.new, world.jobs.min_images = world.new, world.min_images  # type: ignore[attr-defined]
+        world.jobs.world = world  # type: ignore[attr-defined]
 
     def end(self) -> None:
-        """Lets everything come to rest without further crashes; then nothing worth an evaluation may be left."""
+        """Lets everything come to rest without further crashes; then nothing worth an evaluation may be left.
+
+        What was given up is started again once as many images have come as are worth it.
+        """
         for walker in self.under_way.values():
             walker.finish()
+        final = self._at_rest()
+        if final.outcome is Outcome.GIVE_UP:
+            assert final.batch is not None
+            self.world.arrive(self.world.min_images, final.batch)
+            final = self._at_rest()
+        assert final.outcome in (Outcome.NO_BATCH, Outcome.NOTHING_NEW, Outcome.NOT_ENOUGH), final
+        assert all(self.world.new(batch) < self.world.min_images for batch in self._not_given_up())
+        assert all(job.state.ended for job in self.world.jobs.list())
+        assert self._recorded() == set(self.world.jobs.jobs)
+
+    def _at_rest(self) -> Plan:
         for _ in range(20):
             self.world.deliver()
             self.succeed(archive=False)
-        final = self.world.deliver().plan
-        assert final.outcome in (Outcome.NO_BATCH, Outcome.NOTHING_NEW, Outcome.NOT_ENOUGH), final
-        assert all(self.world.new(batch) < self.world.min_images for batch in (OCTOBER, NOVEMBER))
-        assert all(job.state.ended for job in self.world.jobs.list())
-        assert self._recorded() == set(self.world.jobs.jobs)
+        return self.world.deliver().plan
+
+    def _not_given_up(self) -> list[Batch]:
+        last = {job.parameters["batch"]: job for job in self.world.jobs.list()}
+        failed = {batch for batch, job in last.items() if job.state is JobState.FAILED}
+        return [batch for batch in (OCTOBER, NOVEMBER) if str(batch) not in failed]
 
     def _recorded(self) -> set[str]:
         months = storage.folders(self.world.records)
@@ -656,10 +709,15 @@ class Story:
             self.world.succeed(job.id, archive)
 
     def fail(self) -> None:
-        """Twice at most, so that nothing is given up."""
-        failures = sum(job.state is JobState.FAILED for job in self.world.jobs.list())
-        for job in self._live()[: 2 - failures]:
+        for job in self._live():
             self.world.fail(job.id)
+
+    def fail_for_good(self) -> None:
+        """The evaluation under way fails as often as it is tried, unless another delivery comes between."""
+        for _ in range(MAX_ATTEMPTS):
+            self.fail()
+            self.world.deliver()
+        self.fail()
 
     def _live(self) -> list[Job]:
         return [job for job in self.world.jobs.list() if not job.state.ended]
@@ -750,7 +808,8 @@ def _one_access() -> Iterator[None]:
 
 
 _WALKING = threading.local()
-_ACCESSES = {name: getattr(storage, name) for name in ("create", "read", "files", "files_below", "folders", "exists")}
+_ACCESSES = {name: getattr(storage, name) for name in ("create", "read", "files", "folders", "exists")}
+_LISTING = storage.iter_files_below
 
 
 def _gated(name: str, access: Callable[..., Any]) -> Callable[..., Any]:
@@ -763,9 +822,17 @@ def _gated(name: str, access: Callable[..., Any]) -> Callable[..., Any]:
     return waiting
 
 
+def _gated_listing(uri: str) -> Iterator[storage.File]:
+    """Each file that is found may be a page of its own."""
+    files = _LISTING(uri)
+    while found := list(_gated("iter_files_below", itertools.islice)(files, 1)):
+        yield from found
+
+
 @pytest.fixture(autouse=True)
 def _walking_deliveries_wait_for_their_turn() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, access in _ACCESSES.items():
             stack.enter_context(mock.patch.object(storage, name, _gated(name, access)))
+        stack.enter_context(mock.patch.object(storage, "iter_files_below", _gated_listing))
         yield

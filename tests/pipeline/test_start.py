@@ -161,6 +161,13 @@ def test_the_trigger_waits_for_enough_images_and_starts_once(world: World) -> No
     assert world.job_ids == ["evaluation-2021-10-0001"]
 
 
+def test_what_is_planned_tells_of_all_images_and_not_only_of_those_that_are_enough(world: World) -> None:
+    world.collect(25)
+    state, intended = planned(world.workspace)
+    assert (state.images, state.new, state.digest) == (25, 25, world.workspace.batches.snapshot(Batch(2021, 10)).digest)
+    assert "25 new images" in intended.reason
+
+
 @pytest.mark.parametrize(("window", "error"), [("1,7", SpanNotPublished), ("newest", InvalidWindow)])
 def test_a_window_that_cannot_be_starts_no_training(
     world: World, tmp_path: Path, window: str, error: type[AdaptationError]

@@ -1,0 +1,46 @@
+"""The watch: deliveries to the trigger again and again, on a machine where no schedule and no event makes them.
+
+What a delivery does is the trigger's matter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from adaptation.errors import AdaptationError
+from adaptation.trigger import Delivery
+
+
+def watch(tick: Callable[[], Delivery], interval: float, stop: threading.Event, say: Callable[[str], None]) -> None:
+    """Delivers again and again until it is stopped; says one line a change.
+
+    Args:
+      tick: Makes one delivery. One that fails is said and made again at the next interval.
+      interval: Seconds between two deliveries.
+      stop: Ends the watch, at once where it waits, else after the delivery at hand.
+      say: Gets the lines.
+    """
+    said = None
+    while not stop.is_set():
+        try:
+            delivery = tick()
+            change, line = _change(delivery), _line(delivery)
+        except (AdaptationError, OSError) as error:
+            change = line = f"could not look: {error}; trying again every {interval:g} s"
+        if change != said:
+            say(line)
+            said = change
+        stop.wait(interval)
+
+
+def _change(delivery: Delivery) -> str:
+    planned = delivery.plan
+    return f"{planned.batch} {planned.outcome} {planned.job_id}"
+
+
+def _line(delivery: Delivery) -> str:
+    planned = delivery.plan
+    subject = f"{planned.batch}: " if planned.batch else ""
+    link = f" ({delivery.job.link})" if delivery.job else ""
+    return f"{subject}{planned.outcome}: {planned.reason}{link}"
