@@ -1,0 +1,367 @@
+"""The function's answers: what starts an evaluation, what is passed over, and who is to come again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+
+from adaptation import storage
+from tests.cloud_function.conftest import COLLECTION, ENOUGH, FINALIZED, MONTH, PUBLISHED, World, news
+from tests.vertex import ROOT, publish
+
+JOB = f"evaluation-{MONTH}-0001"
+IMAGE = f"ships/collected/{MONTH}/ship_1.jpg"
+ENVIRONMENT = ("COLLECTION_ROOT", "RECORDS_ROOT", "PLATFORM")
+
+
+@pytest.fixture(params=["schedule", "push", "event", "message"])
+def call(request: pytest.FixtureRequest) -> Any:
+    """Each of the ways in which the function is called."""
+    return {
+        "schedule": lambda world: world.post(),
+        "push": lambda world: world.push(news(IMAGE)),
+        "event": lambda world: world.upload(IMAGE),
+        "message": lambda world: world.send(PUBLISHED, {"message": news(IMAGE), "subscription": "s"}),
+    }[request.param]
+
+
+@pytest.fixture
+def mended_by_a_person(request: pytest.FixtureRequest) -> int:
+    """What is answered where a person has to mend something: the schedule shows it, an event does not come again."""
+    return 500 if "schedule" in request.node.callspec.id else 200
+
+
+# What starts an evaluation
+
+
+def test_whoever_calls_a_full_month_is_evaluated_once(world: World, call: Any) -> None:
+    assert [call(world).status_code for _ in range(3)] == [200] * 3
+    assert world.jobs == [JOB]
+    assert [line["outcome"] for line in world.logged] == ["start", "running", "running"]
+
+
+def test_the_log_tells_of_the_batch_the_outcome_the_job_and_where_to_look(world: World) -> None:
+    answer = world.post()
+    (line,) = world.logged
+    assert line["severity"] == "INFO"
+    assert line["message"] == "start: 3 or more new images, at least 3 are needed"
+    assert (line["batch"], line["outcome"], line["job"]) == (MONTH, "start", JOB)
+    assert line["link"].endswith(f"/runs/ships-{JOB}?project=demo")
+    assert answer.text.strip() == line["message"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"X-Cloud-Trace-Context": "105445aa7843bc8bf206b12000100000/1;o=1"},
+        {"traceparent": "00-105445aa7843bc8bf206b12000100000-00f067aa0ba902b7-01"},
+    ],
+)
+def test_the_log_names_the_request_it_belongs_to(world: World, header: dict[str, str]) -> None:
+    world.post(headers=header)
+    world.upload("elsewhere.jpg")
+    traces = [line.get("logging.googleapis.com/trace") for line in world.logged]
+    assert traces == ["projects/demo/traces/105445aa7843bc8bf206b12000100000", None]
+
+
+@pytest.mark.parametrize("body", [b"", b"tick", b"{}", b"[1]", b"null", b'{"message": 1}', b"\xff\xfe", b"[" * 100_000])
+def test_whatever_the_schedule_sends_is_its_tick(world: World, body: bytes) -> None:
+    assert world.post(body).status_code == 200
+    assert world.jobs == [JOB]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"data": base64.b64encode(b"tick").decode(), "messageId": "1"},
+        {"attributes": {"from": "the schedule"}},
+        {"attributes": None},
+        {},
+    ],
+)
+def test_a_message_that_is_no_news_of_an_object_is_as_good_as_the_schedule(world: World, message: Any) -> None:
+    world.push(message)
+    world.send(PUBLISHED, {"message": message})
+    assert world.jobs == [JOB]
+    assert [line["outcome"] for line in world.logged] == ["start", "running"]
+
+
+def test_too_few_images_start_nothing_and_are_no_failure(empty_world: World, call: Any) -> None:
+    publish()
+    empty_world.vertex.with_versions(1).registry.promote(empty_world.vertex.version(1), "because")
+    empty_world.collect(ENOUGH - 1)
+    assert call(empty_world).status_code == 200
+    assert empty_world.logged[0]["message"] == "not enough: 2 new images, 1 more are needed"
+    assert empty_world.jobs == []
+
+
+def test_an_evaluation_that_was_given_up_is_a_warning(world: World) -> None:
+    world.vertex.server.hang_jobs(0)
+    for _ in range(3):
+        world.post()
+        world.vertex.client.change("POST", f"{_name(world, world.jobs[-1])}:cancel", {})
+    assert world.post().status_code == 200
+    assert [line["severity"] for line in world.logged] == ["INFO", "INFO", "INFO", "WARNING"]
+    assert world.logged[-1]["outcome"] == "give up"
+
+
+def _name(world: World, job: str) -> str:
+    return f"{world.vertex.config.parent}/pipelineJobs/ships-{job}"
+
+
+# What is passed over
+
+NO_IMAGES = [
+    f"ships/collected/{MONTH}/notes.txt",
+    f"ships/collected/{MONTH}/",
+    f"ships/collected/{MONTH}",
+    f"ships/collected/{MONTH}_old/ship_1.jpg",
+    "ships/collected/2021-13/ship_1.jpg",
+    "ships/collected/2021-1/ship_1.jpg",
+    "ships/collected/ship_1.jpg",
+    f"ships/collected/_evaluated/{MONTH}/ship_1.jpg",
+    f"ships/triggers/{MONTH}/0001.json",
+    f"{MONTH}/ship_1.jpg",
+    f"ships/collected/{MONTH}/../{MONTH}/ship_1.jpg",
+    f"ships/collected/../collected/{MONTH}/ship_1.jpg",
+    f"ships/collected//{MONTH}/ship_1.jpg",
+    f"ships/collected/{MONTH}//ship_1.jpg",
+    f"/ships/collected/{MONTH}/ship_1.jpg",
+    f"ships%2Fcollected%2F{MONTH}%2Fship_1.jpg",
+    f"ships/collected/{MONTH}%2Fship_1.jpg",
+    f"ships/collected/{MONTH}/ship\n1.jpg",
+    f"ships/collected/{MONTH}/ship\x001.jpg",
+    f"ships/collected/{MONTH}/ship\ud8001.jpg",
+    f"ships/collected/{MONTH}/{'x' * 1_000_000}.jpg",
+    f"ships/collected/{MONTH}/.ship_1.jpg",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", NO_IMAGES, ids=range(len(NO_IMAGES)))
+def test_what_is_no_image_of_a_month_is_passed_over_without_a_request(world: World, name: str) -> None:
+    answers = [world.upload(name), world.push(news(name)), world.send(PUBLISHED, {"message": news(name)})]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert [line["severity"] for line in world.logged] == ["DEBUG"] * 3
+    assert world.requests == []
+
+
+@pytest.mark.parametrize("bucket", ["other", "", "bucket/ships", "bucket/"])
+def test_an_image_of_another_bucket_is_passed_over(world: World, bucket: str) -> None:
+    name = f"collected/{MONTH}/ship_1.jpg" if "/" in bucket else IMAGE
+    assert world.upload(name, bucket).status_code == world.push(news(name, bucket)).status_code == 200
+    assert [line["severity"] for line in world.logged] == ["DEBUG"] * 2
+    assert world.requests == []
+
+
+@pytest.mark.parametrize("kind", ["OBJECT_DELETE", "OBJECT_ARCHIVE", "OBJECT_METADATA_UPDATE", None])
+def test_news_of_an_object_that_did_not_arrive_is_passed_over(world: World, kind: Any) -> None:
+    assert world.push(news(IMAGE, kind=kind)).status_code == 200
+    assert world.requests == []
+
+
+# What cannot be understood
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("google.cloud.storage.object.v1.deleted", {"bucket": "bucket", "name": IMAGE}),
+        ("", {"bucket": "bucket", "name": IMAGE}),
+        (FINALIZED, {}),
+        (FINALIZED, {"bucket": "bucket"}),
+        (FINALIZED, {"bucket": "bucket", "name": 7}),
+        (FINALIZED, {"bucket": ["bucket"], "name": IMAGE}),
+        (FINALIZED, [IMAGE]),
+        (FINALIZED, "text"),
+        (FINALIZED, None),
+        (FINALIZED, b"{"),
+        (FINALIZED, b"\xff"),
+        (PUBLISHED, {}),
+        (PUBLISHED, {"message": "tick"}),
+        (PUBLISHED, {"message": {"attributes": ["objectId"]}}),
+        (PUBLISHED, {"message": {"attributes": {"objectId": 7, "eventType": "OBJECT_FINALIZE"}}}),
+        (PUBLISHED, ["x" * 1_000_000]),
+    ],
+)
+def test_a_malformed_event_is_told_of_and_does_not_come_again(world: World, kind: str, data: object) -> None:
+    assert world.send(kind, data).status_code == 200
+    (line,) = world.logged
+    assert line["severity"] == "WARNING"
+    assert len(line["message"]) < 500
+    assert world.requests == []
+
+
+@pytest.mark.parametrize("message", [None, 7, "tick", [], {"attributes": "x"}, {"attributes": {"objectId": None}}])
+def test_a_malformed_message_is_told_of_and_does_not_come_again(world: World, message: object) -> None:
+    message = (
+        {"attributes": {**message["attributes"], "eventType": "OBJECT_FINALIZE"}} if _has_object(message) else message
+    )
+    assert world.push(message).status_code == 200
+    assert [line["severity"] for line in world.logged] == ["WARNING"]
+    assert world.requests == []
+
+
+def _has_object(message: Any) -> bool:
+    return isinstance(message, dict) and isinstance(message["attributes"], dict)
+
+
+@pytest.mark.parametrize("broken", [{"ce-specversion": "7"}, {"ce-source": None}, {"ce-type": None}])
+def test_what_is_no_cloud_event_is_refused_before_it_comes_to_the_function(world: World, broken: Any) -> None:
+    assert world.send(FINALIZED, {"bucket": "bucket", "name": IMAGE}, broken).status_code == 400
+    assert world.requests == world.logged == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_only_a_post_calls_for_a_delivery(world: World, method: str) -> None:
+    assert world.post(method=method).status_code == 405
+    assert world.requests == []
+
+
+# What passes, what has to be mended
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_passing_failure_makes_the_caller_come_again(
+    world: World, call: Any, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.vertex.server.fail_next("", times=50, status=status)
+    assert call(world).status_code == 503
+    assert world.logged[-1]["severity"] == "WARNING"
+    world.vertex.server.recover()
+    assert call(world).status_code == 200
+    assert world.jobs == [JOB]
+
+
+def test_storage_that_fails_makes_the_caller_come_again(
+    world: World, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gcsfs.retry.asyncio.sleep", _no_time)
+    world.storage.fail_next("", times=50, status=503)
+    assert call(world).status_code == 503
+    world.storage.recover()
+    assert call(world).status_code == 200
+    assert world.jobs == [JOB]
+
+
+async def _no_time(seconds: float) -> None:
+    pass
+
+
+def test_without_a_champion_a_person_is_asked_to_train_one(
+    empty_world: World, call: Any, mended_by_a_person: int
+) -> None:
+    publish()
+    empty_world.collect()
+    assert call(empty_world).status_code == mended_by_a_person
+    assert empty_world.logged[-1]["severity"] == "ERROR"
+    assert empty_world.jobs == []
+    assert storage.files_below(f"{ROOT}/triggers") == []
+
+
+@pytest.mark.parametrize("spec", [None, b"no JSON", b"[]", b"{}"])
+def test_without_a_specification_a_person_is_asked_to_publish_one_and_then_it_goes_on(
+    world: World, call: Any, mended_by_a_person: int, spec: bytes | None
+) -> None:
+    uri = f"{ROOT}/specs/evaluation.json"
+    storage.remove(uri) if spec is None else storage.write(uri, spec)
+    assert call(world).status_code == mended_by_a_person
+    assert world.logged[-1]["severity"] == "ERROR"
+    assert "evaluation.json" in world.logged[-1]["message"]
+    assert world.jobs == []
+    publish()
+    assert call(world).status_code == 200
+    assert world.logged[-1]["outcome"] == "resume"
+    assert world.jobs == [JOB]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("service", ["storage", "vertex"])
+def test_a_permission_that_is_missing_is_for_a_person_to_give(
+    world: World, call: Any, mended_by_a_person: int, service: str, status: int
+) -> None:
+    server = world.storage if service == "storage" else world.vertex.server
+    server.fail_next("", times=50, status=status)
+    assert call(world).status_code == mended_by_a_person
+    assert world.logged[-1]["severity"] == "ERROR"
+    assert re.search("roles? of the account|credentials", world.logged[-1]["message"])
+    server.recover()
+    assert call(world).status_code == 200
+    assert world.jobs == [JOB]
+
+
+def test_a_collection_in_a_bucket_that_is_not_there_is_for_a_person_to_mend(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLECTION_ROOT", "gs://missing/collected")
+    assert world.post().status_code == 500
+    assert "there is no bucket 'missing'" in world.logged[-1]["message"]
+    assert world.upload(f"collected/{MONTH}/ship_1.jpg", "missing").status_code == 200
+    assert world.logged[-1]["severity"] == "ERROR"
+
+
+# The environment
+
+
+def test_all_that_is_wrong_with_the_environment_is_told_at_once(
+    world: World, call: Any, mended_by_a_person: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MIN_IMAGES", "many")
+    assert call(world).status_code == mended_by_a_person
+    (line,) = world.logged
+    assert line["severity"] == "ERROR"
+    assert all(name in line["message"] for name in (*ENVIRONMENT, "MIN_IMAGES"))
+    assert world.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COLLECTION_ROOT", ""),
+        ("COLLECTION_ROOT", "/collected"),
+        ("COLLECTION_ROOT", "gs://"),
+        ("COLLECTION_ROOT", "gs:///collected"),
+        ("RECORDS_ROOT", "s3://bucket/triggers"),
+        ("MIN_IMAGES", ""),
+        ("MIN_IMAGES", "0"),
+        ("MIN_IMAGES", "-1"),
+        ("MIN_IMAGES", "1.5"),
+        ("MIN_IMAGES", "٣"),
+        pytest.param("MIN_IMAGES", "9" * 5_000, id="MIN_IMAGES-endless"),
+        ("PLATFORM", ""),
+        ("PLATFORM", "{}"),
+        ("PLATFORM", "[]"),
+        ("PLATFORM", '{"platform": "vertex"}'),
+        ("PLATFORM", '{"platform": "moon"}'),
+        ("PLATFORM", json.dumps({"platform": "local", "root": "/data", "command": ["run"]})),
+    ],
+)
+def test_each_variable_is_held_against_what_it_must_be(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert world.post().status_code == 500
+    assert name in world.logged[-1]["message"]
+    assert len(world.logged[-1]["message"]) <= 4096
+    assert not any(other in world.logged[-1]["message"] for other in {*ENVIRONMENT, "MIN_IMAGES"} - {name})
+    assert world.requests == []
+
+
+def test_a_hundred_images_are_enough_where_nobody_says_otherwise(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIN_IMAGES")
+    world.post()
+    assert world.logged[-1]["message"] == "not enough: 3 new images, 97 more are needed"
+
+
+def test_a_collection_may_be_a_whole_bucket(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLLECTION_ROOT", "gs://bucket/")
+    storage.in_parallel(lambda number: storage.write(f"gs://bucket/{MONTH}/{number}.jpg", b"image"), range(ENOUGH))
+    assert world.upload(f"{MONTH}/1.jpg").status_code == 200
+    assert world.jobs == [JOB]
+    assert storage.exists(f"{COLLECTION}/{MONTH}/ship_0.jpg")
