@@ -9,7 +9,9 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 SOURCES = [
-    path for name in ("adaptation", "components", "models", "pipeline") for path in (PROJECT / name).rglob("*.py")
+    path
+    for name in ("adaptation", "cloud_function", "components", "models", "pipeline")
+    for path in (PROJECT / name).rglob("*.py")
 ]
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 
