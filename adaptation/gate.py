@@ -7,7 +7,7 @@ on the newest one. How the scores come about is not looked at here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,6 +47,38 @@ class Verdict:
         return cls(value["blessed"], tuple(value["reasons"]), _scores(value["challenger"]), _scores(value["champion"]))
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of the test images: those of a span, of a label (its index), or of both; None stands for all."""
+
+    span: int | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both models part by part; for people: the gate decides by the spans alone.
+
+    Attributes:
+      challenger: The challenger's scores.
+      champion: The champion's; empty where there was none.
+    """
+
+    challenger: Mapping[Part, Score]
+    champion: Mapping[Part, Score]
+
+    def to_json(self) -> bytes:
+        """The comparison as a file's content; `from_json` reads it."""
+        value = {"challenger": _part_list(self.challenger), "champion": _part_list(self.champion)}
+        return json.dumps(value, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Comparison:
+        """The comparison that `to_json` wrote."""
+        value = json.loads(data)
+        return cls(_parts(value["challenger"]), _parts(value["champion"]))
+
+
 def judge(
     challenger: Mapping[int, Score], champion: Mapping[int, Score], *, floor: float, tolerance: float = 0.0
 ) -> Verdict:
@@ -84,6 +116,14 @@ def judge(
 
 def _scores(value: Mapping[str, Mapping[str, Any]]) -> dict[int, Score]:
     return {int(span): Score(**score) for span, score in value.items()}
+
+
+def _part_list(scores: Mapping[Part, Score]) -> list[dict[str, Any]]:
+    return [asdict(part) | asdict(score) for part, score in scores.items()]
+
+
+def _parts(values: Iterable[Mapping[str, Any]]) -> dict[Part, Score]:
+    return {Part(one["span"], one["label"]): Score(one["accuracy"], one["images"]) for one in values}
 
 
 def _praise(newest: int, ours: Score, theirs: Score | None, floor: float) -> str:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
-
-from tfx.types import Artifact
+from typing import TYPE_CHECKING, Any
 
 from adaptation import storage
 from adaptation.batches import Snapshot
 from adaptation.deployment import Deployment
 from adaptation.gate import Verdict
 
+if TYPE_CHECKING:
+    from tfx.types import Artifact  # what reads the files alone is not to wait for TFX
+
 FILE_LIST = "file_list.txt"
 SNAPSHOT = "snapshot.json"
 EVALUATION = "evaluation.json"
 DECISION = "decision.json"
 VERDICT = "verdict.json"
+COMPARISON = "comparison.json"
 MANIFEST = "manifest.json"
 JOB = "job.json"
 DEPLOYMENT = "deployment.json"

@@ -2,9 +2,10 @@
 
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
+from tfx.components.evaluator.executor import Executor as Evaluator
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
-from adaptation.gate import Score, judge
+from adaptation.gate import Comparison, Part, Score, judge
 from components import artifacts
 
 CHALLENGER = "challenger"
@@ -44,17 +45,25 @@ def ChampionGate(
     Args:
       evaluation: The Evaluator's, made with `eval_config()`.
       model: The challenger.
-      blessing: Gets `verdict.json` and the custom properties that Pusher and LatestBlessedModelStrategy read
-        (`blessed`, `current_model`, `current_model_id`; source: tfx/components/evaluator/executor.py).
+      blessing: Gets `verdict.json`, `comparison.json` (both models by span, by label and by both), and the custom
+        properties that Pusher and LatestBlessedModelStrategy read (`blessed`, `current_model`, `current_model_id`;
+        source: tfx/components/evaluator/executor.py).
       floor: The least accuracy on every span's test split.
       tolerance: How much worse than the champion the challenger may be on the newest span.
     """
     challenger = _scores(evaluation.uri, CHALLENGER) or _scores(evaluation.uri, _ONLY_MODEL)
-    verdict = judge(challenger, _scores(evaluation.uri, CHAMPION), floor=floor, tolerance=tolerance)
+    champion = _scores(evaluation.uri, CHAMPION)
+    verdict = judge(_by_span(challenger), _by_span(champion), floor=floor, tolerance=tolerance)
     artifacts.write(blessing, artifacts.VERDICT, verdict.to_json())
+    artifacts.write(blessing, artifacts.COMPARISON, Comparison(challenger, champion).to_json())
     blessing.set_int_custom_property("blessed", int(verdict.blessed))
     blessing.set_string_custom_property("current_model", model.uri)
     blessing.set_int_custom_property("current_model_id", model.id)
+
+
+# On Vertex AI the Resolver finds the model of a blessing by name. The entry point of the containers puts names in the
+# place of ids, but only for Evaluators (source: tfx/orchestration/kubeflow/v2/container/kubeflow_v2_run_executor.py).
+Evaluator.register(ChampionGate.EXECUTOR_SPEC.executor_class)
 
 
 def _model_spec(name: str, is_baseline: bool = False) -> tfma.ModelSpec:
@@ -67,10 +76,18 @@ def _model_spec(name: str, is_baseline: bool = False) -> tfma.ModelSpec:
     )
 
 
-def _scores(uri: str, name: str) -> dict[int, Score]:
+def _scores(uri: str, name: str) -> dict[Part, Score]:
     result = tfma.load_eval_result(uri, model_name=name)
-    by_span = [(key, values) for key, values in result.slicing_metrics if [column for column, _ in key] == ["span"]]
-    return {int(key[0][1]): _score(values[""][""]) for key, values in by_span}
+    return {_part(dict(key)): _score(values[""][""]) for key, values in result.slicing_metrics}
+
+
+def _part(columns: dict) -> Part:
+    span, label = (columns.get(name) for name in ("span", "label"))
+    return Part(None if span is None else int(span), None if label is None else int(label))
+
+
+def _by_span(scores: dict[Part, Score]) -> dict[int, Score]:
+    return {part.span: score for part, score in scores.items() if part.span is not None and part.label is None}
 
 
 def _score(values: dict) -> Score:

@@ -12,6 +12,7 @@ from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import connect
 from adaptation.progress import report
 from components import artifacts
+from components.code_version import code_version
 
 VERSION = "version.json"
 
@@ -50,5 +51,11 @@ def VertexUploader(
 def _upload(model: str, source: str, verdict: Verdict, run: str) -> Upload:
     metrics = {f"span-{span}": score.accuracy for span, score in verdict.challenger.items()}
     return Upload(
-        model=model, key=source, spans=tuple(sorted(verdict.challenger)), metrics=metrics, source=source, run=run
+        model=model,
+        key=source,
+        spans=tuple(sorted(verdict.challenger)),
+        metrics=metrics,
+        source=source,
+        run=run,
+        code=code_version(),
     )

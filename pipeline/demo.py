@@ -2,7 +2,7 @@
 
 A first model is trained on the scans of one camera. Then a month of images comes from another. The trigger notices, the
 evaluation finds the model wanting, the images become span-2, the training on both spans makes a challenger, the gate
-lets it pass, and the images held out of the training are predicted again, as a month of their own.
+lets it pass, and the images held out of the training are predicted again, as a month of their own. A report tells it all.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from adaptation.spans import Span, SpanStore, enumerate_spans
 from pipeline.bootstrap import initialise
 from pipeline.console import follow, say, show, step, working
 from pipeline.digits import COUNT, changed_camera, write_digits
+from pipeline.report.collect import collect
+from pipeline.report.page import write_page
 from pipeline.start import start_training, trigger
 from pipeline.workspace import SETTINGS_FILE, Workspace
 
 MARK = ".adapt-demo"
+REPORT = "report.html"
 DRIFTED, AGAIN = Batch(2021, 10), Batch(2021, 11)
 FIRST_SPAN = 1000
 OVERRIDES = {"gate.floor": 0.9}
@@ -87,6 +90,7 @@ def run_demo(folder: Path) -> DemoResult:
     retrained = _retrain(workspace, drifted)
     again = _held_out_again(workspace)
     champion = workspace.platform.registry.find()
+    _write_report(workspace, folder / REPORT)
     return DemoResult(
         accuracy_span1_before=first.metrics["span-1"],
         accuracy_drifted_before=drifted.result["accuracy"],
@@ -175,6 +179,11 @@ def _held_out_again(workspace: Workspace) -> Job:
     for image in _test_images(workspace.spans, workspace.spans.spans()[-1]):
         storage.write(storage.join(workspace.batches.folder(AGAIN), image.id), image.image)
     return _evaluate(workspace)
+
+
+def _write_report(workspace: Workspace, file: Path) -> None:
+    write_page(collect(workspace), storage.absolute(str(file)))
+    say(f"the report: {file}")
 
 
 def _test_images(spans: SpanStore, span: Span) -> Iterator[LabelledImage]:

@@ -21,6 +21,8 @@ from adaptation.progress import report
 
 _RUNNING = "Component %s is running."
 _SKIPPED = "Skipping execution for %s"
+_RUN = "pipeline_run"
+JOB = "job"
 
 
 class PipelineFailed(AdaptationError, RuntimeError):
@@ -43,16 +45,24 @@ class Run:
     outputs: Mapping[tuple[str, str], Output]
 
 
-def run_pipeline(pipeline: tfx.dsl.Pipeline) -> Run:
-    """Runs the pipeline to its end.
+def run_pipeline(pipeline: tfx.dsl.Pipeline, job: str) -> Run:
+    """Runs the pipeline to its end, however it ends, and notes in ML Metadata which job's run it was.
+
+    Args:
+      pipeline: The pipeline.
+      job: Id of the job.
 
     Raises:
       PipelineFailed: An execution is recorded as failed; the message names the components.
       Exception: What a component raised.
     """
-    with _progress(len(pipeline.components)):
-        tfx.orchestration.LocalDagRunner().run(pipeline)
-    return _read_run(MetadataStore(pipeline.metadata_connection_config))
+    store = MetadataStore(pipeline.metadata_connection_config)
+    try:
+        with _progress(len(pipeline.components)):
+            tfx.orchestration.LocalDagRunner().run(pipeline)
+    finally:
+        _note_job(store, job)
+    return _read_run(store)
 
 
 class _ComponentProgress(logging.Handler):
@@ -82,8 +92,16 @@ def _progress(total: int) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _note_job(store: MetadataStore, job: str) -> None:
+    """TFX names a run by its time. Where none was begun, the last one is another job's already, and stays so."""
+    last = max(store.get_contexts_by_type(_RUN), key=lambda context: context.id, default=None)
+    if last is not None and JOB not in last.custom_properties:
+        last.custom_properties[JOB].string_value = job
+        store.put_contexts([last])
+
+
 def _read_run(store: MetadataStore) -> Run:
-    context = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+    context = max(store.get_contexts_by_type(_RUN), key=lambda context: context.id)
     nodes = {execution.id: _node(store, execution) for execution in store.get_executions_by_context(context.id)}
     _refuse_failures(store, nodes)
     return Run(context.name, _outputs(store, nodes))

@@ -79,7 +79,7 @@ def run_training(workspace: Workspace, name: str, window: str = "", digest: str 
         champion = workspace.platform.registry.champion()
         place = _place(workspace, "training", name)
         align_blessings(MetadataStore(place.metadata), champion.source if champion else None)
-        run = run_pipeline(training_pipeline(workspace.settings, ingestion(workspace.settings, selection), place))
+        run = run_pipeline(training_pipeline(workspace.settings, ingestion(workspace.settings, selection), place), name)
     deployment = Deployment.from_json(_read(run.outputs["Deployer", "deployment"], artifacts.DEPLOYMENT))
     return TrainingResult(deployment.deployed, deployment.version, deployment.reason, selection.window)
 
@@ -97,7 +97,7 @@ def run_evaluation(workspace: Workspace, name: str, batch: str = "") -> Evaluati
     """
     with _alone(workspace, "evaluation"):
         place = _place(workspace, "evaluation", name)
-        run = run_pipeline(evaluation_pipeline(workspace.settings, batch, place))
+        run = run_pipeline(evaluation_pipeline(workspace.settings, batch, place), name)
     metrics = run.outputs["PerformanceEvaluator", "metrics"]
     evaluation = Evaluation.from_json(_read(metrics, artifacts.EVALUATION))
     decision = json.loads(_read(metrics, artifacts.DECISION))

@@ -39,7 +39,10 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it stands. `link` is where a person looks (a log file, a console page), `result` what it concluded."""
+    """A job as it stands. `link` is where a person looks (a log file, a console page), `result` what it concluded.
+
+    `created` and `ended` are ISO 8601, UTC; `ended` is empty until it has, and where nobody saw its end.
+    """
 
     id: str
     pipeline: str
@@ -48,6 +51,8 @@ class Job:
     message: str
     link: str
     result: Mapping[str, Any]
+    created: str = ""
+    ended: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class ModelVersion:
       source: URI of the model in the pipeline run that made it.
       run: Name of the pipeline run that made it.
       created: ISO 8601, UTC.
+      code: Version of the code that made it; empty where it was not told.
     """
 
     number: int
@@ -73,6 +79,16 @@ class ModelVersion:
     source: str
     run: str
     created: str
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A version that became the champion: its number, why, and when (ISO 8601, UTC; empty where that is not kept)."""
+
+    version: int
+    reason: str
+    time: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ class Upload:
     metrics: Mapping[str, float]
     source: str
     run: str
+    code: str = ""
 
 
 class Jobs(Protocol):
@@ -136,6 +153,9 @@ class Registry(Protocol):
 
     def promote(self, version: ModelVersion, reason: str) -> None:
         """Makes the version the champion; does nothing where it is."""
+
+    def promotions(self) -> Sequence[Promotion]:
+        """Which version became the champion when, the first first; going back to an earlier one counts as well."""
 
     def predecessor(self) -> ModelVersion:
         """The version that was champion before the one in service; LookupError where there was none."""

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from adaptation.gate import Score, Verdict, judge
+from adaptation.gate import Comparison, Part, Score, Verdict, judge
 
 
 def scores(**accuracies: float) -> dict[int, Score]:
@@ -84,3 +84,14 @@ def test_a_champion_that_was_not_measured_on_the_newest_span_cannot_be_compared_
 def test_a_verdict_survives_being_written() -> None:
     verdict = judge(scores(s1=0.5, s10=0.8), scores(s10=0.9), floor=0.85)
     assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_a_comparison_is_the_same_after_it_was_written_and_read() -> None:
+    parts = {
+        Part(): Score(0.9, 10),
+        Part(span=10): Score(0.8, 4),
+        Part(label=0): Score(1.0, 3),
+        Part(2, 0): Score(0.5, 2),
+    }
+    comparison = Comparison(parts, {Part(label=0): Score(0.25, 3)})
+    assert Comparison.from_json(comparison.to_json()) == comparison

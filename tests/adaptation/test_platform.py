@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ class Rig:
 
     def upload(self, key: str) -> ModelVersion:
         """A version made from a key."""
-        upload = Upload(self.model(key), key, (1, 2), {"span-1": 0.98}, "runs/1/model", "run-1")
+        upload = Upload(self.model(key), key, (1, 2), {"span-1": 0.98}, "runs/1/model", "run-1", "0.1.0+abc")
         return self.platform.registry.upload(upload)
 
     def serve(self, number: int) -> None:
@@ -126,6 +127,14 @@ def test_jobs_are_listed_in_the_order_of_their_creation(rig: Rig) -> None:
     assert [job.id for job in rig.platform.jobs.list()] == ["b", "c", "a"]
 
 
+def test_a_job_knows_when_it_was_created_and_when_it_ended(rig: Rig) -> None:
+    before = datetime.now(UTC)
+    rig.platform.jobs.create(october())
+    job = rig.ended(october().id)
+    moments = [datetime.fromisoformat(text) for text in (job.created, job.ended)]
+    assert before <= moments[0] <= moments[1] <= datetime.now(UTC)
+
+
 def test_a_job_that_was_never_created_is_none(rig: Rig) -> None:
     assert rig.platform.jobs.get("evaluation-2021-10-0001") is None
     assert list(rig.platform.jobs.list()) == []
@@ -137,7 +146,7 @@ def test_a_job_that_was_never_created_is_none(rig: Rig) -> None:
 def test_a_version_keeps_what_it_was_made_from(rig: Rig) -> None:
     version = rig.upload("first")
     assert (version.number, version.key, version.spans, version.metrics) == (1, "first", (1, 2), {"span-1": 0.98})
-    assert (version.source, version.run) == ("runs/1/model", "run-1")
+    assert (version.source, version.run, version.code) == ("runs/1/model", "run-1", "0.1.0+abc")
     assert storage.read(storage.join(version.uri, "saved_model.pb")) == b"first"
     assert list(rig.platform.registry.versions()) == [version]
     assert rig.platform.registry.find("1") == version
@@ -186,6 +195,19 @@ def test_the_champion_is_what_was_promoted_last_and_nothing_else_is(rig: Rig) ->
         registry.promote(version, "because")
         assert registry.find() == registry.champion() == version
     assert registry.predecessor() == first
+
+
+def test_every_promotion_is_remembered_with_its_reason(rig: Rig) -> None:
+    registry = rig.platform.registry
+    assert list(registry.promotions()) == []
+    first, second = rig.upload("first"), rig.upload("second")
+    for version, reason in ((first, "the first"), (second, "a better one"), (first, "back again")):
+        registry.promote(version, reason)
+    assert [(one.version, one.reason) for one in rig.platform.registry.promotions()] == [
+        (1, "the first"),
+        (2, "a better one"),
+        (1, "back again"),
+    ]
 
 
 def test_a_version_that_is_not_in_the_registry_cannot_be_promoted(rig: Rig) -> None:

@@ -102,7 +102,7 @@ def run(tmp_path: Path) -> Callable[[Sequence[Any]], Run]:
             components=list(components),
             metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(database),
         )
-        return run_pipeline(pipeline)
+        return run_pipeline(pipeline, "run")
 
     return run_components
 

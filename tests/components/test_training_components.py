@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_metadata import MetadataStore
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
@@ -17,6 +18,7 @@ from adaptation.preparation import prepare
 from adaptation.selection import SpansChanged
 from adaptation.spans import Manifest, SpanNotPublished
 from components.batch_archiver import BatchArchiver
+from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
@@ -100,11 +102,21 @@ def test_span_example_gen_refuses_content_that_was_not_meant(world: World, run: 
         run([ingested(world, digest="0" * 64)])
 
 
+def test_a_run_is_noted_with_its_job_however_it_ends(world: World, run: Any, tmp_path: Path) -> None:
+    publish(world)
+    run([ingested(world)])
+    with pytest.raises(SpanNotPublished):
+        run([ingested(world, window="1-2")])
+    database = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite"))
+    runs = MetadataStore(database).get_contexts_by_type("pipeline_run")
+    assert [one.custom_properties["job"].string_value for one in runs] == ["run", "run"]
+
+
 def test_uploader_and_deployer_put_a_blessed_model_in_service(world: World, run: Any, untrained: str) -> None:
     run(deploying(world, untrained, GOOD))
     champion = world.platform.registry.find()
     assert (champion.number, champion.spans, champion.source) == (1, (1, 2), "runs/7/model")
-    assert champion.run == "job-7"
+    assert (champion.run, champion.code) == ("job-7", code_version())
     assert champion.metrics == {"span-1": 0.98, "span-2": 0.97}
     assert list(world.platform.endpoint.serving()) == [1]
 

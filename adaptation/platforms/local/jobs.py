@@ -53,6 +53,7 @@ class JobNotStarted(AdaptationError, OSError):
 class _Status:
     state: JobState
     message: str = ""
+    time: str = ""
 
 
 class LocalJobs:
@@ -92,8 +93,8 @@ class LocalJobs:
     def list(self) -> list[Job]:
         """All jobs, oldest first."""
         folders = (storage.join(self.folder, name) for name in storage.folders(self.folder) if _ID.fullmatch(name))
-        created = [folder for folder in folders if storage.exists(storage.join(folder, REQUEST))]
-        return [_job(folder) for folder in sorted(created, key=_created)]
+        created = [_job(folder) for folder in folders if storage.exists(storage.join(folder, REQUEST))]
+        return sorted(created, key=lambda job: job.created)
 
     def follow(self, job_id: str) -> Iterator[str]:
         """The job's progress messages from its first on, as they come, until it has ended.
@@ -203,9 +204,17 @@ def _attend(process: subprocess.Popen[bytes], folder: str) -> None:
 
 def _job(folder: str) -> Job:
     request, status = _request(folder), _status(folder)
-    result = _load(storage.join(folder, RESULT)) or {}
-    log = storage.join(folder, LOG)
-    return Job(request.id, request.pipeline, request.parameters, status.state, status.message, log, result)
+    return Job(
+        id=request.id,
+        pipeline=request.pipeline,
+        parameters=request.parameters,
+        state=status.state,
+        message=status.message,
+        link=storage.join(folder, LOG),
+        result=_load(storage.join(folder, RESULT)) or {},
+        created=_created(folder),
+        ended=status.time if status.state.ended else "",
+    )
 
 
 def _status(folder: str) -> _Status:
@@ -221,7 +230,7 @@ def _status(folder: str) -> _Status:
 
 def _recorded(folder: str) -> _Status:
     value = _load(storage.join(folder, STATE))
-    return _Status(JobState(value["state"]), value["message"]) if value else _Status(JobState.PENDING)
+    return _Status(JobState(value["state"]), value["message"], value["time"]) if value else _Status(JobState.PENDING)
 
 
 def _record(folder: str, status: _Status) -> None:

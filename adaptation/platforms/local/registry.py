@@ -23,7 +23,7 @@ from adaptation import storage
 from adaptation.errors import AdaptationError
 from adaptation.journal import Journal
 from adaptation.locks import locked
-from adaptation.platforms.base import CHAMPION, ModelVersion, Upload, predecessor_in
+from adaptation.platforms.base import CHAMPION, ModelVersion, Promotion, Upload, predecessor_in
 
 MODEL, VERSION = "model", "version.json"
 SAVED_MODEL = "saved_model.pb"
@@ -91,13 +91,17 @@ class LocalRegistry:
                 self._champions.append(record, after=last.number if last else 0)
                 return
 
+    def promotions(self) -> list[Promotion]:
+        """Which version became the champion when, the first first."""
+        return [Promotion(**record.value) for record in self._champions.records()]
+
     def predecessor(self) -> ModelVersion:
         """The version that was champion before the one in service, see `base.predecessor_in`.
 
         Raises:
           NoSuchModel: No version was champion before this one.
         """
-        number = predecessor_in(record.value["version"] for record in self._champions.records())
+        number = predecessor_in(promotion.version for promotion in self.promotions())
         if number is None:
             raise NoSuchModel('no version was in service before this one. See "adapt models list" for what there is.')
         return self.find(str(number))
@@ -141,6 +145,7 @@ def _version(value: dict[str, Any], uri: str) -> ModelVersion:
         source=value["source"],
         run=value["run"],
         created=value["created"],
+        code=value.get("code", ""),
     )
 
 

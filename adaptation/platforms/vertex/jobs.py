@@ -12,6 +12,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from adaptation import storage
@@ -91,6 +92,18 @@ class VertexJobs:
         ours = (job for job in found if _last(job).startswith(f"{self._config.name}-"))
         return [self._job(job) for job in sorted(ours, key=lambda job: str(job.get("createTime", "")))]
 
+    def task_seconds(self, job_id: str) -> dict[str, float]:
+        """How long each task of the job took that has ended.
+
+        Raises:
+          NoSuchJob: None of that id was created.
+        """
+        found = self._client.find(self._name(job_id))
+        if found is None:
+            raise self._no_such(job_id)
+        tasks = [task for task in found.get("jobDetail", {}).get("taskDetails", []) if task.get("endTime")]
+        return {task["taskName"]: _moment(task["endTime"]) - _moment(task["startTime"]) for task in tasks}
+
     def follow(self, job_id: str) -> Iterator[str]:
         """The changes of the job's and its tasks' states, as they come, until it has ended.
 
@@ -101,7 +114,7 @@ class VertexJobs:
         while True:
             found = self._client.find(self._name(job_id))
             if found is None:
-                raise NoSuchJob(f"there is no job {job_id} in {self._config.parent}.")
+                raise self._no_such(job_id)
             states = _states(found, job_id)
             yield from (f"{name}: {state}" for name, state in states.items() if shown.get(name) != state)
             shown = states
@@ -123,6 +136,9 @@ class VertexJobs:
         if not isinstance(spec, dict) or not isinstance(spec.get("pipelineSpec"), dict):
             raise InvalidSpec(f"{uri} is no compiled pipeline: it has no pipelineSpec. Compile and publish it again.")
         return spec
+
+    def _no_such(self, job_id: str) -> NoSuchJob:
+        return NoSuchJob(f"there is no job {job_id} in {self._config.parent}.")
 
     def _name(self, job_id: str) -> str:
         return f"{self._jobs}/{self._full_id(job_id)}"
@@ -146,6 +162,8 @@ class VertexJobs:
             link=f"https://console.cloud.google.com/vertex-ai/locations/{self._config.location}/pipelines/runs/{full}"
             f"?project={self._config.project}",
             result={},
+            created=str(found.get("createTime", "")),
+            ended=str(found.get("endTime", "")),
         )
 
 
@@ -188,6 +206,10 @@ def _states(found: Json, job_id: str) -> dict[str, str]:
     tasks = found.get("jobDetail", {}).get("taskDetails", [])
     states = {task.get("taskName", ""): task.get("state", "") for task in tasks}
     return {name: state for name, state in states.items() if name and state} | {job_id: _state(found)}
+
+
+def _moment(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
 
 
 def _state(found: Json) -> str:

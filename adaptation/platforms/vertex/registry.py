@@ -13,7 +13,7 @@ from typing import Any
 
 from adaptation import storage
 from adaptation.errors import AdaptationError
-from adaptation.platforms.base import CHAMPION, ModelVersion, Upload, predecessor_in
+from adaptation.platforms.base import CHAMPION, ModelVersion, Promotion, Upload, predecessor_in
 from adaptation.platforms.vertex.client import Json, VertexClient
 
 SAVED_MODEL = "saved_model.pb"
@@ -90,6 +90,13 @@ class VertexRegistry:
         count = max(self._promotions(), default=0) + 1
         self._keep_reason(number, count, reason)
         self._client.once(lambda: self._move_alias(number, count), lambda: self._promotions().get(count))
+
+    def promotions(self) -> list[Promotion]:
+        """Which version became the champion, the first first. Vertex AI does not keep when."""
+        listed = {int(found["versionId"]): _described(found).get("promotions", {}) for found in self._listed()}
+        return [
+            Promotion(number, listed[number].get(str(count), ""), "") for count, number in self._promotions().items()
+        ]
 
     def predecessor(self) -> ModelVersion:
         """The version that was champion before the one in service, see `base.predecessor_in`.
@@ -210,6 +217,7 @@ def _description(upload: Upload) -> str:
         "metrics": dict(upload.metrics),
         "source": upload.source,
         "run": upload.run,
+        "code": upload.code,
     }
     return json.dumps(value)
 
@@ -227,6 +235,7 @@ def _version(found: Json) -> ModelVersion:
         source=described.get("source", uri),
         run=described.get("run", ""),
         created=str(found.get("versionCreateTime", "")),
+        code=described.get("code", ""),
     )
 
 

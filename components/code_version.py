@@ -1,0 +1,30 @@
+"""The version of the code that a task runs, for what it makes to remember."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+DISTRIBUTION = "continuous-adaptation"
+PACKAGES = ("adaptation", "components", "models", "pipeline")
+
+
+@cache
+def code_version() -> str:
+    """The distribution's version and 12 hex digits of a digest over its packages' sources, like `0.1.0+3f9a1c02b7d4`.
+
+    The same sources give the same text wherever they are installed, and a changed one another, whether or not the
+    version was raised. A model of the user's own, outside these packages, is no part of it.
+    """
+    return f"{version(DISTRIBUTION)}+{source_digest(Path(__file__).parents[1])[:12]}"
+
+
+def source_digest(root: Path) -> str:
+    """Names the packages' Python files below a folder: their paths and contents (64 hex digits)."""
+    digest = hashlib.sha256()
+    for file in sorted(file for package in PACKAGES for file in (root / package).rglob("*.py")):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(root).as_posix()}\t{len(content)}\n".encode() + content)
+    return digest.hexdigest()

@@ -1,0 +1,218 @@
+"""Collects the facts of a report from where they are kept.
+
+    spans            their manifests, and the beginnings of a few of their files for the samples
+    evaluations      evaluation.json, decision.json and snapshot.json below the pipelines' outputs, found by `records`
+    comparison       verdict.json and comparison.json, likewise
+    story, lineage   the jobs, the trigger's records, the registry with its promotions
+    tasks            ML Metadata, on one machine
+
+A part that is missing or broken is told of and does not stand in the way of the others. Nothing is written. What is
+computed from what was read is in `figures` and `story`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from adaptation import storage
+from adaptation.batches import BatchStore, Snapshot
+from adaptation.evaluation import Evaluation, Mistake
+from adaptation.gate import Comparison, Verdict
+from adaptation.journal import Journal
+from adaptation.platforms.base import JobState, ModelVersion
+from adaptation.platforms.vertex.config import VERTEX
+from adaptation.spans import Manifest
+from adaptation.trigger import EVALUATION, TRAINING
+from components import artifacts
+from pipeline.cloud import output_folder
+from pipeline.report import figures, pictures
+from pipeline.report.facts import (
+    ComparisonFacts,
+    EvaluationFacts,
+    Facts,
+    MistakeFacts,
+    Rules,
+    RunFacts,
+    SpanFacts,
+)
+from pipeline.report.records import RecordedRun, recorded_in_storage, recorded_locally
+from pipeline.report.story import Sources, tell
+from pipeline.workspace import Workspace
+
+EVENTS = 60
+SPANS = 12
+RUNS = 6
+MISTAKES = 12
+_T = TypeVar("_T")
+
+
+def collect(workspace: Workspace) -> Facts:
+    """The facts of a workspace as they are now; reading them changes nothing."""
+    return _Collection(workspace).facts()
+
+
+@dataclass
+class _Collection:
+    """One collecting: what was found missing gathers on the way."""
+
+    workspace: Workspace
+    missing: list[str] = field(default_factory=list)
+
+    def facts(self) -> Facts:
+        manifests, champion = self._manifests(), self._champion()
+        runs = {name: self._runs(name) for name in (TRAINING, EVALUATION)}
+        sources = self._sources(runs[EVALUATION])
+        self._note_lost(sources, [*runs[TRAINING], *runs[EVALUATION]])
+        events = tell(sources)
+        return Facts(
+            name=self.workspace.settings.name,
+            platform=self.workspace.settings.platform.kind,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            rules=self._rules(),
+            summary=figures.summary(manifests, events, champion),
+            events=tuple(events[-EVENTS:]),
+            spans=tuple(map(self._span, manifests[-SPANS:])),
+            evaluation=self._last_evaluation(sources, runs[EVALUATION]),
+            comparison=self._comparison(sources, runs[TRAINING], manifests),
+            lineage=figures.lineage(champion, sources, manifests) if champion else None,
+            skipped=figures.skipped(manifests, sources),
+            runs=_newest_runs(runs),
+            missing=tuple(dict.fromkeys(self.missing)),
+            next_steps=figures.next_steps(manifests, sources, self.workspace.batches.root),
+        )
+
+    def _read(self, what: str, reading: Callable[[], _T]) -> _T | None:
+        """What was read; else None, and a note. The page is for the days on which something is broken, too."""
+        try:
+            return reading()
+        except Exception as error:
+            self.missing.append(f"{what} could not be read: {type(error).__name__}: {error}")
+            return None
+
+    def _file(self, job: str, files: Mapping[str, str], name: str, parse: Callable[[bytes], _T]) -> _T | None:
+        """The file of that name that a job's run has written; None where it has written none."""
+        if name not in files:
+            return None
+        return self._read(f"{name} of {job}", lambda: parse(storage.read(files[name])))
+
+    def _rules(self) -> Rules:
+        evaluation, gate = self.workspace.settings.evaluation, self.workspace.settings.gate
+        return Rules(evaluation.threshold, evaluation.rule, evaluation.min_images, gate.floor, gate.tolerance)
+
+    def _manifests(self) -> list[Manifest]:
+        store = self.workspace.spans
+        spans = self._read("The list of spans", store.spans) or []
+        found = (self._read(f"The manifest of {span}", partial(store.manifest, span)) for span in spans)
+        return [manifest for manifest in found if manifest]
+
+    def _span(self, manifest: Manifest) -> SpanFacts:
+        reading = partial(pictures.samples, self.workspace.spans, manifest)
+        return figures.span(manifest, self._read(f"The samples of span-{manifest.span}", reading) or ())
+
+    def _champion(self) -> ModelVersion | None:
+        champion = self._read("The champion", lambda: self.workspace.platform.registry.champion())
+        return self._named(champion) if champion else None
+
+    def _named(self, version: ModelVersion) -> ModelVersion:
+        """The version with its run called as the job is; Vertex AI's runs have the deployment's name before that."""
+        settings = self.workspace.settings
+        prefix = f"{settings.name}-" if settings.platform.kind == VERTEX else ""
+        return replace(version, run=version.run.removeprefix(prefix))
+
+    def _runs(self, pipeline: str) -> list[RecordedRun]:
+        return self._read(f"The record of the {pipeline} runs", partial(self._recorded, pipeline)) or []
+
+    def _recorded(self, pipeline: str) -> list[RecordedRun]:
+        settings = self.workspace.settings
+        if settings.platform.kind == VERTEX:
+            self.missing.append("The times of the tasks are Vertex AI's: the pages of the pipeline runs show them.")
+            return recorded_in_storage(output_folder(settings, pipeline), settings.name)
+        return recorded_locally(self.workspace.folder("metadata", f"{pipeline}.sqlite"))
+
+    def _sources(self, runs: Sequence[RecordedRun]) -> Sources:
+        """What the story is told from; `runs` are those of evaluations."""
+        platform = self._read("The platform", lambda: self.workspace.platform)
+        if platform is None:
+            return Sources()
+        jobs = (self._read("The list of jobs", lambda: list(platform.jobs.list())) or [])[-EVENTS:]
+        versions = self._read("The versions of the model", lambda: list(platform.registry.versions())) or []
+        told = {job.id for job in jobs}
+        files = {run.job: run.files for run in runs if run.job in told}
+        return Sources(
+            jobs=jobs,
+            evaluations=self._by_job(files, artifacts.EVALUATION, Evaluation.from_json),
+            decisions=self._by_job(files, artifacts.DECISION, json.loads),
+            trainings=self._by_job(files, artifacts.JOB, lambda data: str(json.loads(data)["id"])),
+            triggers=self._read("The trigger's records", self._triggers) or {},
+            promotions=self._read("The history of champions", lambda: list(platform.registry.promotions())) or [],
+            versions=[self._named(version) for version in versions],
+        )
+
+    def _by_job(self, runs: Mapping[str, Mapping[str, str]], name: str, parse: Callable[[bytes], _T]) -> dict[str, _T]:
+        found = {job: self._file(job, files, name, parse) for job, files in runs.items()}
+        return {job: value for job, value in found.items() if value is not None}
+
+    def _triggers(self) -> dict[str, str]:
+        """The reasons of the newest evaluations, by job."""
+        root = self.workspace.triggers
+        journals = (Journal(storage.join(root, str(month))) for month in BatchStore(root).batches()[-EVENTS:])
+        return {record.value["job"]: record.value["reason"] for journal in journals for record in journal.records()}
+
+    def _note_lost(self, sources: Sources, runs: Sequence[RecordedRun]) -> None:
+        recorded = {run.job for run in runs}
+        ended = [job.id for job in sources.jobs if job.state is JobState.SUCCEEDED]
+        if lost := [job for job in ended if job not in recorded]:
+            self.missing.append(f"What these runs wrote was not found: {', '.join(lost)}.")
+
+    def _last_evaluation(self, sources: Sources, runs: Sequence[RecordedRun]) -> EvaluationFacts | None:
+        job = next((job.id for job in reversed(sources.jobs) if job.id in sources.evaluations), None)
+        if job is None:
+            return None
+        files = next(run.files for run in runs if run.job == job)
+        snapshot = self._file(job, files, artifacts.SNAPSHOT, Snapshot.from_json)
+        evaluation = sources.evaluations[job]
+        mistakes = tuple(self._mistake(one, snapshot) for one in evaluation.mistakes[:MISTAKES])
+        return figures.evaluation(job, evaluation, sources.reason_of(job), mistakes)
+
+    def _mistake(self, one: Mistake, snapshot: Snapshot | None) -> MistakeFacts:
+        found = None
+        if snapshot:
+            reading = partial(pictures.collected, snapshot, one.name, one.truth)
+            found = self._read(f"The image {one.name}", reading)
+        return MistakeFacts(one.name, one.truth, one.predicted, one.confidence, found)
+
+    def _comparison(
+        self, sources: Sources, runs: Sequence[RecordedRun], manifests: Sequence[Manifest]
+    ) -> ComparisonFacts | None:
+        files = {run.job: run.files for run in runs if artifacts.VERDICT in run.files}
+        job = next((job.id for job in reversed(sources.jobs) if job.id in files), None)
+        verdict = self._file(job, files[job], artifacts.VERDICT, Verdict.from_json) if job else None
+        if job is None or verdict is None:
+            return None
+        parts = self._parts(job, files[job])
+        newest = max(verdict.challenger, default=None)
+        named = (manifest.labels for manifest in manifests if manifest.span == newest)
+        labels = next(named, self.workspace.settings.labels.names)
+        return figures.comparison(job, verdict, figures.label_matches(parts, newest, labels) if parts else ())
+
+    def _parts(self, job: str, files: Mapping[str, str]) -> Comparison | None:
+        """Both models part by part; runs of earlier versions of this package have not kept it."""
+        if artifacts.COMPARISON not in files or not storage.exists(files[artifacts.COMPARISON]):
+            self.missing.append(f"{job} has not kept how the models compare on each label.")
+            return None
+        return self._file(job, files, artifacts.COMPARISON, Comparison.from_json)
+
+
+def _newest_runs(runs: Mapping[str, Sequence[RecordedRun]]) -> tuple[RunFacts, ...]:
+    known = [
+        RunFacts(run.job, pipeline, run.started, round(sum(task.seconds for task in run.tasks), 3), run.tasks)
+        for pipeline, recorded in runs.items()
+        for run in recorded
+        if run.tasks
+    ]
+    return tuple(sorted(known, key=lambda run: run.started, reverse=True)[:RUNS])

@@ -1,0 +1,46 @@
+"""One workspace with a story and one browser for all tests of the report; a test that breaks something mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from pipeline.report.collect import collect
+from pipeline.report.facts import Facts
+from pipeline.report.page import write_page
+from tests.pipeline.factories import use_fake_jobs, use_real_jobs
+from tests.pipeline.report.browser import chromium
+from tests.pipeline.report.world import Story, tell
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """The workspace."""
+    use_fake_jobs()
+    told = tell(tmp_path_factory.mktemp("report") / "zoo")
+    use_real_jobs()
+    yield told
+
+
+@pytest.fixture(scope="session")
+def facts(story: Story) -> Facts:
+    """What is collected of it while nothing is broken."""
+    return collect(story.workspace)
+
+
+@pytest.fixture(scope="session")
+def page(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page on it."""
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(facts, str(file))
+    return file
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real one."""
+    with chromium() as running:
+        yield running

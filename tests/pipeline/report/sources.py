@@ -1,0 +1,264 @@
+"""The facts of the story, read anew from the files by plain JSON, TOML and SQL, without any of the report's code."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tests.pipeline.report.world import Story
+
+Json = dict[str, Any]
+
+
+def read_sources(story: Story) -> Json:
+    """All that the page shows, under the paths of the report's JSON."""
+    folder = story.folder
+    settings = tomllib.loads((folder / "adapt.toml").read_text())
+    manifests = [load(file) for file in sorted((folder / "data").glob("span-*/manifest.json"))]
+    evaluations = {job: load(file) for job in jobs(folder) if (file := evaluation_file(folder, job)).exists()}
+    events = sorted([event(folder, job) for job in jobs(folder)] + [rolled_back(folder)], key=lambda one: one["time"])
+    last = max(evaluations, key=lambda job: jobs(folder)[job]["created"])
+    measured = evaluations[last]
+    return {
+        "name": settings["name"],
+        "rules": {"threshold": settings["evaluation"]["threshold"], "floor": settings["gate"]["floor"]},
+        "summary": {
+            "champion": promotions(folder)[-1]["version"],
+            "batch": measured["batch"],
+            "accuracy": measured["accuracy"],
+            "low": measured["interval"]["low"],
+            "high": measured["interval"]["high"],
+            "spans": len(manifests),
+            "images": sum(map(images_of, manifests)),
+            "evaluations": len(evaluations),
+            "retrainings": sum(1 for job in jobs(folder) if result(folder, job).get("training")),
+        },
+        "events": events,
+        "spans": [span(manifest) for manifest in manifests],
+        "evaluation": evaluation(folder, last, measured),
+        "comparison": comparison(folder, "training-refused"),
+        "lineage": lineage(folder, manifests),
+        "skipped": [
+            skipped(f"evaluation of {measured['batch']}, {last}", measured["skipped"], measured["images"]),
+            skipped("span-1, from bootstrap", manifests[0]["skipped"], images_of(manifests[0])),
+        ],
+        "runs": runs(folder),
+    }
+
+
+def load(file: Path) -> Any:
+    return json.loads(file.read_bytes())
+
+
+def images_of(manifest: Json) -> int:
+    return sum(shard["images"] for shard in manifest["shards"])
+
+
+def jobs(folder: Path) -> dict[str, Json]:
+    """The requests by id."""
+    return {file.parent.name: load(file) for file in (folder / "jobs").glob("*/request.json")}
+
+
+def result(folder: Path, job: str) -> Json:
+    file = folder / "jobs" / job / "result.json"
+    return dict(load(file)) if file.exists() else {}
+
+
+def promotions(folder: Path) -> list[Json]:
+    return [load(file) for file in sorted((folder / "registry" / "champion").glob("*.json"))]
+
+
+def versions(folder: Path) -> list[Json]:
+    return [load(file) for file in (folder / "registry" / "versions").glob("*/version.json")]
+
+
+def evaluation_file(folder: Path, job: str) -> Path:
+    return folder / "pipelines" / "evaluation" / job / "metrics" / "evaluation.json"
+
+
+def serving(folder: Path, moment: str) -> int | None:
+    before = [one["version"] for one in promotions(folder) if one["time"] <= moment]
+    return before[-1] if before else None
+
+
+def event(folder: Path, job: str) -> Json:
+    request, state = load(folder / "jobs" / job / "request.json"), load(folder / "jobs" / job / "state.json")
+    common = {
+        "kind": request["pipeline"],
+        "time": request["created"],
+        "job": job,
+        "serving": serving(folder, state["time"]),
+        "seconds": (datetime.fromisoformat(state["time"]) - datetime.fromisoformat(request["created"])).total_seconds(),
+    }
+    if request["pipeline"] == "training":
+        return common | trained(folder, job)
+    return common | evaluated(folder, job, request, state)
+
+
+def trained(folder: Path, job: str) -> Json:
+    made = next((version["number"] for version in versions(folder) if version["run"] == job), None)
+    cause = next((other for other in jobs(folder) if result(folder, other).get("training") == job), None)
+    return {
+        "subject": result(folder, job)["spans"],
+        "outcome": "deployed" if result(folder, job)["deployed"] else "refused",
+        "reason": result(folder, job)["reason"],
+        "cause": f"started by {cause}" if cause else "started by hand",
+        "version": made,
+        **dict.fromkeys(("images", "accuracy", "low", "high")),
+    }
+
+
+def evaluated(folder: Path, job: str, request: Json, state: Json) -> Json:
+    month = request["parameters"]["batch"]
+    common = {
+        "subject": month,
+        "version": serving(folder, request["created"]),
+        "cause": load(folder / "triggers" / month / "0001.json")["reason"],
+    }
+    if state["state"] == "FAILED":
+        return common | {"outcome": "failed", "reason": state["message"], "images": None, "accuracy": None}
+    figures = load(evaluation_file(folder, job))
+    decision = load(evaluation_file(folder, job).with_name("decision.json"))
+    return common | {
+        "outcome": decision["outcome"],
+        "reason": decision["reason"],
+        "images": figures["images"],
+        "accuracy": figures["accuracy"],
+        **figures["interval"],
+    }
+
+
+def rolled_back(folder: Path) -> Json:
+    last = promotions(folder)[-1]
+    return {
+        "kind": "promotion",
+        "time": last["time"],
+        "subject": f"version {last['version']}",
+        "outcome": "promoted",
+        "reason": last["reason"],
+        "version": last["version"],
+        "serving": last["version"],
+        **dict.fromkeys(("images", "accuracy", "low", "high")),
+    }
+
+
+def span(manifest: Json) -> Json:
+    counts = manifest["counts"]
+    return {
+        "span": manifest["span"],
+        "batch": manifest["batch"],
+        "created": manifest["created"],
+        "run": manifest["run"],
+        "images": sum(sum(split.values()) for split in counts.values()),
+        "train": sum(counts["train"].values()),
+        "test": sum(counts["test"].values()),
+        "skipped": len(manifest["skipped"]),
+        "labels": [
+            {"label": label, "train": counts["train"][label], "test": counts["test"][label]}
+            for label in manifest["labels"]
+        ],
+    }
+
+
+def evaluation(folder: Path, job: str, figures: Json) -> Json:
+    names, confusion = figures["label_names"], figures["confusion"]
+    cells = [
+        {"truth": names[row], "predicted": names[column], "images": confusion[row][column]}
+        for row in range(len(names))
+        for column in range(len(names))
+        if row != column and confusion[row][column]
+    ]
+    return {
+        **{key: figures[key] for key in ("batch", "images", "correct", "accuracy", "label_names", "mistakes")},
+        **figures["interval"],
+        "job": job,
+        "reason": load(evaluation_file(folder, job).with_name("decision.json"))["reason"],
+        "matrix": confusion,
+        "confusions": sorted(cells, key=lambda cell: -cell["images"]),
+        "worst": sorted(figures["classes"], key=lambda one: (one["recall"], one["label"])),
+    }
+
+
+def comparison(folder: Path, job: str) -> Json:
+    blessing = folder / "pipelines" / "training" / job / "blessing"
+    verdict, parts = load(blessing / "verdict.json"), load(blessing / "comparison.json")
+    newest = max(map(int, verdict["challenger"]))
+    labels = load(folder / "data" / f"span-{newest}" / "manifest.json")["labels"]
+    return {
+        "job": job,
+        "reasons": verdict["reasons"],
+        "newest": newest,
+        "spans": [
+            {"span": int(number), "match": match(score, verdict["champion"].get(number))}
+            for number, score in sorted(verdict["challenger"].items())
+        ],
+        "labels": [
+            {"label": label, "all": part(parts, None, index), "newest": part(parts, newest, index)}
+            for index, label in enumerate(labels)
+        ],
+    }
+
+
+def part(parts: Json, number: int | None, label: int) -> Json:
+    ours, theirs = (
+        next(one for one in parts[model] if (one["span"], one["label"]) == (number, label))
+        for model in ("challenger", "champion")
+    )
+    return match(ours, theirs)
+
+
+def match(ours: Json, theirs: Json | None) -> Json:
+    champion = theirs["accuracy"] if theirs else None
+    return {"images": ours["images"], "challenger": ours["accuracy"], "champion": champion}
+
+
+def lineage(folder: Path, manifests: list[Json]) -> Json:
+    number = promotions(folder)[-1]["version"]
+    version = next(one for one in versions(folder) if one["number"] == number)
+    return {
+        "version": number,
+        "created": version["created"],
+        "run": version["run"],
+        "code": version["code"],
+        "reason": promotions(folder)[-1]["reason"],
+        "spans": [
+            {"span": one["span"], "batch": one["batch"], "run": one["run"]}
+            for one in manifests
+            if one["span"] in version["spans"]
+        ],
+    }
+
+
+def skipped(where: str, images: list[Json], taken: int) -> Json:
+    return {"where": where, "count": len(images), "total": len(images) + taken, "examples": images}
+
+
+def runs(folder: Path) -> list[Json]:
+    found = [run for name in ("training", "evaluation") for run in runs_of(folder / "metadata" / f"{name}.sqlite")]
+    return sorted(found, key=lambda run: run["started"], reverse=True)
+
+
+def runs_of(database: Path) -> list[Json]:
+    with sqlite3.connect(database) as sql:
+        contexts = sql.execute(
+            "SELECT c.id, c.name, p.string_value FROM Context c JOIN ContextProperty p ON p.context_id = c.id "
+            "JOIN Type t ON t.id = c.type_id WHERE t.name = 'pipeline_run' AND p.name = 'job'"
+        ).fetchall()
+        return [{"started": name, "job": job, **tasks(sql, number)} for number, name, job in contexts]
+
+
+def tasks(sql: sqlite3.Connection, run: int) -> Json:
+    rows = sql.execute(
+        "SELECT t.name, e.last_update_time_since_epoch - e.create_time_since_epoch FROM Execution e "
+        "JOIN Type t ON t.id = e.type_id JOIN Association a ON a.execution_id = e.id WHERE a.context_id = ? "
+        "ORDER BY e.id",
+        (run,),
+    ).fetchall()
+    return {
+        "seconds": sum(milliseconds for _, milliseconds in rows) / 1000,
+        "tasks": [{"name": name, "seconds": milliseconds / 1000} for name, milliseconds in rows],
+    }
