@@ -1,0 +1,143 @@
+"""What the notebooks share: the scans and the months that they speak of, and the steps that each of them rests on.
+
+Everything happens in the folder `workspace` beside the notebooks. A step that an earlier notebook has taken there is
+not taken again, so each notebook runs from an empty folder, and after any other. Pictures are in `pictures`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from adaptation.batches import Batch, Snapshot
+from adaptation.labels import Labels
+from adaptation.platforms.base import Job, JobState, ModelVersion
+from pipeline.bootstrap import initialise
+from pipeline.console import JobFailed
+from pipeline.digits import COUNT, Camera, changed_camera, first_camera, write_digits
+from pipeline.report.facts import Picture
+from pipeline.report.pictures import collected
+from pipeline.settings_file import SettingsExist, write_settings
+from pipeline.start import start_training
+from pipeline.workspace import Workspace, locate_settings
+
+WORKSPACE = Path("workspace")
+IMAGES = WORKSPACE / "images"
+CLOUD = WORKSPACE / "cloud.toml"
+OVERRIDES = {"gate.floor": 0.9}
+CLOUD_OVERRIDES = {
+    "data.root": "gs://shop/data",
+    "collection.root": "gs://shop/collection",
+    "platform.kind": "vertex",
+    "vertex.project": "shop",
+    "vertex.root": "gs://shop/adaptation",
+    "vertex.image": "us-docker.pkg.dev/shop/images/adaptation:1",
+    "vertex.service_account": "pipelines@shop.iam.gserviceaccount.com",
+}
+SAMPLE = 24
+_RARELY = 25
+_ORDER = tuple(int(index) for index in np.random.default_rng(0).permutation(COUNT))
+
+
+class CommandFailed(RuntimeError):
+    """A command that ended with another exit code than 0."""
+
+
+@dataclass(frozen=True)
+class Month:
+    """A month of images: which of the scans arrive in it, and the camera that they come from."""
+
+    batch: Batch
+    scans: tuple[int, ...]
+    camera: Camera
+
+
+def second_camera_on_trial(scan: Image.Image, index: int) -> Image.Image:
+    """The first camera, but for every 25th scan, which the changed camera has seen."""
+    camera = first_camera if index % _RARELY else changed_camera
+    return camera(scan, index)
+
+
+FIRST_SCANS = _ORDER[:800]
+AUGUST = Month(Batch(2021, 8), _ORDER[800:1000], second_camera_on_trial)
+SEPTEMBER = Month(Batch(2021, 9), _ORDER[1000:1150], first_camera)
+OCTOBER = Month(Batch(2021, 10), _ORDER[1150:1550], changed_camera)
+NOVEMBER = Month(Batch(2021, 11), _ORDER[1550:], changed_camera)
+
+
+def first_span() -> Workspace:
+    """The workspace, with span-1 at least: made of 800 scans by the first camera."""
+    if locate_settings(WORKSPACE).exists() and (workspace := Workspace.open(WORKSPACE)).spans.spans():
+        return workspace
+    write_digits(IMAGES, FIRST_SCANS)
+    return initialise(WORKSPACE, IMAGES, overrides=OVERRIDES)[0]
+
+
+def champion(workspace: Workspace) -> ModelVersion:
+    """The version in service; where there is none yet, one is trained."""
+    registry = workspace.platform.registry
+    if registry.champion() is None:
+        follow(workspace, start_training(workspace).id)
+    return registry.find()
+
+
+def arrive(workspace: Workspace, month: Month, count: int | None = None) -> Snapshot:
+    """The first `count` images of a month are collected, or all of them; a month that is archived does not come again.
+
+    Returns:
+      The month's images, collected or archived.
+    """
+    batches, folder = workspace.batches, workspace.batches.folder(month.batch)
+    if not batches.archived(month.batch):
+        write_digits(Path(folder), month.scans[:count], month.camera)
+    return Snapshot(str(month.batch), folder, batches.images(month.batch) or batches.archived(month.batch))
+
+
+def sample(snapshot: Snapshot, labels: Labels) -> list[Picture]:
+    """Some of the images, evenly over their names and so over their classes."""
+    names = snapshot.names[:: max(1, len(snapshot.names) // SAMPLE)][:SAMPLE]
+    found = (collected(snapshot, name, labels.of(name)) for name in names)
+    return [picture for picture in found if picture]
+
+
+def follow(workspace: Workspace, job_id: str) -> Job:
+    """Prints what a job tells of its progress, from its first message on, until it has ended.
+
+    Raises:
+      JobFailed: It failed.
+    """
+    for message in workspace.jobs.follow(job_id):
+        print(message, flush=True)
+    job = workspace.jobs.get(job_id)
+    if job is None or job.state is JobState.FAILED:
+        raise JobFailed(f"{job_id} failed: {job.message if job else 'it is gone'}")
+    return job
+
+
+def adapt(command: str) -> str:
+    """What an `adapt` command prints, run as in a terminal.
+
+    Raises:
+      CommandFailed: Its exit code was not 0.
+    """
+    program = Path(sys.executable).with_name("adapt")
+    environment = {**os.environ, "FORCE_COLOR": ""}  # a notebook's kernel asks for colours, which are codes in a text
+    done = subprocess.run([program, *shlex.split(command)], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise CommandFailed(f"adapt {command} ended with exit code {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def cloud_settings(workspace: Workspace) -> Path:
+    """A settings file for Google Cloud in the workspace: the same classes, and the folders in a bucket."""
+    try:
+        return write_settings(CLOUD, workspace.settings.labels.names, CLOUD_OVERRIDES)
+    except SettingsExist:
+        return CLOUD

@@ -1,0 +1,173 @@
+"""The pictures show what they are given: looked at as matplotlib has drawn them."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+
+from adaptation.spans import Manifest, Shard
+from notebooks import pictures
+from pipeline.report.facts import Event, Kind, LabelMatch, Match, Picture
+from tests.pipeline.factories import picture
+
+
+@pytest.fixture(autouse=True)
+def figures() -> Iterator[None]:
+    """Nothing is shown on a screen, and nothing is left."""
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def drawn() -> Axes:
+    """The axes of the one figure."""
+    assert len(plt.get_fignums()) == 1
+    return plt.gcf().axes[0]
+
+
+def bars(axes: Axes) -> dict[str, list[float]]:
+    """The heights of the bars, by the names in the legend."""
+    return {str(one.get_label()): [float(bar.get_height()) for bar in one.patches] for one in axes.containers}
+
+
+def ticks(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+def an_image(number: int) -> Picture:
+    encoded = base64.b64encode(picture(number)).decode()
+    return Picture(f"{number}.png", f"class {number}", f"data:image/png;base64,{encoded}")
+
+
+def a_manifest(span: int, counts: Mapping[str, Mapping[str, int]]) -> Manifest:
+    shard = Shard("train/shard-0-of-1-00000000.tfrecord", 1, "00000000", 1)
+    labels = tuple(counts["train"])
+    return Manifest(span, f"2021-{span:02d}", "key", counts, (shard,), (), 0, 0.2, labels, "run", "2021-10-01T00:00:00")
+
+
+def an_evaluation(month: str, accuracy: float, version: int) -> Event:
+    return Event(
+        Kind.EVALUATION,
+        "2021-10-01T00:00:00",
+        month,
+        "job",
+        "keep",
+        "",
+        accuracy=accuracy,
+        low=accuracy - 0.05,
+        high=accuracy + 0.02,
+        version=version,
+    )
+
+
+def test_each_image_is_shown_below_its_label() -> None:
+    pictures.images([an_image(number) for number in range(3)])
+    places = plt.gcf().axes
+    assert [place.get_title() for place in places if place.get_images()] == ["class 0", "class 1", "class 2"]
+
+
+def test_images_are_shown_as_they_are() -> None:
+    pictures.images([an_image(7)])
+    shown = np.asarray(drawn().get_images()[0].get_array())
+    assert np.array_equal(shown, np.asarray(pictures.decoded(an_image(7))))
+    assert shown.shape == (12, 12, 3) and len(np.unique(shown)) > 20
+
+
+def test_a_row_that_is_just_full_is_not_followed_by_an_empty_one() -> None:
+    pictures.images([an_image(number) for number in range(pictures.COLUMNS)])
+    assert len(plt.gcf().axes) == pictures.COLUMNS
+
+
+def test_a_row_that_is_full_is_followed_by_another() -> None:
+    pictures.images([an_image(number) for number in range(pictures.COLUMNS + 1)])
+    places = plt.gcf().axes
+    assert len(places) == 2 * pictures.COLUMNS
+    assert sum(bool(place.get_images()) for place in places) == pictures.COLUMNS + 1
+    assert not any(place.axison for place in places)
+
+
+def test_classes_have_a_bar_a_span_of_all_splits_together() -> None:
+    counts = {"train": {"ship": 8, "truck": 4}, "test": {"ship": 2, "truck": 1}}
+    more = {"train": {"ship": 3, "truck": 30}, "test": {"ship": 1, "truck": 2}}
+    pictures.classes([a_manifest(1, counts), a_manifest(2, more)])
+    assert bars(drawn()) == {"span-1, from 2021-01": [10, 5], "span-2, from 2021-02": [4, 32]}
+    assert ticks(drawn()) == ["ship", "truck"]
+
+
+def test_the_bars_of_two_spans_do_not_hide_each_other() -> None:
+    counts = {"train": {"ship": 8, "truck": 4}, "test": {"ship": 2, "truck": 1}}
+    pictures.classes([a_manifest(1, counts), a_manifest(2, counts)])
+    spans = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in drawn().patches)
+    assert all(end <= start + 1e-9 for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+
+
+def test_challenger_and_champion_are_compared_class_by_class() -> None:
+    matches = [LabelMatch("ship", Match(10, 0.9, 0.5), None), LabelMatch("truck", Match(8, 0.75, 0.25), None)]
+    pictures.accuracy_by_class(matches)
+    assert bars(drawn()) == {"champion": [0.5, 0.25], "challenger": [0.9, 0.75]}
+
+
+def test_a_class_that_the_champion_has_no_figure_for_has_a_gap() -> None:
+    matches = [LabelMatch("ship", Match(10, 0.9, None), None), LabelMatch("truck", Match(8, 0.75, 0.25), None)]
+    pictures.accuracy_by_class(matches)
+    assert bars(drawn()) == {"champion": [pytest.approx(math.nan, nan_ok=True), 0.25], "challenger": [0.9, 0.75]}
+
+
+def test_a_challenger_without_a_champion_is_shown_alone() -> None:
+    pictures.accuracy_by_class([LabelMatch("ship", Match(10, 0.9, None), None), LabelMatch("truck", None, None)])
+    assert bars(drawn()) == {"challenger": [0.9]}
+    assert ticks(drawn()) == ["ship"]
+
+
+def test_the_confusion_has_true_labels_in_rows_and_numbers_where_there_are_images() -> None:
+    pictures.confusion(["ship", "truck"], [[9, 1], [0, 7]])
+    numbers = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in drawn().texts}
+    assert numbers == {(0, 0): "9", (0, 1): "1", (1, 1): "7"}
+    assert (drawn().get_ylabel(), drawn().get_xlabel()) == ("true", "predicted")
+    assert ticks(drawn()) == ["ship", "truck"]
+
+
+def test_numbers_can_be_read_on_dark_and_on_light_ground() -> None:
+    pictures.confusion(["ship", "truck"], [[9, 1], [0, 7]])
+    assert {text.get_text(): text.get_color() for text in drawn().texts} == {"9": "white", "1": "black", "7": "white"}
+
+
+def test_deliveries_show_the_images_the_outcome_and_how_many_are_needed() -> None:
+    pictures.deliveries([40, 150], ["not enough", "start"], needed=100)
+    assert [bar.get_height() for bar in drawn().patches] == [40, 150]
+    assert [text.get_text() for text in drawn().texts] == ["not enough", "start"]
+    assert list(np.unique(drawn().lines[0].get_ydata())) == [100]
+
+
+def test_accuracy_over_time_has_the_months_in_order_and_a_colour_a_version() -> None:
+    story = [an_evaluation("2021-09", 0.95, 1), an_evaluation("2021-10", 0.4, 1), an_evaluation("2021-11", 0.9, 2)]
+    pictures.accuracy_over_time(story, 0.85)
+    assert ticks(drawn()) == ["2021-09", "2021-10", "2021-11"]
+    points = {str(one.get_label()): one for one in drawn().containers if isinstance(one, ErrorbarContainer)}
+    assert {name: [list(one[0].get_xdata()), list(one[0].get_ydata())] for name, one in points.items()} == {
+        "version 1": [[0, 1], [0.95, 0.4]],
+        "version 2": [[2], [0.9]],
+    }
+    assert points["version 1"][0].get_color() != points["version 2"][0].get_color()
+
+
+def test_accuracy_over_time_shows_intervals_and_the_threshold() -> None:
+    pictures.accuracy_over_time([an_evaluation("2021-10", 0.4, 1)], 0.85)
+    (points,) = (one for one in drawn().containers if isinstance(one, ErrorbarContainer))
+    ((_, low), (_, high)) = points[2][0].get_segments()[0]
+    assert (low, high) == pytest.approx((0.35, 0.42))
+    assert 0.85 in {float(value) for line in drawn().lines for value in np.atleast_1d(line.get_ydata())}
+
+
+def test_what_is_no_evaluation_or_has_no_figure_is_no_point() -> None:
+    training = Event(Kind.TRAINING, "2021-10-01T00:00:00", "1", "job", "deployed", "")
+    failed = Event(Kind.EVALUATION, "2021-10-01T00:00:00", "2021-08", "job", "failed", "")
+    pictures.accuracy_over_time([training, failed, an_evaluation("2021-10", 0.4, 1)], 0.85)
+    assert ticks(drawn()) == ["2021-10"]
