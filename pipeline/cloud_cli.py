@@ -73,7 +73,7 @@ def submit(
     _check_window(pipeline, window, given)
     from pipeline.submission import submission
 
-    planned = submission(_settings(folder), pipeline, spec, _parameters(given), window)
+    planned = submission(_settings(folder), pipeline, spec, parameters_of(given), window)
     if platform == "kubeflow":
         _submit_to_kubeflow(planned, host, dry_run)
     else:
@@ -139,7 +139,12 @@ def _check_window(pipeline: str, window: str, given: Sequence[str]) -> None:
         raise click.UsageError("--window and --param say the same in two ways. Give one of them.")
 
 
-def _parameters(given: Sequence[str]) -> Mapping[str, str]:
+def parameters_of(given: Sequence[str]) -> Mapping[str, str]:
+    """The runtime parameters that --param names.
+
+    Raises:
+      click.BadParameter: One is not of the form NAME=VALUE, or given more than once.
+    """
     pairs = [_parameter(text) for text in given]
     twice = sorted({name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1})
     if twice:

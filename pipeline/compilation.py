@@ -7,7 +7,6 @@ month of an evaluation, the window of a training or, where ImportExampleGen inge
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ from pipeline.ingestion import imported, linked
 from pipeline.settings import Settings
 from pipeline.specs import Spec, check
 from pipeline.training import Place, training_pipeline
+from pipeline.workspace import Workspace
 
 RUN_NAME = "{{$.pipeline_job_name}}"
 BATCH = "data_gcs_prefix"
 WINDOW, DIGEST = "window", "digest"
 INPUT_CONFIG, OUTPUT_CONFIG = "input-config", "output-config"
 _FILE = "spec.json"
+_NO_IMAGE = "none"  # what the compiler wants to hear where no container is started
 
 
 def compile_pipeline(settings: Settings, name: str) -> Spec:
@@ -48,10 +49,20 @@ def compile_pipeline(settings: Settings, name: str) -> Spec:
         beam=beam_arguments(settings),
         ingestion=settings.training.ingestion,
     )
-    pipeline, parameters = {TRAINING: _training, EVALUATION: _evaluation}[name](settings, place)
-    spec = _compiled(pipeline, parameters, settings)
+    spec = _compiled(settings, name, place)
     check(spec)
     return spec
+
+
+def compile_here(workspace: Workspace, name: str) -> Spec:
+    """The spec of a pipeline for a rehearsal: its tasks work on a local workspace's own folders and platform.
+
+    Args:
+      workspace: A workspace of this machine.
+      name: `training` or `evaluation`.
+    """
+    outputs = workspace.folder("rehearsal", "outputs", name)
+    return _compiled(workspace.settings, name, Place(outputs, workspace.config.to_json(), RUN_NAME))
 
 
 def _training(settings: Settings, place: Place) -> tuple[tfx.dsl.Pipeline, dict[str, str]]:
@@ -70,14 +81,15 @@ def _parameter(name: str) -> Any:
     return RuntimeParameter(name=name, ptype=str)
 
 
-def _compiled(pipeline: tfx.dsl.Pipeline, parameters: Mapping[str, str], settings: Settings) -> Spec:
+def _compiled(settings: Settings, name: str, place: Place) -> Spec:
+    pipeline, parameters = {TRAINING: _training, EVALUATION: _evaluation}[name](settings, place)
     # The default schema, 2.0.0, drops what an ExampleGen's driver finds out (a span in a file pattern, for one).
     config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
-        default_image=settings.vertex.image, use_pipeline_spec_2_1=True
+        default_image=settings.vertex.image or _NO_IMAGE, use_pipeline_spec_2_1=True
     )
     with tempfile.TemporaryDirectory() as folder:
         runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
             config=config, output_dir=folder, output_filename=_FILE
         )
-        runner.run(pipeline, parameter_values=dict(parameters))
+        runner.run(pipeline, parameter_values=parameters)
         return Spec.from_json(Path(folder, _FILE).read_bytes())

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,22 +101,32 @@ def check(spec: Spec) -> None:
     Raises:
       BrokenSpec: The message lists every fault.
     """
-    faults = [
-        *_schema(spec),
-        *_references(spec),
-        *_conditions(spec),
-        *_parameters(spec),
-        *_classes(spec),
-        *_leaks(spec),
-    ]
-    if faults:
-        raise BrokenSpec("\n  ".join([f"{spec.name} is broken and was not written:", *faults]))
+    _refuse(spec, [*_faults(spec), *_leaks(spec)])
+
+
+def check_runnable(spec: Spec) -> None:
+    """Refuses a spec that would not run; what it tells of this machine may stay in it.
+
+    Raises:
+      BrokenSpec: The message lists every fault.
+    """
+    _refuse(spec, list(_faults(spec)))
 
 
 def executor_classes(spec: Spec) -> list[str]:
     """Import paths of the classes that the containers run, sorted."""
     arguments = (executor.get("container", {}).get("args", []) for executor in spec.executors.values())
     return sorted({args[args.index(_EXECUTOR_FLAG) + 1] for args in arguments if _EXECUTOR_FLAG in args})
+
+
+def _refuse(spec: Spec, faults: Sequence[str]) -> None:
+    if faults:
+        raise BrokenSpec("\n  ".join([f"{spec.name} is broken:", *faults]))
+
+
+def _faults(spec: Spec) -> Iterator[str]:
+    for find in (_schema, _references, _conditions, _parameters, _classes):
+        yield from find(spec)
 
 
 def _schema(spec: Spec) -> Iterator[str]:

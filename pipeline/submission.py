@@ -67,13 +67,25 @@ def submission(
     """
     config = vertex_config(settings)
     if spec:
-        _refuse_other(spec, f"{settings.name}-{pipeline}")
+        read_spec(spec, settings, pipeline)
         config = replace(config, specs={**config.specs, pipeline: storage.absolute(str(spec))})
     if pipeline == TRAINING and not parameters:
         # By what was compiled, which does not depend on the platform that `adapt train` takes.
         selection = Workspace(settings).select(window)
         parameters = training_parameters(settings.data.root, selection, settings.training.ingestion)
     return Submission(JobRequest(by_hand(pipeline), pipeline, dict(parameters)), config)
+
+
+def read_spec(file: Path, settings: Settings, pipeline: str) -> Spec:
+    """The compiled pipeline in a file.
+
+    Raises:
+      BrokenSpec, OtherSpec: The file is no compiled pipeline, or another one.
+    """
+    spec, name = Spec.from_json(file.read_bytes()), f"{settings.name}-{pipeline}"
+    if spec.name != name:
+        raise OtherSpec(f"{file} is the pipeline {spec.name}, not {name}. Name the file that was compiled for that.")
+    return spec
 
 
 def vertex_request(planned: Submission) -> str:
@@ -86,12 +98,6 @@ def vertex_request(planned: Submission) -> str:
 def kubeflow_request(planned: Submission, host: str) -> str:
     """The request that would be sent to Kubeflow, as JSON for a person to read."""
     return _readable(kubeflow.request(planned.job(), host))
-
-
-def _refuse_other(file: Path, name: str) -> None:
-    spec = Spec.from_json(file.read_bytes())
-    if spec.name != name:
-        raise OtherSpec(f"{file} is the pipeline {spec.name}, not {name}. Name the file that was compiled for that.")
 
 
 def _readable(request: Mapping[str, object]) -> str:

@@ -1,0 +1,101 @@
+"""What a task does once its turn has come: a container runs, an importer or a resolver looks something up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pipeline.rehearsal.container import listed, run_container
+from pipeline.rehearsal.graph import Task
+from pipeline.rehearsal.metadata import Artifacts, Execution, TaskState
+from pipeline.rehearsal.placeholders import Scope
+from pipeline.rehearsal.stage import Inputs, Stage
+
+
+def input_artifacts(task: Task, made: Mapping[str, Artifacts]) -> Artifacts:
+    """The task's input artifacts by name.
+
+    Args:
+      task: The task.
+      made: The outputs of the tasks that were run.
+    """
+    sources = {name: source["taskOutputArtifact"] for name, source in task.artifact_sources.items()}
+    return {
+        name: made.get(source["producerTask"], {}).get(source["outputArtifactKey"], ())
+        for name, source in sources.items()
+    }
+
+
+def input_parameters(stage: Stage, task: Task, before: Mapping[str, TaskState]) -> Mapping[str, Any]:
+    """The values of the task's parameters by name.
+
+    Args:
+      stage: The run.
+      task: The task.
+      before: How the tasks before it ended; an exit handler is told of it.
+
+    Raises:
+      UnknownPlaceholder: A constant has a placeholder that means nothing here.
+    """
+    scope = Scope(stage.run, task.name)
+    values: dict[str, Any] = {}
+    for name, source in task.parameter_sources.items():
+        if "componentInputParameter" in source:
+            values[name] = stage.spec.parameters[source["componentInputParameter"]]
+        elif "taskFinalStatus" in source:
+            values[name] = _final_status(stage, source["taskFinalStatus"]["producerTask"], before)
+        else:
+            constant = source["runtimeValue"]["constant"]
+            values[name] = scope.resolve(constant) if isinstance(constant, str) else constant
+    return values
+
+
+def perform(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Execution:
+    """Carries the task out; returns the execution as it ended.
+
+    Raises:
+      AdaptationError: It failed, or was stopped.
+    """
+    if "container" in task.executor:
+        return run_container(stage, task, execution, inputs)
+    look = _import if "importer" in task.executor else _resolve
+    return replace(execution, state=TaskState.SUCCEEDED, outputs=look(stage, task, execution, inputs))
+
+
+def _import(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Artifacts:
+    """Enters what is at a URI as an artifact; where it is entered already, that one is taken unless told otherwise."""
+    importer = task.executor["importer"]
+    source = importer["artifactUri"]
+    given = source["constant"] if "constant" in source else inputs.parameters[source["runtimeParameter"]]
+    uri = Scope(stage.run, task.name).resolve(given)
+    ((name, _),) = task.outputs.items()
+    imported = execution.new_artifact(name, importer["typeSchema"], uri).with_metadata(importer.get("metadata", {}))
+    known = None if importer.get("reimport") else stage.metadata.find(stage.spec.name, f'uri="{uri}"')
+    same = known is not None and (known.type, known.metadata) == (imported.type, imported.metadata)
+    return {name: (known if known and same else imported,)}
+
+
+def _resolve(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Artifacts:
+    """Finds artifacts of earlier runs. Where there is none the output stays empty, and so do those that go by it."""
+    queries = task.executor["resolver"]["outputArtifactQueries"]
+    if not all(inputs.artifacts.values()):
+        return {name: () for name in queries}
+    given = {name: listed(artifacts) for name, artifacts in inputs.artifacts.items()}
+    scope = Scope(stage.run, task.name, {"inputs": {"artifacts": given}})
+    found = {name: stage.metadata.find(stage.spec.name, scope.resolve(one["filter"])) for name, one in queries.items()}
+    return {name: (artifact,) if artifact else () for name, artifact in found.items()}
+
+
+def _final_status(stage: Stage, producer: str, before: Mapping[str, TaskState]) -> str:
+    """What an exit handler gets (source: `PipelineTaskFinalStatus` in kfp's pipeline_spec.proto)."""
+    failed = sorted(name for name, state in before.items() if state is TaskState.FAILED)
+    status: dict[str, Any] = {
+        "state": "FAILED" if failed else "SUCCEEDED",
+        "pipelineJobResourceName": Scope(stage.run, producer).resolve("{{$.pipeline_job_resource_name}}"),
+        "pipelineTaskName": producer,
+    }
+    if failed:
+        status["error"] = {"message": f"{', '.join(failed)} failed"}
+    return json.dumps(status)
