@@ -1,8 +1,8 @@
 """Labels: where the true label of an image comes from, and what becomes of images that have none.
 
-By the prefix of the file's name, by the folder that the image is in, or by a file that people wrote. A label is never
-guessed: an image without one is skipped with a reason, and too many of them stop the work. What the labels are compared
-with is not looked at here.
+By the prefix of the file's name, by the folder that the image is in, or by a table that people wrote; before any of
+these by what people said when they reviewed the image, see `review`. A label is never guessed: an image without one is
+skipped with a reason, and too many of them stop the work. What the labels are compared with is not looked at here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -85,6 +85,8 @@ class Labels:
         `label`, or a file of JSON lines with these fields (`.jsonl`, `.ndjson`); a path is the image's name relative to
         the batch, or its full URI.
       file: URI of that file.
+      reviewed: Labels by image name that go before all these. They are no part of the text form: whoever takes the
+        labels from there adds those of the batch at hand, see `review.with_reviews`.
 
     Raises:
       InvalidLabels: No names, an empty or unprintable one or one twice; an unknown source; a file missing, or in vain.
@@ -93,6 +95,7 @@ class Labels:
     names: tuple[str, ...]
     source: Source = "prefix"
     file: str = ""
+    reviewed: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
@@ -118,6 +121,7 @@ class Labels:
     def why_unknown(self, name: str) -> str:
         """The reason, for people, why an image has no label."""
         where = {"prefix": "by its name's prefix", "folder": "by its folder", "file": f"in {self.file}"}[self.source]
+        where = "of its review" if name in self.reviewed else where
         found, known = self._find(name), f"(known: {_some(self.names)})"
         return f"the label {found!r} {where} is not known {known}" if found else f"no label {where} {known}"
 
@@ -131,6 +135,9 @@ class Labels:
             found = names.str.split("/").list.get(-2, null_on_oob=True)
         else:
             found = names.str.split("/").list.last().str.extract(self._prefix.pattern)
+        if self.reviewed:
+            reviewed = names.replace_strict(self.reviewed, default=None, return_dtype=pl.String)
+            found = pl.select(pl.coalesce(reviewed, found)).to_series()
         return found.cast(pl.Enum(self.names), strict=False)
 
     def index(self, label: str) -> int:
@@ -145,7 +152,7 @@ class Labels:
 
     def to_json(self) -> str:
         """The labels as a component's parameter; `from_json` reads it."""
-        return json.dumps(asdict(self))
+        return json.dumps({"names": self.names, "source": self.source, "file": self.file})
 
     @classmethod
     def from_json(cls, text: str) -> Labels:
@@ -162,20 +169,49 @@ class Labels:
         return re.compile(f"^({'|'.join(map(re.escape, longest_first))})_")
 
     @cached_property
-    def _reviewed(self) -> _Reviewed:
-        return _Reviewed(_read_reviewed(self.file))
+    def _table(self) -> _Table:
+        return _Table(_unambiguous(self.file, read_rows(self.file)))
 
     def _find(self, name: str) -> str:
+        if name in self.reviewed:
+            return self.reviewed[name]
         folder, _, file_name = name.rpartition("/")
         if self.source == "file":
-            return self._reviewed.find(name)
+            return self._table.find(name)
         if self.source == "folder":
             return folder.rpartition("/")[2]
         match = self._prefix.match(file_name)
         return match[1] if match else ""
 
 
-class _Reviewed:
+@dataclass(frozen=True)
+class LabelRow:
+    """A row of a table of labels: the line that it ends on, and what its columns hold; None where one is missing."""
+
+    line: int
+    path: object
+    label: object
+
+
+def read_rows(uri: str) -> list[LabelRow]:
+    """The rows of a table of labels: CSV where its name ends so, else JSON lines. What they hold is not checked.
+
+    Raises:
+      NoLabels: There is no such file.
+      InvalidLabels: It has not the columns `path` and `label`, or is written as neither; the message names the line.
+    """
+    try:
+        rows = _csv_rows if uri.lower().endswith(".csv") else _json_rows
+        return list(rows(storage.read(uri).decode("utf-8-sig")))
+    except FileNotFoundError as error:
+        raise NoLabels(f"the file of labels {uri} is not there. Put it there, or name another.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidLabels(f"{uri} is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    except ValueError as error:
+        raise InvalidLabels(f"{uri}, {error}") from error
+
+
+class _Table:
     """The labels of a file: by the image's name relative to the batch, or by full URI, which the name must end."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
@@ -207,50 +243,39 @@ def _complaint(labels: Labels) -> str:
     return ""
 
 
-def _read_reviewed(uri: str) -> dict[str, str]:
-    try:
-        rows = _csv_rows if uri.lower().endswith(".csv") else _json_rows
-        return _unambiguous(rows(storage.read(uri).decode("utf-8-sig")))
-    except FileNotFoundError as error:
-        raise NoLabels(f"the file of labels {uri} is not there. Put it there, or name another.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidLabels(f"{uri} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    except ValueError as error:
-        raise InvalidLabels(f"{uri}, {error}") from error
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, object, object]]:
+def _csv_rows(text: str) -> Iterator[LabelRow]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         if not {"path", "label"} <= set(reader.fieldnames or ()):
             raise ValueError(f"line 1: the columns are {reader.fieldnames}. Name two of them path and label.")
         for row in reader:
-            yield reader.line_num, row["path"], row["label"]
+            yield LabelRow(reader.line_num, row["path"], row["label"])
     except csv.Error as error:
         raise ValueError(f"after line {reader.line_num}: {error}. Mend it, or save the table as CSV again.") from error
 
 
-def _json_rows(text: str) -> Iterator[tuple[int, object, object]]:
+def _json_rows(text: str) -> Iterator[LabelRow]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield number, *_json_row(number, line)
+            yield _json_row(number, line)
 
 
-def _json_row(number: int, line: str) -> tuple[object, object]:
+def _json_row(number: int, line: str) -> LabelRow:
     try:
         row = json.loads(line)
-        return row["path"], row["label"]
+        return LabelRow(number, row["path"], row["label"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f'line {number}: {line[:100]} is not of the form {{"path": ..., "label": ...}}.') from error
 
 
-def _unambiguous(rows: Iterator[tuple[int, object, object]]) -> dict[str, str]:
+def _unambiguous(uri: str, rows: list[LabelRow]) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for line, path, label in rows:
+    for row in rows:
+        place, path, label = f"{uri}, line {row.line}", row.path, row.label
         if not isinstance(path, str) or not isinstance(label, str) or not path:
-            raise ValueError(f"line {line}: path {path!r}, label {label!r}. Both must be there, as texts.")
+            raise InvalidLabels(f"{place}: path {path!r}, label {label!r}. Both must be there, as texts.")
         if labels.setdefault(path, label) != label:
-            raise ValueError(f"line {line}: {path} is {label!r}, and {labels[path]!r} before. Keep one of the two.")
+            raise InvalidLabels(f"{place}: {path} is {label!r}, and {labels[path]!r} before. Keep one of the two.")
     return labels
 
 

@@ -7,6 +7,7 @@ from adaptation.batches import collection_of
 from adaptation.evaluation import Rule, decide, evaluate
 from adaptation.labels import Labels
 from adaptation.progress import report
+from adaptation.review import with_reviews
 from components import artifacts
 
 
@@ -29,7 +30,8 @@ def PerformanceEvaluator(
       metrics: Gets `evaluation.json` (accuracy, 95 % Wilson interval, figures per class, confusion matrix, the skipped
         images) and `decision.json`; custom properties `retrain` (int, 0 or 1, always set), `images` and, where any
         image could be evaluated, `accuracy`.
-      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`.
+      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`;
+        what was reviewed goes before that.
       threshold: The accuracy below which to retrain.
       rule: `point`: the accuracy is below; `wilson`: the interval's upper bound is below.
       min_images: With fewer evaluated images the batch says too little to act on.
@@ -42,7 +44,7 @@ def PerformanceEvaluator(
     """
     snapshot = artifacts.read_snapshot(file_list)
     results = predictions.get_string_custom_property("results")
-    evaluation = evaluate(snapshot, results, Labels.from_json(labels), max_skipped)
+    evaluation = evaluate(snapshot, results, with_reviews(Labels.from_json(labels), snapshot), max_skipped)
     decision = decide(evaluation, threshold, Rule(rule), min_images)
     artifacts.write(metrics, artifacts.EVALUATION, evaluation.to_json())
     artifacts.write(metrics, artifacts.DECISION, artifacts.to_json(decision))

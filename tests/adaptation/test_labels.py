@@ -192,11 +192,17 @@ image_names = st.text("shipwreckcar+_/ 1~.A", max_size=20) | st.builds(
 )
 
 
-@given(st.lists(image_names), st.sampled_from(["prefix", "folder", "file"]))
-@example(["ship/1.jpg", "ship_1.jpg", "a/ship_1.jpg", "ship//1.jpg", "/ship/1.jpg"], "folder")
-def test_many_labels_at_once_are_those_of_each(names: list[str], source: str) -> None:
+@given(
+    st.lists(image_names),
+    st.sampled_from(["prefix", "folder", "file"]),
+    st.dictionaries(image_names, st.sampled_from([*NAMES, "boat"])),
+)
+@example(["ship/1.jpg", "ship_1.jpg", "a/ship_1.jpg", "ship//1.jpg", "/ship/1.jpg"], "folder", {"/ship/1.jpg": "car"})
+@example(["ship_1.jpg", "car_1.jpg", "x.jpg"], "prefix", {"ship_1.jpg": "car", "car_1.jpg": "boat", "x.jpg": "c++"})
+def test_many_labels_at_once_are_those_of_each(names: list[str], source: str, reviewed: dict[str, str]) -> None:
     storage.write("memory://many/labels.csv", b"path,label\nship/,car\ngs://b/ship_1,ship\ncar_,boat\n")
-    labels = Labels(NAMES, source, "memory://many/labels.csv" if source == "file" else "")  # type: ignore[arg-type]
+    file = "memory://many/labels.csv" if source == "file" else ""
+    labels = Labels(NAMES, source, file, reviewed)  # type: ignore[arg-type]
 
     def label(name: str) -> str | None:
         try:

@@ -16,6 +16,7 @@ from adaptation.evaluation import Evaluation, MissingPredictions
 from adaptation.platforms.base import JobState
 from adaptation.predictions import ResultsWriter
 from adaptation.preparation import prepare
+from adaptation.review import Reviews
 from adaptation.selection import select
 from adaptation.spans import Manifest, Span
 from components.batch_prediction_gen import BatchPredictionGen
@@ -150,6 +151,14 @@ def test_the_results_are_those_that_are_named_not_the_newest(world: World, run: 
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["accuracy"] == 1
 
 
+def test_performance_evaluator_measures_with_what_was_reviewed(world: World, run: Any) -> None:
+    review_as_light(world, world.collect(40)[:10])
+    files, predictions = listed(world), predicted_as(world, {})
+    done = run([files, predictions, measured(files, predictions)])
+    assert done.outputs["PerformanceEvaluator", "metrics"].properties["accuracy"] == 0.875
+    assert evaluation_in(done).confusion == ((15, 0), (5, 20))
+
+
 def test_an_evaluation_that_fails_marks_nothing(world: World, run: Any) -> None:
     world.collect(40)
     predictions = predicted_as(world, {})
@@ -202,6 +211,14 @@ def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: World,
     assert {one.name for one in manifest.skipped} <= {"dark_twin.png", names[0]}
 
 
+def test_span_preparator_gives_the_images_their_reviewed_labels(world: World, run: Any) -> None:
+    review_as_light(world, world.collect(40)[:10])
+    files = listed(world)
+    run([files, prepared(world, files)])
+    counts = world.spans.verify(Span(1)).counts
+    assert {label: sum(counts[split][label] for split in counts) for label in LABELS.names} == {"dark": 15, "light": 25}
+
+
 def test_pipeline_trigger_starts_one_training_on_the_resolved_window(world: World, run: Any) -> None:
     for _ in range(2):
         done = run(triggering(world, published(world), window="last:2"))
@@ -235,6 +252,12 @@ def test_a_triggered_job_names_the_content_that_was_meant(world: World, run: Any
         "training",
         {"window": "1", "digest": select(world.spans.root, "1").digest},
     )
+
+
+def review_as_light(world: World, names: list[str]) -> None:
+    """People have said that these images are light, half of which are named dark."""
+    images = {image for image in world.batches.images(OCTOBER) if image.name in names}
+    Reviews(world.batches).add(OCTOBER, dict.fromkeys(images, "light"))
 
 
 def prepared(world: World, files: Any, **settings: Any) -> Any:
