@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ in_workspace = click.option(
     help="The workspace's folder, or its settings file.",
 )
 _DEBUG = f"{__name__}.debug"
+_MENDS = {
+    errno.EACCES: "Give yourself the right to that, or name another place.",
+    errno.ENOENT: "Put it there, or name another place.",
+    errno.ENOSPC: "Free some space, then run it again.",
+    errno.ENOTDIR: "There is a file where a folder should be: move it, or name another place.",
+    errno.EROFS: "Nothing can be written there: name another place.",
+}
 
 
 class Command(click.Command):
@@ -63,7 +71,11 @@ def complain(error: Exception) -> None:
         traceback.print_exception(error)
         return
     click.echo(f"{type(error).__name__}: {error}", err=True)
-    if not isinstance(error, AdaptationError | OSError):
+    if isinstance(error, AdaptationError):
+        return
+    if isinstance(error, OSError):
+        click.echo(_MENDS.get(error.errno or 0, "Mend that, then run it again."), err=True)
+    else:
         click.echo("This was not foreseen; with --debug the whole traceback is shown.", err=True)
 
 

@@ -28,21 +28,6 @@ from tests.pipeline.factories import (
     use_real_jobs,
 )
 
-EVERY_COMMAND = [
-    ["train"],
-    ["evaluate"],
-    ["plan"],
-    ["watch"],
-    ["spans", "list"],
-    ["spans", "show", "1"],
-    ["spans", "verify"],
-    ["spans", "adopt", "1"],
-    ["batches", "list"],
-    ["batches", "requeue", "2021-10"],
-    ["models", "list"],
-    ["rollback"],
-]
-
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -100,26 +85,6 @@ def test_wrong_usage_is_told_with_exit_code_2(arguments: list[str], named: str) 
     assert (result.exit_code, result.stdout) == (2, "")
     assert named in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize("command", EVERY_COMMAND)
-def test_without_settings_every_command_tells_how_to_make_them(tmp_path: Path, command: list[str]) -> None:
-    result = adapt(World(tmp_path), *command)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == (
-        f"NoSettings: there is no settings file {tmp_path}/adapt.toml. "
-        'Make one with "adapt init", or name the one that you have.\n'
-    )
-    assert contents(tmp_path) == {}
-
-
-@pytest.mark.parametrize("command", EVERY_COMMAND)
-def test_settings_with_a_typo_stop_every_command(tmp_path: Path, command: list[str]) -> None:
-    (tmp_path / "adapt.toml").write_text('[labels]\nnames = ["ship", "truck"]\n[evaluation]\ntreshold = 0.8\n')
-    result = adapt(World(tmp_path), *command)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("InvalidSettings: ")
-    assert "Did you mean evaluation.threshold?" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The whole loop, for real: `adapt` in processes of its own, with the real TFX, on real images.
+"""The whole loop, for real: `adapt` as users have it, installed outside the clone, with the real TFX, on real images.
 
 Each fixture goes one step further with the same workspace and hands on what was there afterwards.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from pipeline.digits import write_digits
 from pipeline.start import planned
 from pipeline.workspace import Workspace
 
-ADAPT = str(Path(sys.executable).with_name("adapt"))
 DRIFTED, DECEMBER = Batch(2021, 10), Batch(2021, 12)
 
 
@@ -56,10 +54,11 @@ class Facts:
         return Verdict.from_json((newest / "verdict.json").read_bytes())
 
 
-def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
-    """Starts `adapt`, with settings from the environment."""
+def start(adapt: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """Starts the command, where nothing but it is, with settings from the environment."""
     return subprocess.Popen(
-        [ADAPT, *arguments],
+        [adapt, *arguments],
+        cwd=adapt.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,13 +91,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(folder: Path) -> Facts:
+def demo(installed: Path, folder: Path) -> Facts:
     """`adapt demo --json`."""
-    return facts(start("demo", "--workspace", str(folder), "--json"), folder)
+    return facts(start(installed, "demo", "--workspace", str(folder), "--json"), folder)
 
 
 @pytest.fixture(scope="module")
-def refused(folder: Path, demo: Facts) -> Facts:
+def refused(installed: Path, folder: Path, demo: Facts) -> Facts:
     """December's images lie on their side; the challenger meets a floor that nobody reaches; one image comes late.
 
     ImportExampleGen ingests the spans this time, and the model is the user's own, from a module beside the settings.
@@ -110,6 +109,7 @@ def refused(folder: Path, demo: Facts) -> Facts:
     (folder / "shop").mkdir()
     (folder / "shop" / "small.py").write_text("from models.digits import build_model as build_model\n")
     evaluation = start(
+        installed,
         "evaluate",
         "--workspace",
         str(folder),
@@ -124,13 +124,14 @@ def refused(folder: Path, demo: Facts) -> Facts:
 
 
 @pytest.fixture(scope="module")
-def after_rollback(folder: Path, refused: Facts) -> Facts:
+def after_rollback(installed: Path, folder: Path, refused: Facts) -> Facts:
     """Back to version 1, and from its weights to a version 3."""
     del refused
-    rollback = facts(start("rollback", "--workspace", str(folder)), folder)
+    rollback = facts(start(installed, "rollback", "--workspace", str(folder)), folder)
     assert (rollback.code, rollback.champion.number, rollback.serving) == (0, 1, (1,))
     return facts(
         start(
+            installed,
             "train",
             "-w",
             str(folder),
@@ -145,14 +146,14 @@ def after_rollback(folder: Path, refused: Facts) -> Facts:
 
 
 @pytest.fixture(scope="module")
-def unlabelled(folder: Path, after_rollback: Facts) -> Facts:
+def unlabelled(installed: Path, folder: Path, after_rollback: Facts) -> Facts:
     """A month of images whose names say no label that is known."""
     del after_rollback
     january = Path(Workspace.open(folder).batches.folder(Batch(2022, 1)))
     write_digits(january, range(40))
     for image in sorted(january.iterdir()):
         image.rename(january / f"scan{image.name}")
-    return facts(start("evaluate", "--workspace", str(folder), "--batch", "2022-01"), folder)
+    return facts(start(installed, "evaluate", "--workspace", str(folder), "--batch", "2022-01"), folder)
 
 
 def test_the_first_champion_fails_on_the_drifted_month_and_is_replaced(demo: Facts) -> None:

@@ -1,0 +1,88 @@
+"""A folder as people have them, through the real thing: init, a training and an evaluation, on images of all kinds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from adaptation.batches import Batch
+from pipeline.cli import cli
+from pipeline.workspace import Workspace
+from tests.pipeline.factories import MONTH, contents
+
+KINDS = [
+    ("L", "PNG", "scan {}.png"),
+    ("RGB", "PNG", "{}.PNG"),
+    ("L", "JPEG", "{} (1).jpg"),
+    ("RGB", "JPEG", "{}.JPG"),
+    ("RGB", "JPEG", "100% #{}.Jpeg"),
+    ("RGBA", "PNG", "ümläut_{}.png"),
+    ("P", "PNG", "[{}].png"),
+]
+CLASSES = {"dark cat": 40, "light": 200}
+PER_CLASS = 42
+CORRUPT = {"dark cat/cut off.png", "light/no image.JPG"}
+SMALL = {"GATE__FLOOR": "0", "EVALUATION__THRESHOLD": "0.01", "MODEL__IMAGE_SIZE": "16"}
+
+
+def images(folder: Path, seed: int) -> None:
+    """Two classes of images of every kind, a text file among them, and two files that are no images any more."""
+    noise = np.random.default_rng(seed)
+    for label, shade in CLASSES.items():
+        (folder / label).mkdir(parents=True)
+        for number, (mode, encoding, name) in enumerate(islice(cycle(KINDS), PER_CLASS)):
+            size = (12 + number % 9, 16)
+            pixels = noise.integers(shade - 30, shade + 30, (*size, 3)).astype(np.uint8)
+            file = io.BytesIO()
+            Image.fromarray(pixels).convert(mode).save(file, encoding)
+            (folder / label / name.format(number)).write_bytes(file.getvalue())
+    (folder / "light" / "read me.txt").write_text("about the images")
+    whole = (folder / "dark cat" / "scan 0.png").read_bytes()
+    (folder / "dark cat" / "cut off.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "light" / "no image.JPG").write_text("<html>not found</html>")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A workspace made from such a folder, beside which it lies."""
+    folder = tmp_path_factory.mktemp("odd")
+    images(folder / "my images", seed=0)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in SMALL.items():
+            patched.setenv(f"ADAPT_{name}", value)
+        adapt(folder, "init", "--images", str(folder / "my images"))
+        yield folder
+
+
+def adapt(folder: Path, *words: str) -> Result:
+    result = CliRunner().invoke(cli, [*words, "--workspace", str(folder / "shop")])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_all_that_can_be_used_is_and_the_rest_is_named(shop: Path) -> None:
+    (manifest,) = (store := Workspace.open(shop / "shop").spans).manifests(store.spans())
+    counts = {label: sum(manifest.counts[split][label] for split in manifest.counts) for label in manifest.labels}
+    assert counts == dict.fromkeys(CLASSES, PER_CLASS)
+    assert {skipped.name for skipped in manifest.skipped} == CORRUPT
+
+
+def test_they_are_trained_on_and_a_month_like_them_is_evaluated(shop: Path) -> None:
+    assert "version 1 is the champion" in adapt(shop, "train").stdout
+    month = shop / "shop" / "collection" / MONTH
+    images(month, seed=1)
+    before = contents(month)
+    adapt(shop, "evaluate")
+    workspace = Workspace.open(shop / "shop")
+    result = workspace.jobs.list()[-1].result
+    assert (result["images"], result["retrain"]) == (len(CLASSES) * PER_CLASS, False)
+    assert contents(month) == before
+    evaluated = {image.name for image in workspace.batches.evaluated(Batch.parse(MONTH))}
+    assert evaluated == {name for name in before if not name.endswith(".txt")}

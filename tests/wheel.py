@@ -1,0 +1,52 @@
+"""The distribution as a user gets it: the wheel, built from a copy of the sources, in an environment outside the clone.
+
+The environment borrows the packages of the one that the tests run in, so that nothing is downloaded; but not this
+package, which is found there by a hook that a borrowed folder does not run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+CLONE = Path(__file__).parents[1]
+
+
+def sources() -> list[Path]:
+    """The files of the packages that the distribution is made of."""
+    patterns = tomllib.loads((CLONE / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"][
+        "include"
+    ]
+    folders = [folder for pattern in patterns for folder in CLONE.glob(pattern) if (folder / "__init__.py").exists()]
+    files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
+    return sorted(file.relative_to(CLONE) for file in files if "__pycache__" not in file.parts)
+
+
+def build(folder: Path) -> Path:
+    """Builds the wheel, in a folder of its own, and returns it."""
+    copy = folder / "sources"
+    for file in [Path("pyproject.toml"), Path("README.md"), *sources()]:
+        (copy / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CLONE / file, copy / file)
+    _pip(sys.executable, "wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(copy))
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def install(wheel: Path, folder: Path) -> Path:
+    """Installs the wheel in a new environment and returns its command `adapt`."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    _pip(str(python), "install", "--ignore-installed", str(wheel))
+    return folder / "bin" / "adapt"
+
+
+def _pip(python: str, *arguments: str) -> None:
+    command = [python, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "--quiet", *arguments]
+    subprocess.run([*command, "--no-index", "--no-deps"], check=True, timeout=300)
