@@ -25,6 +25,9 @@ from adaptation.records import LabelledImage, unframe
 from adaptation.spans import Manifest, Span
 from adaptation.trigger import Outcome
 from pipeline.digits import write_digits
+from pipeline.durations import newest_durations
+from pipeline.report.collect import collect
+from pipeline.report.facts import Kind
 from pipeline.start import planned
 from pipeline.workspace import Workspace
 
@@ -216,6 +219,11 @@ def test_the_trigger_has_nothing_left_to_do(demo: Facts, folder: Path) -> None:
     assert planned(Workspace.open(folder))[1].outcome in (Outcome.NOTHING_NEW, Outcome.NOT_ENOUGH)
 
 
+def test_the_demos_report_has_its_figures(demo: Facts, folder: Path) -> None:
+    accuracy = figures(demo)["accuracy_drifted_after"]
+    assert f'data-fact="summary.accuracy">{accuracy:.3f}</data>' in (folder / "report.html").read_text()
+
+
 def test_a_refused_challenger_leaves_the_champion_in_service_and_says_why(refused: Facts) -> None:
     assert refused.code == 3
     assert "below the floor of 1.0000" in refused.output
@@ -269,6 +277,22 @@ def test_a_month_without_known_labels_fails_with_examples_and_nothing_is_lost(un
     assert "Traceback" not in unlabelled.progress
     assert unlabelled.images["2022-01"] == 40
     assert planned(Workspace.open(folder))[1].outcome is Outcome.RETRY
+
+
+def test_the_report_tells_the_whole_loop(unlabelled: Facts, folder: Path) -> None:
+    del unlabelled
+    told = collect(Workspace.open(folder))
+    assert told.missing == ()
+    assert told.comparison is not None and len(told.comparison.labels) == 10
+    outcomes = [event.outcome for event in told.events if event.kind is not Kind.EVALUATION]
+    assert outcomes == ["deployed", "deployed", "refused", "promoted", "deployed"]
+
+
+def test_the_durations_of_all_tasks_are_known_for_the_bill(unlabelled: Facts, folder: Path) -> None:
+    del unlabelled
+    durations = newest_durations(Workspace.open(folder))
+    assert set(durations["evaluation"]) >= {"FileListGen", "BatchPredictionGen", "SpanPreparator", "PipelineTrigger"}
+    assert durations["training"]["Trainer"] > 0
 
 
 def figures(step: Facts) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A folder as people have them, through the real thing: init, a training and an evaluation, on images of all kinds."""
+"""A folder as people have them, with images of all kinds, goes through the commands that README shows, for real."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from PIL import Image
 
 from adaptation.batches import Batch
 from pipeline.cli import cli
 from pipeline.workspace import Workspace
+from tests.docs.documents import document
 from tests.pipeline.factories import MONTH, contents
 
 KINDS = [
@@ -29,7 +30,8 @@ KINDS = [
 CLASSES = {"dark cat": 40, "light": 200}
 PER_CLASS = 42
 CORRUPT = {"dark cat/cut off.png", "light/no image.JPG"}
-SMALL = {"GATE__FLOOR": "0", "EVALUATION__THRESHOLD": "0.01", "MODEL__IMAGE_SIZE": "16"}
+SMALL = {"GATE__FLOOR": "0", "EVALUATION__THRESHOLD": "0.01", "MODEL__IMAGE_SIZE": "16", "MODEL__EPOCHS": "2"}
+INIT, TRAIN, EVALUATE, REPORT = document("README.md").commands
 
 
 def images(folder: Path, seed: int) -> None:
@@ -51,38 +53,42 @@ def images(folder: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A workspace made from such a folder, beside which it lies."""
+    """A workspace made from such a folder; both lie in the current one."""
     folder = tmp_path_factory.mktemp("odd")
-    images(folder / "my images", seed=0)
+    images(folder / "images", seed=0)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in SMALL.items():
             patched.setenv(f"ADAPT_{name}", value)
-        adapt(folder, "init", "--images", str(folder / "my images"))
-        yield folder
+        patched.chdir(folder)
+        done(INIT)
+        yield folder / "shop"
 
 
-def adapt(folder: Path, *words: str) -> Result:
-    result = CliRunner().invoke(cli, [*words, "--workspace", str(folder / "shop")])
+def done(command: list[str]) -> str:
+    """What a command of the README has put out."""
+    result = CliRunner().invoke(cli, command[1:])
     assert result.exit_code == 0, result.output
-    return result
+    return result.stdout
 
 
 def test_all_that_can_be_used_is_and_the_rest_is_named(shop: Path) -> None:
-    (manifest,) = (store := Workspace.open(shop / "shop").spans).manifests(store.spans())
+    (manifest,) = (store := Workspace.open(shop).spans).manifests(store.spans())
     counts = {label: sum(manifest.counts[split][label] for split in manifest.counts) for label in manifest.labels}
     assert counts == dict.fromkeys(CLASSES, PER_CLASS)
     assert {skipped.name for skipped in manifest.skipped} == CORRUPT
 
 
 def test_they_are_trained_on_and_a_month_like_them_is_evaluated(shop: Path) -> None:
-    assert "version 1 is the champion" in adapt(shop, "train").stdout
-    month = shop / "shop" / "collection" / MONTH
+    assert "version 1 is the champion" in done(TRAIN)
+    month = shop / "collection" / MONTH
     images(month, seed=1)
     before = contents(month)
-    adapt(shop, "evaluate")
-    workspace = Workspace.open(shop / "shop")
+    done(EVALUATE)
+    workspace = Workspace.open(shop)
     result = workspace.jobs.list()[-1].result
     assert (result["images"], result["retrain"]) == (len(CLASSES) * PER_CLASS, False)
     assert contents(month) == before
     evaluated = {image.name for image in workspace.batches.evaluated(Batch.parse(MONTH))}
     assert evaluated == {name for name in before if not name.endswith(".txt")}
+    done(REPORT)
+    assert MONTH in (shop.parent / "report.html").read_text()

@@ -1,0 +1,169 @@
+"""What a month on Google Cloud costs: durations that were measured, times prices from a file that a person can edit.
+
+An estimate of the items that matter: pipeline runs, their tasks, batch predictions, endpoint, storage, schedule. What
+free quotas cover, or what comes to cents for most (requests, log entries, the function's calls), is left out.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
+
+from adaptation.errors import AdaptationError
+from adaptation.trigger import EVALUATION, TRAINING
+from pipeline.settings import VertexSettings
+
+PRICES = "prices.toml"
+HOURS_A_MONTH = 730
+PREDICTION, TRAINER = "BatchPredictionGen", "Trainer"
+_GIGABYTE = 1 << 30
+Measured = Mapping[str, Mapping[str, float]]
+
+
+class InvalidPrices(AdaptationError, ValueError):
+    """A file of prices with a fault, or without a price that is needed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PipelinePrices(_Section):
+    """A pipeline run, and an hour of one of its tasks."""
+
+    run: NonNegativeFloat
+    task_hour: NonNegativeFloat
+
+
+class StoragePrices(_Section):
+    """A GiB of standard storage for a month."""
+
+    gigabyte_month: NonNegativeFloat
+
+
+class TriggerPrices(_Section):
+    """The schedule for a month."""
+
+    schedule_month: NonNegativeFloat
+
+
+class Prices(_Section):
+    """All prices, in one currency; machines and accelerators by the hour and by the names that the settings have."""
+
+    pipelines: PipelinePrices
+    machines: Mapping[str, NonNegativeFloat]
+    accelerators: Mapping[str, NonNegativeFloat]
+    storage: StoragePrices
+    trigger: TriggerPrices
+
+    def hour(self, machine: str, accelerator: str = "", accelerators: int = 1) -> float:
+        """An hour of a machine with its accelerators.
+
+        Raises:
+          InvalidPrices: One of them has no price.
+        """
+        hour = _price(self.machines, "machines", machine)
+        return hour + (accelerators * _price(self.accelerators, "accelerators", accelerator) if accelerator else 0.0)
+
+
+@dataclass(frozen=True)
+class Month:
+    """What happens in a month.
+
+    Attributes:
+      evaluations: Evaluation runs.
+      trainings: Training runs.
+      bytes: What is stored.
+      seconds: The duration of each task by pipeline and task; a pipeline that was never measured is left out.
+    """
+
+    evaluations: int
+    trainings: int
+    bytes: int
+    seconds: Measured
+
+    def hours(self, pipeline: str, task: str = "") -> float | None:
+        """Hours of a pipeline's task in a run, of all its tasks where none is named; None where it was not measured."""
+        tasks = self.seconds.get(pipeline)
+        if tasks is None:
+            return None
+        return (tasks.get(task, 0.0) if task else sum(tasks.values())) / 3600
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of the bill; `amount` is None where the duration that it needs was never measured."""
+
+    name: str
+    quantity: str
+    amount: float | None
+
+
+def prices_file(given: Path | None, settings_file: Path) -> Path:
+    """The file to take: the one that was given, else prices.toml beside the settings, else the package's own."""
+    beside = settings_file.with_name(PRICES)
+    return given or (beside if beside.exists() else Path(__file__).with_name(PRICES))
+
+
+def load_prices(file: Path) -> Prices:
+    """The prices in a file.
+
+    Raises:
+      InvalidPrices: They are none; the message names every fault.
+    """
+    try:
+        return Prices.model_validate(tomllib.loads(file.read_text()))
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidPrices(f"{file} is no TOML: {error}. Mend it there.") from error
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise InvalidPrices("\n  ".join([f"{file} is no file of prices. Mend:", *faults])) from error
+
+
+def bill(month: Month, settings: VertexSettings, prices: Prices) -> list[Item]:
+    """The lines of a month's bill.
+
+    Raises:
+      InvalidPrices: A machine or an accelerator of the settings has no price.
+    """
+    runs = month.evaluations + month.trainings
+    task_hour, machine_hour = prices.pipelines.task_hour, prices.hour(settings.prediction_machine)
+    items = [
+        Item("pipeline runs", f"{runs} runs", runs * prices.pipelines.run),
+        _timed("tasks of evaluations", month.evaluations, month.hours(EVALUATION), task_hour),
+        _timed("tasks of trainings", month.trainings, month.hours(TRAINING), task_hour),
+        _timed("batch predictions", month.evaluations, month.hours(EVALUATION, PREDICTION), machine_hour),
+    ]
+    if settings.training_machine:
+        hour = prices.hour(settings.training_machine, settings.accelerator, settings.accelerators)
+        items.append(_timed("training machine", month.trainings, month.hours(TRAINING, TRAINER), hour))
+    serving, gigabytes = settings.serving_machine, month.bytes / _GIGABYTE
+    return [
+        *items,
+        Item("endpoint", f"{HOURS_A_MONTH} h of {serving}", HOURS_A_MONTH * prices.hour(serving)),
+        Item("storage", f"{gigabytes:.2f} GiB", gigabytes * prices.storage.gigabyte_month),
+        Item("schedule", "1 job", prices.trigger.schedule_month),
+    ]
+
+
+def total(items: Iterable[Item]) -> float:
+    """The sum of what is known."""
+    return sum(item.amount or 0.0 for item in items)
+
+
+def _timed(name: str, runs: int, hours: float | None, price: float) -> Item:
+    if hours is None:
+        return Item(name, f"{runs} runs, not measured yet", None)
+    return Item(name, f"{runs} runs of {hours:.2f} h", runs * hours * price)
+
+
+def _price(prices: Mapping[str, float], section: str, name: str) -> float:
+    if name not in prices:
+        raise InvalidPrices(
+            f"{name} has no price. Add it to [{section}] in {PRICES} beside the settings; known: {', '.join(prices)}."
+        )
+    return prices[name]

@@ -1,0 +1,112 @@
+"""What a month costs: durations times prices, line by line, and what a file of prices must be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from adaptation.trigger import EVALUATION, TRAINING
+from pipeline.cli import cli
+from pipeline.cost import InvalidPrices, Item, Month, Prices, bill, load_prices, prices_file, total
+from pipeline.settings import VertexSettings
+from tests.pipeline.factories import World
+
+PRICES = """
+[pipelines]
+run = 2
+task_hour = 10
+[machines]
+n1-standard-2 = 1
+n1-standard-4 = 100
+large = 1000
+[accelerators]
+NVIDIA_L4 = 50
+[storage]
+gigabyte_month = 3
+[trigger]
+schedule_month = 0.5
+"""
+MEASURED = {EVALUATION: {"FileListGen": 1800.0, "BatchPredictionGen": 5400.0}, TRAINING: {"Trainer": 7200.0}}
+
+
+@pytest.fixture
+def prices(tmp_path: Path) -> Prices:
+    file = tmp_path / "mine.toml"
+    file.write_text(PRICES)
+    return load_prices(file)
+
+
+def amounts(month: Month, prices: Prices, **settings: object) -> dict[str, float | None]:
+    return {item.name: item.amount for item in bill(month, VertexSettings(**settings), prices)}
+
+
+def test_each_line_is_a_quantity_times_its_price(prices: Prices) -> None:
+    assert amounts(Month(4, 3, 5 << 30, MEASURED), prices) == {
+        "pipeline runs": 7 * 2,
+        "tasks of evaluations": 4 * 2 * 10,
+        "tasks of trainings": 3 * 2 * 10,
+        "batch predictions": 4 * 1.5 * 100,
+        "endpoint": 730 * 1,
+        "storage": 5 * 3,
+        "schedule": 0.5,
+    }
+
+
+def test_a_training_machine_of_its_own_costs_with_its_accelerators(prices: Prices) -> None:
+    given = amounts(Month(0, 3, 0, MEASURED), prices, training_machine="large", accelerator="NVIDIA_L4", accelerators=2)
+    assert given["training machine"] == 3 * 2 * (1000 + 2 * 50)
+
+
+def test_what_was_never_measured_is_not_known_and_not_in_the_sum(prices: Prices) -> None:
+    items = bill(Month(1, 1, 0, {EVALUATION: MEASURED[EVALUATION]}), VertexSettings(), prices)
+    assert Item("tasks of trainings", "1 runs, not measured yet", None) in items
+    assert total(items) == sum(item.amount for item in items if item.amount is not None) > 0
+
+
+def test_a_machine_without_a_price_is_named(prices: Prices) -> None:
+    with pytest.raises(InvalidPrices, match=r"m9 has no price. Add it to \[machines\] in prices.toml"):
+        bill(Month(1, 1, 0, {}), VertexSettings(serving_machine="m9"), prices)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("pipelines = ", "is no TOML"),
+        (PRICES.replace("run = 2", "run = -2"), "pipelines.run"),
+        (PRICES.replace("task_hour", "task_our"), "pipelines.task_our"),
+        (PRICES.replace("= 100\n", "= nan\n"), "machines.n1-standard-4"),
+    ],
+)
+def test_a_faulty_file_is_refused_by_its_faults(tmp_path: Path, text: str, fault: str) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidPrices, match=fault):
+        load_prices(file)
+
+
+def test_the_file_beside_the_settings_comes_before_the_packages_own(tmp_path: Path) -> None:
+    settings, given = tmp_path / "adapt.toml", tmp_path / "given.toml"
+    assert prices_file(None, settings).parent.name == "pipeline"
+    (tmp_path / "prices.toml").write_text(PRICES)
+    assert prices_file(None, settings) == tmp_path / "prices.toml"
+    assert prices_file(given, settings) == given
+
+
+def test_the_packages_prices_know_every_machine_of_the_default_settings() -> None:
+    items = bill(Month(1, 1, 0, MEASURED), VertexSettings(), load_prices(prices_file(None, Path("adapt.toml"))))
+    assert all(item.amount for item in items if item.name != "storage")
+
+
+def test_the_command_shows_the_bill_and_the_prices(tmp_path: Path) -> None:
+    world = World.make(tmp_path)
+    shown = CliRunner().invoke(cli, ["cost", "-w", str(world.folder), "--show-prices"])
+    assert shown.exit_code == 0
+    (world.folder / "prices.toml").write_text(shown.stdout.replace("schedule_month = 0.1", "schedule_month = 77"))
+    result = CliRunner().invoke(cli, ["cost", "-w", str(world.folder), "--evaluations", "4"])
+    assert result.exit_code == 0, result.output
+    assert "5 runs" in result.stdout
+    assert "77.00" in result.stdout
+    assert "not measured yet" in result.stdout
+    assert str(world.folder / "prices.toml") in result.stdout
