@@ -18,6 +18,13 @@ import click
 
 from adaptation.errors import AdaptationError
 from pipeline.cloud_cli import compile_command, publish, submit
+from pipeline.cost_cli import cost
+from pipeline.doctor_cli import doctor
+from pipeline.function_cli import function
+from pipeline.rehearsal_cli import rehearse
+from pipeline.report_cli import report
+from pipeline.review_cli import review
+from pipeline.settings_cli import settings as settings_group
 from pipeline.shell import FAILED, Shell, complain, in_workspace
 
 if TYPE_CHECKING:
@@ -40,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (compile_command, publish, submit):
+for command in (compile_command, publish, submit, rehearse, function, review, report, cost, doctor, settings_group):
     cli.add_command(command)
 
 
@@ -137,7 +144,7 @@ def watch(folder: Path, interval: float) -> None:
     watch finds it.
     """
     from adaptation.platforms.connect import connect
-    from adaptation.trigger import watch as deliver_again
+    from adaptation.watching import watch as deliver_again
     from pipeline.console import say
     from pipeline.start import trigger
 
@@ -278,20 +285,6 @@ def rollback(folder: Path) -> None:
     platform = _open(folder).platform
     version = roll_back(platform.registry, platform.endpoint)
     click.echo(f"version {version.number} is the champion again")
-
-
-@cli.command()
-@in_workspace
-def doctor(folder: Path) -> None:
-    """Name what is not as it should be with the model in service, and how to mend it; exit code 1 if anything is."""
-    from pipeline.doctor import findings
-
-    found = findings(_open(folder))
-    for finding in found:
-        click.echo(finding)
-    if found:
-        click.get_current_context().exit(FAILED)
-    click.echo("all is in order")
 
 
 @cli.command()
