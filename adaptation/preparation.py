@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from adaptation import storage
+from adaptation import jpeg, storage, workers
 from adaptation.batches import Snapshot
 from adaptation.errors import AdaptationError
 from adaptation.labels import Labels, Skipped, UnknownLabel, refuse_if_too_many
@@ -27,6 +28,9 @@ from adaptation.spans import SPLITS, Manifest, Shard, Span, SpanStore, count_lab
 
 LARGEST_FILE = 64 * 2**20
 LARGEST_IMAGE = 100_000_000
+PART_IMAGES = 512
+PART_BYTES = 8 * 2**20
+PARTS_PER_WORKER = 8  # fewer are done before a worker has started
 _READERS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
 
 
@@ -196,11 +200,12 @@ def write_chunk(preparation: Preparation, chunk: Chunk, seen: Mapping[bytes, Acc
     taken, is skipped with a reason; any other failure to read is raised.
     """
     draft = _Draft(preparation, seen or {})
-    readable = [image for image in chunk.images if draft.is_readable(image)]
-    uris = [storage.join(preparation.snapshot.root, image.name) for image in readable]
-    for image, data in zip(readable, storage.read_many(uris), strict=True):
-        draft.add(image, data)
-    shards = tuple(draft.stage(split, f"{chunk.number:05d}-of-{chunk.count:05d}") for split in draft.splits())
+    parts = _parts(chunk)
+    for examined in workers.share(_Examiner.of(preparation), parts, len(parts) // PARTS_PER_WORKER):
+        draft.add(examined)
+    shards = tuple(
+        draft.stage(split, f"{chunk.number:05d}-of-{chunk.count:05d}") for split in SPLITS if draft.records[split]
+    )
     report(f"prepared shard {chunk.number + 1} of {chunk.count}")
     counts = {split: count_labels(draft.labels[split], preparation.labels.names) for split in SPLITS}
     return ChunkReport(chunk, shards, counts, draft.contents, tuple(draft.skipped), tuple(draft.duplicates))
@@ -228,6 +233,8 @@ def image_problem(data: bytes) -> str | None:
     """
     if not data:
         return "is empty"
+    if jpeg.is_whole(data, LARGEST_IMAGE):
+        return None
     reader = next((_READERS[start] for start in _READERS if data.startswith(start)), None)
     if reader is None:
         return "is no JPEG or PNG image"
@@ -243,6 +250,46 @@ def image_problem(data: bytes) -> str | None:
     return None
 
 
+class _Usable(NamedTuple):
+    """An image that can be in the span: name, label, side of the split, digest of its content, and its record."""
+
+    name: str
+    label: str
+    split: str
+    content: bytes
+    record: bytes
+
+
+@dataclass(frozen=True)
+class _Examiner:
+    """Reads images and makes records of those that can be used: all that may be done anywhere, in any order."""
+
+    root: str
+    labels: Labels
+    split: Split
+    span: int
+
+    @classmethod
+    def of(cls, preparation: Preparation) -> _Examiner:
+        return cls(preparation.snapshot.root, preparation.labels, preparation.split, preparation.span.number)
+
+    def __call__(self, images: Sequence[storage.File]) -> list[_Usable | Skipped]:
+        readable = [image for image in images if image.size <= LARGEST_FILE]
+        contents = storage.read_many([storage.join(self.root, image.name) for image in readable])
+        large = (image for image in images if image.size > LARGEST_FILE)
+        unread = [Skipped(image.name, f"is too large ({image.size} bytes)") for image in large]
+        return unread + [self._examine(image, data) for image, data in zip(readable, contents, strict=True)]
+
+    def _examine(self, image: storage.File, data: bytes | OSError) -> _Usable | Skipped:
+        try:
+            usable, label = _checked(image, data), self.labels.of(image.name)
+        except (UnknownLabel, _Unusable) as error:
+            return Skipped(image.name, str(error))
+        content = hashlib.sha256(usable).digest()
+        record = LabelledImage(usable, self.labels.index(label), image.name, self.span).to_record()
+        return _Usable(image.name, label, self.split.side(content), content, record)
+
+
 class _Draft:
     """A chunk's records while they are being collected."""
 
@@ -255,24 +302,13 @@ class _Draft:
         self.skipped: list[Skipped] = []
         self.duplicates: list[Skipped] = []
 
-    def is_readable(self, image: storage.File) -> bool:
-        """Whether the file is small enough to be read at all; one that is not is noted."""
-        if image.size > LARGEST_FILE:
-            self.skipped.append(Skipped(image.name, f"is too large ({image.size} bytes)"))
-        return image.size <= LARGEST_FILE
-
-    def add(self, image: storage.File, data: bytes | OSError) -> None:
-        """Takes an image into the split that its content decides, or notes why not."""
-        try:
-            usable, label = self._check(image, data), self.preparation.labels.of(image.name)
-        except (UnknownLabel, _Unusable) as error:
-            self.skipped.append(Skipped(image.name, str(error)))
-        else:
-            self._accept(Accepted(image.name, label), usable)
-
-    def splits(self) -> list[str]:
-        """The splits that have images."""
-        return [split for split in SPLITS if self.records[split]]
+    def add(self, examined: Iterable[_Usable | Skipped]) -> None:
+        """Takes the images that can be used and that none before has the content of."""
+        for one in examined:
+            if isinstance(one, Skipped):
+                self.skipped.append(one)
+            else:
+                self._accept(one)
 
     def stage(self, split: str, place: str) -> Shard:
         """Writes the split's shard."""
@@ -281,32 +317,43 @@ class _Draft:
         SpanStore(self.preparation.data_root).stage(self.preparation.span, shard, content)
         return shard
 
-    def _check(self, image: storage.File, data: bytes | OSError) -> bytes:
-        if isinstance(data, FileNotFoundError):
-            raise _Unusable("is gone since the snapshot was taken")
-        if isinstance(data, OSError):
-            raise data
-        if len(data) != image.size:
-            raise _Unusable("has changed since the snapshot was taken")
-        if problem := image_problem(data):
-            raise _Unusable(problem)
-        return data
-
-    def _accept(self, image: Accepted, data: bytes) -> None:
-        content = hashlib.sha256(data).digest()
-        if first := self.seen.get(content) or self.contents.get(content):
-            self.duplicates.append(Skipped(image.name, _duplicate_reason(image, first)))
+    def _accept(self, image: _Usable) -> None:
+        accepted = Accepted(image.name, image.label)
+        if first := self.seen.get(image.content) or self.contents.get(image.content):
+            self.duplicates.append(Skipped(image.name, _duplicate_reason(accepted, first)))
             return
-        split = self.preparation.split.side(content)
-        label = self.preparation.labels.index(image.label)
-        record = LabelledImage(data, label, image.name, self.preparation.span.number)
-        self.records[split].append(record.to_record())
-        self.labels[split].append(image.label)
-        self.contents[content] = image
+        self.records[image.split].append(image.record)
+        self.labels[image.split].append(image.label)
+        self.contents[image.content] = accepted
 
 
 class _Unusable(Exception):
     """Why an image is left out."""
+
+
+def _parts(chunk: Chunk) -> list[tuple[storage.File, ...]]:
+    """The chunk's images in portions of little work each."""
+    parts: list[list[storage.File]] = [[]]
+    filled = 0
+    for image in chunk.images:
+        if len(parts[-1]) == PART_IMAGES or filled >= PART_BYTES:
+            parts.append([])
+            filled = 0
+        parts[-1].append(image)
+        filled += image.size
+    return [tuple(part) for part in parts]
+
+
+def _checked(image: storage.File, data: bytes | OSError) -> bytes:
+    if isinstance(data, FileNotFoundError):
+        raise _Unusable("is gone since the snapshot was taken")
+    if isinstance(data, OSError):
+        raise data
+    if len(data) != image.size:
+        raise _Unusable("has changed since the snapshot was taken")
+    if problem := image_problem(data):
+        raise _Unusable(problem)
+    return data
 
 
 def _refuse_changed_split(store: SpanStore, split: Split) -> None:

@@ -6,6 +6,7 @@ from tfx.types.experimental.simple_artifacts import Dataset, File
 
 from adaptation.labels import Labels
 from adaptation.preparation import Preparation, Split, begin, chunks, find_published, finish, write_chunk
+from adaptation.review import with_reviews
 from adaptation.spans import SpanStore
 from components import artifacts
 
@@ -29,7 +30,8 @@ def SpanPreparator(
       file_list: What FileListGen made.
       span: Gets a copy of the span's `manifest.json`; custom properties `span` (its number) and `digest`.
       data_root: Folder or gs:// URI that has the spans.
-      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`.
+      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`;
+        what was reviewed goes before that.
       seed: Seed of the train/test split.
       test_ratio: Share of the test split.
       shard_megabytes: About how large a shard is.
@@ -43,7 +45,8 @@ def SpanPreparator(
     Failure: no span or the whole one is visible; the same snapshot again finishes, or returns, the same span.
     """
     snapshot, store, split = artifacts.read_snapshot(file_list), SpanStore(data_root), Split(seed, test_ratio)
-    preparation = begin(store, snapshot, Labels.from_json(labels), split, max_skipped, run)
+    truth = with_reviews(Labels.from_json(labels), snapshot)
+    preparation = begin(store, snapshot, truth, split, max_skipped, run)
     if not find_published(store, preparation.span):
         _prepare_on_beam(beam_pipeline, preparation, shard_megabytes * 2**20)
     manifest = store.manifest(preparation.span)

@@ -1,0 +1,33 @@
+"""Memory: a batch ten times larger takes no more of it, in a process that the kernel gives only so much."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = {"prepare": 30, "predict": 30, "evaluate": 30_000}
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1", "POLARS_MAX_THREADS": "2"}  # else each thread keeps what it has freed
+
+
+def work(name: str, folder: Path, count: int) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.adaptation.bounded", name, str(folder), str(count)]
+    return subprocess.run(command, env=os.environ | ONE_ARENA, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ten_times_the_input_fits_into_the_same_memory(tmp_path: Path, name: str) -> None:
+    for times in (1, 10):
+        done = work(name, tmp_path / f"{times}", times * SMALL[name])
+        assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_limit_holds() -> None:
+    """The input of each of the large runs would not fit into it."""
+    code = "from tests.adaptation.bounded import limit_memory; limit_memory(288); bytearray(400 * 2**20)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "MemoryError" in done.stderr

@@ -1,0 +1,140 @@
+"""Workers share in work: the same results in the same order, whoever did what; what goes wrong there is told here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from adaptation import workers
+from adaptation.batches import snapshot_folder
+from adaptation.preparation import Split, prepare
+from adaptation.spans import SpanStore
+from adaptation.workers import WorkerLost, share
+from tests.adaptation.factories import LABELS, NAMES, contents, image
+
+
+@pytest.fixture(autouse=True)
+def three_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "processors", lambda: 3)
+
+
+def doubled(number: int) -> int:
+    return 2 * number
+
+
+def met(folder: Path, number: int) -> int:
+    """Which process it is, once the other two are at work as well."""
+    (folder / f"{os.getpid()}").touch()
+    for _ in range(600):
+        if len(list(folder.iterdir())) == 3:
+            return os.getpid()
+        threading.Event().wait(0.1)
+    raise TimeoutError("the others did not come")
+
+
+def refuse(number: int) -> int:
+    if number == 7:
+        raise ValueError("seven cannot be done")
+    return number
+
+
+def refuse_elsewhere(parent: int, number: int) -> int:
+    if os.getpid() != parent:
+        raise ValueError("not here")
+    threading.Event().wait(0.2)
+    return number
+
+
+def end_elsewhere(parent: int, number: int) -> int:
+    if os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait(0.2)
+    return number
+
+
+def large(number: int) -> bytes:
+    return bytes([number]) * 3_000_000
+
+
+def after_a_while(item: bytes) -> bytes:
+    threading.Event().wait(0.2)
+    return item
+
+
+def say(number: int) -> int:
+    print("what a task prints is no result", flush=True)
+    threading.Event().wait(0.02)
+    return number
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 2, 9])
+def test_the_results_are_in_order_however_many_help(helpers: int) -> None:
+    assert share(doubled, range(200), helpers) == list(range(0, 400, 2))
+    assert share(doubled, [], helpers) == []
+
+
+def test_this_process_and_the_workers_are_at_work_together(tmp_path: Path) -> None:
+    processes = share(functools.partial(met, tmp_path), range(12), 2)
+    assert len(set(processes)) == 3
+    assert os.getpid() in processes
+
+
+def test_no_more_workers_are_started_than_there_are_other_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "processors", lambda: 1)
+    assert set(share(pid, range(20), 8)) == {os.getpid()}
+
+
+def pid(number: int) -> int:
+    return os.getpid()
+
+
+def test_results_may_be_larger_than_a_pipe_holds() -> None:
+    assert share(large, range(12), 2) == [large(number) for number in range(12)]
+
+
+def test_items_and_results_may_both_be_larger_than_a_pipe_holds() -> None:
+    items = [bytes([number]) * 3_000_000 for number in range(12)]
+    assert share(after_a_while, items, 2) == items
+
+
+def test_what_a_task_prints_does_not_mix_with_the_results() -> None:
+    assert share(say, range(40), 2) == list(range(40))
+
+
+def test_what_the_task_raised_is_raised() -> None:
+    with pytest.raises(ValueError, match="seven cannot be done"):
+        share(refuse, range(20), 2)
+    with pytest.raises(ValueError, match="not here"):
+        share(functools.partial(refuse_elsewhere, os.getpid()), range(200), 2)
+
+
+def test_a_worker_that_is_killed_is_missed() -> None:
+    with pytest.raises(WorkerLost, match="ended in the middle of its work"):
+        share(functools.partial(end_elsewhere, os.getpid()), range(200), 2)
+
+
+def test_a_span_is_the_same_bytes_whoever_prepared_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,100 images and two that cannot be used, in parts of 16, by one process and by three."""
+    collection = tmp_path / "2021-10"
+    collection.mkdir()
+    small = [image(number, "JPEG") for number in range(100)]
+    for number in range(1_100):
+        name = f"{NAMES[number % 2]}_{number:04d}.jpg"
+        (collection / name).write_bytes(small[number % 100] + b"%d" % number)
+    (collection / "cat_damaged.jpg").write_bytes(small[0][:200])
+    (collection / "dog_unknown.jpg").write_bytes(small[0])
+    monkeypatch.setattr("adaptation.preparation.PART_IMAGES", 16)
+    made = []
+    for processors in (1, 3):
+        monkeypatch.setattr(workers, "processors", lambda count=processors: count)
+        store = SpanStore(str(tmp_path / f"data-{processors}"))
+        manifest = prepare(store, snapshot_folder(str(collection), "2021-10"), LABELS, Split(ratio=0.5))
+        made.append({name: data for name, data in contents(store.root).items() if name.endswith(".tfrecord")})
+        assert manifest.images == 1_100
+        assert [one.name for one in manifest.skipped] == ["cat_damaged.jpg", "dog_unknown.jpg"]
+    assert made[0] == made[1] != {}
