@@ -19,7 +19,9 @@ def build_model(spec: TrainingSpec) -> keras.Model:
     for filters in _STAGES:
         features = _residual(features, filters, stride=2)
     features = layers.GlobalAveragePooling2D()(features)
-    return keras.Model(images, layers.Dense(len(spec.labels), activation="softmax")(features), name="cifar")
+    return keras.Model(
+        images, layers.Dense(len(spec.labels), activation="softmax", dtype="float32")(features), name="cifar"
+    )
 
 
 def _augmented(images: keras.KerasTensor, size: int) -> keras.KerasTensor:

@@ -16,7 +16,6 @@ from models.spec import TrainingSpec
 
 IMAGE = "image"
 LABEL = "label"
-CACHED_BYTES = 1 << 30
 SHUFFLED_RECORDS = 10_000
 _FILES_AT_ONCE = 8
 
@@ -126,7 +125,7 @@ def _check_labels(labels: tf.Tensor, spec: TrainingSpec) -> None:
 
 
 def _fits_in_memory(records: Records, spec: TrainingSpec) -> bool:
-    return records.count * spec.image_size**2 * spec.channels <= CACHED_BYTES
+    return records.count * spec.image_size**2 * spec.channels <= spec.cache_megabytes * 2**20
 
 
 def _decoded(serialized: tf.data.Dataset, spec: TrainingSpec) -> tf.data.Dataset:
@@ -141,7 +140,9 @@ def _decoded(serialized: tf.data.Dataset, spec: TrainingSpec) -> tf.data.Dataset
 def _batched(decoded: tf.data.Dataset, records: Records, spec: TrainingSpec) -> tf.data.Dataset:
     """Casts after batching: what is cached and shuffled stays a byte a pixel."""
     counted = decoded.apply(tf.data.experimental.assert_cardinality(records.count)).batch(spec.batch_size)
-    return counted.map(lambda images, labels: (tf.cast(images, tf.float32), labels)).prefetch(tf.data.AUTOTUNE)
+    return counted.map(lambda images, labels: (tf.cast(images, tf.float32), labels)).prefetch(
+        spec.prefetch or tf.data.AUTOTUNE
+    )
 
 
 def _resized(pixels: tf.Tensor, size: int) -> tf.Tensor:

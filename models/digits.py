@@ -17,7 +17,9 @@ def build_model(spec: TrainingSpec) -> keras.Model:
     for filters in _FILTERS:
         features = layers.MaxPooling2D()(_convolved(_convolved(features, filters), filters))
     features = layers.Dropout(0.3)(layers.Flatten()(features))
-    return keras.Model(images, layers.Dense(len(spec.labels), activation="softmax")(features), name="digits")
+    return keras.Model(
+        images, layers.Dense(len(spec.labels), activation="softmax", dtype="float32")(features), name="digits"
+    )
 
 
 def _augmented(images: keras.KerasTensor) -> keras.KerasTensor:

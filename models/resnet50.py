@@ -23,7 +23,9 @@ def build_model(spec: TrainingSpec) -> keras.Model:
     images = keras.Input((spec.image_size, spec.image_size, spec.channels), name="images")
     features = preprocess_input(_coloured(_augmented(images)))
     features = layers.Dropout(0.3)(_trunk(spec)(features, training=_statistics(spec)))
-    return keras.Model(images, layers.Dense(len(spec.labels), activation="softmax")(features), name="resnet50_tuned")
+    return keras.Model(
+        images, layers.Dense(len(spec.labels), activation="softmax", dtype="float32")(features), name="resnet50_tuned"
+    )
 
 
 def _augmented(images: keras.KerasTensor) -> keras.KerasTensor:

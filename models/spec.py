@@ -18,6 +18,9 @@ from adaptation.errors import AdaptationError
 
 NO_WEIGHTS = "none"
 IMAGENET = "imagenet"
+AUTO = "auto"
+PRECISIONS = (AUTO, "float32", "mixed")
+XLA = (AUTO, "on", "off")
 
 
 class InvalidSpec(AdaptationError, ValueError):
@@ -61,6 +64,11 @@ class TrainingSpec:
       seed: The same seed on the same records and the same machine gives the same model.
       warm_start: Folder of the champion's SavedModel to go on from; empty to start from scratch.
       weights: What a pretrained model starts from: `imagenet`, `none`, or a weights file.
+      precision: What is computed with while training: `float32`, `mixed` (float16, and float32 where that would lose),
+        or `auto`: `mixed` on a GPU that is made for it. What is exported always computes with float32.
+      xla: Whether XLA compiles the training step: `on`, `off`, or `auto`, which is Keras's choice: on a GPU.
+      cache_megabytes: Decoded images are kept in memory if all of a split take no more.
+      prefetch: Batches that are made ready ahead of the step; 0 lets TensorFlow find out how many it takes.
 
     Raises:
       InvalidSpec: A value cannot be.
@@ -76,6 +84,10 @@ class TrainingSpec:
     seed: int = 0
     warm_start: str = ""
     weights: str = NO_WEIGHTS
+    precision: str = AUTO
+    xla: str = AUTO
+    cache_megabytes: int = 1024
+    prefetch: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -84,7 +96,10 @@ class TrainingSpec:
         _check_image(self)
         for name in ("epochs", "batch_size"):
             _check_whole(name, getattr(self, name), least=1)
-        _check_whole("seed", self.seed, least=0)
+        for name in ("seed", "cache_megabytes", "prefetch"):
+            _check_whole(name, getattr(self, name), least=0)
+        _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("xla", self.xla, XLA)
         _check_learning_rate(self.learning_rate)
         _check_weights(self)
 
@@ -173,6 +188,10 @@ def _check_image(spec: TrainingSpec) -> None:
 def _check_whole(name: str, value: object, least: int) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
     _require(whole, f"{name} is {value!r}. Give a whole number, at least {least}.")
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    _require(value in choices, f"{name} is {value!r}. Give one of {', '.join(choices)}.")
 
 
 def _check_learning_rate(rate: object) -> None:

@@ -90,7 +90,7 @@ class LabelSettings(Section):
     """The classes, and where the true label of an image comes from."""
 
     names: Annotated[tuple[str, ...], AfterValidator(_labels)] = Field(
-        min_length=2, description="in the order of the model's outputs"
+        min_length=2, description="in the order of the model's outputs", json_schema_extra={"uniqueItems": True}
     )
     source: Literal["prefix", "folder", "file"] = Field(
         "prefix", description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label"
@@ -116,12 +116,20 @@ class ModelSettings(Section):
         "digits", description="digits, cifar, resnet50, or your own module, installed or beside this file: shop.small"
     )
     image_size: int | None = Field(None, gt=0, description="width and height in pixels")
-    channels: Annotated[int, AfterValidator(_grey_or_colour)] | None = Field(None, description="1 grey, 3 colour")
+    channels: Annotated[int, AfterValidator(_grey_or_colour)] | None = Field(
+        None, description="1 grey, 3 colour", json_schema_extra={"enum": [1, 3]}
+    )
     epochs: int | None = Field(None, gt=0, description="passes over the training data")
     batch_size: int | None = Field(None, gt=0, description="images in a training step")
     learning_rate: float | None = Field(None, gt=0, description="size of a training step")
     weights: str | None = Field(None, min_length=1, description="what resnet50 starts from: none, imagenet, or a file")
     seed: int = Field(0, ge=0, description="of all that is random in training")
+    precision: Literal["auto", "float32", "mixed"] = Field(
+        "auto", description="mixed: float16 where it does no harm, faster on a GPU; auto: on a GPU that is made for it"
+    )
+    xla: Literal["auto", "on", "off"] = Field("auto", description="whether XLA compiles the step; auto: on a GPU")
+    cache_megabytes: int = Field(1024, ge=0, description="decoded images stay in memory if they take no more; 0: never")
+    prefetch: int = Field(0, ge=0, description="batches made ready ahead; 0: as many as it takes")
     warm_start: bool = Field(False, description="start from the champion's weights instead of from scratch")
 
 
@@ -172,6 +180,13 @@ class VertexSettings(Section):
     dataflow: bool = Field(False, description="whether Beam runs on Dataflow instead of in the task")
     api_endpoint: str = Field("", description="address of another server than Vertex AI's, for a rehearsal")
     credentials: Literal["default", "anonymous"] = Field("default", description="anonymous: none, for a rehearsal")
+    poll_seconds: float = Field(10, gt=0, description="pause between two looks at a job or at an operation")
+
+
+class FunctionSettings(Section):
+    """The Cloud Function that starts evaluations, where platform.kind is vertex."""
+
+    schedule: str = Field("*/15 * * * *", min_length=1, description="when it looks for new images by itself: cron, UTC")
 
 
 class PlatformSettings(Section):
@@ -187,7 +202,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
     _file: Path = PrivateAttr()
 
-    name: Annotated[str, AfterValidator(_name)] = Field("digits", description="what the pipelines' names start with")
+    name: Annotated[str, AfterValidator(_name)] = Field(
+        "digits",
+        description="what the pipelines' names start with",
+        json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
+    )
     data: DataSettings = DataSettings()
     collection: CollectionSettings = CollectionSettings()
     labels: LabelSettings
@@ -197,6 +216,7 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     platform: PlatformSettings = PlatformSettings()
     vertex: VertexSettings = VertexSettings()
+    function: FunctionSettings = FunctionSettings()
 
     @property
     def file(self) -> Path:

@@ -45,16 +45,15 @@ def test_a_batch_is_decoded_as_its_images_are(encoded, small_spec: Spec):
     assert np.array_equal(batch, [data.decode(tf.constant(image), small_spec()) for image in images])
 
 
-@pytest.mark.parametrize("cached_bytes", [data.CACHED_BYTES, 0], ids=["cached", "streamed"])
+@pytest.mark.parametrize("megabytes", [1024, 0], ids=["cached", "streamed"])
 def test_training_order_is_new_every_epoch_and_the_same_for_a_seed(
-    tmp_path, monkeypatch, write_records, two_classes, small_spec: Spec, cached_bytes
+    tmp_path, write_records, two_classes, small_spec: Spec, megabytes
 ):
-    monkeypatch.setattr(data, "CACHED_BYTES", cached_bytes)
     records = data.find_records([write_records(tmp_path / "a.tfrecord", two_classes)], small_spec())
 
     def two_epochs(seed: int) -> list[list[int]]:
         tf.random.set_seed(0)
-        batches = data.training_batches(records, small_spec(seed=seed))
+        batches = data.training_batches(records, small_spec(seed=seed, cache_megabytes=megabytes))
         return [order(batches), order(batches)]
 
     first, second = two_epochs(seed=1)
@@ -64,13 +63,12 @@ def test_training_order_is_new_every_epoch_and_the_same_for_a_seed(
     assert first != two_epochs(seed=2)[0]
 
 
-@pytest.mark.parametrize("cached_bytes", [data.CACHED_BYTES, 0], ids=["cached", "streamed"])
+@pytest.mark.parametrize("megabytes", [1024, 0], ids=["cached", "streamed"])
 def test_evaluation_sees_every_record_once_in_its_own_order(
-    tmp_path, monkeypatch, write_records, two_classes, small_spec: Spec, cached_bytes
+    tmp_path, write_records, two_classes, small_spec: Spec, megabytes
 ):
-    monkeypatch.setattr(data, "CACHED_BYTES", cached_bytes)
     records = data.find_records([write_records(tmp_path / "a.tfrecord", two_classes)], small_spec())
-    batches = data.evaluation_batches(records, small_spec(batch_size=5))
+    batches = data.evaluation_batches(records, small_spec(batch_size=5, cache_megabytes=megabytes))
     assert order(batches) == order(batches) == [4 * k + 120 * (k % 2) for k in range(32)]
     assert len(batches) == 7
     assert [label for _, labels in batches for label in labels.numpy()] == [label for _, label in two_classes]

@@ -132,3 +132,42 @@ def test_a_training_that_diverges_says_so_and_exports_nothing(tmp_path, pattern,
     with pytest.raises(trainer.TrainingDiverged, match="learning_rate"):
         trainer.run_fn(args)
     assert not (tmp_path / "model").exists()
+
+
+def test_mixed_precision_reaches_the_same_accuracy_and_serves_float32(tmp_path, pattern, two_classes, tiny_spec: Spec):
+    def trained(precision: str) -> float:
+        spec = tiny_spec(epochs=20, learning_rate=0.05, precision=precision)
+        trainer.run_fn(fn_args(pattern, pattern, tmp_path / precision, spec))
+        return accuracy(tmp_path / precision, two_classes, spec.labels)
+
+    assert min(trained("mixed"), trained("float32")) >= 29 / 32
+    assert {array.dtype for array in stored_weights(tmp_path / "mixed")} == {np.dtype("float32")}
+    half, single = (served_operations(tmp_path / precision) for precision in ("mixed", "float32"))
+    assert half == single
+
+
+def served_operations(folder: Path) -> list[tuple[str, list[str]]]:
+    """Each operation of what is served, with the types that it gives."""
+    graph = tf.saved_model.load(str(folder)).signatures["evaluate"].graph
+    return [(one.type, [output.dtype.name for output in one.outputs]) for one in graph.get_operations()]
+
+
+@pytest.mark.parametrize("precision", ["mixed", "float32"])
+def test_the_precision_is_that_of_the_training_alone(tmp_path, pattern, tiny_spec: Spec, precision):
+    seen = []
+    with trainer.computing(precision):
+        seen += [layer.compute_dtype for layer in trainer.initial_model(tiny_spec()).layers if layer.weights]
+    assert seen == [{"mixed": "float16", "float32": "float32"}[precision]]
+    assert trainer.initial_model(tiny_spec()).layers[-1].compute_dtype == "float32"
+
+
+@pytest.mark.parametrize("xla", ["on", "off"])
+def test_xla_compiles_the_step_where_it_is_asked_to(tiny_spec: Spec, xla):
+    spec = tiny_spec(xla=xla)
+    assert trainer.trainable(trainer.initial_model(spec), spec, steps=1).jit_compile is (xla == "on")
+
+
+@pytest.mark.parametrize("name, value", [("precision", "half"), ("xla", "yes"), ("prefetch", -1)])
+def test_a_training_setting_that_cannot_be_is_refused(tiny_spec: Spec, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value!r}"):
+        tiny_spec(**{name: value})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
 
 from pipeline.settings import Settings
 from pipeline.settings_file import InvalidSettings, NoSettings, SettingsExist, load, render, write_settings
@@ -197,13 +200,32 @@ def test_a_new_file_holds_the_defaults_with_what_was_overridden(tmp_path: Path) 
 
 
 def test_a_new_file_names_every_setting_and_explains_it() -> None:
-    lines = [line for line in render(["cat", "dog"]).splitlines() if " =" in line]
-    model = Settings.model_fields
-    sections = [field.annotation for field in model.values() if hasattr(field.annotation, "model_fields")]
-    assert len(lines) == 1 + sum(len(section.model_fields) for section in sections)  # type: ignore[union-attr]
-    assert all(line.split("  # ")[1].strip() and "None" not in line for line in lines)
-    assert sum(line.startswith("#") for line in lines) == 6  # what suits the model
-    assert any(line.startswith("threshold = 0.9 ") for line in lines)
+    written = "\n" + render(["cat", "dog"])
+    top, *sections = re.split(r"\n# (.+)\n\[(\w+)\]\n", written)
+    bodies = {name: (title, body) for title, name, body in zip(*[iter(sections)] * 3, strict=True)}
+    settings = Settings.model_fields
+    assert explained(top, {"name": settings["name"]})
+    assert list(bodies) == [name for name in settings if name != "name"]
+    for name, (title, body) in bodies.items():
+        section = settings[name].annotation
+        assert section is not None and title == section.__doc__
+        assert explained(body, section.model_fields)
+
+
+def explained(body: str, fields: Mapping[str, FieldInfo]) -> bool:
+    """Whether each field, and nothing else, has its line: set to its value, or left out where it has none."""
+    lines = [line for line in body.splitlines() if line]
+    for line, (key, field) in zip(lines, fields.items(), strict=True):
+        setting, _, explanation = line.partition("  # ")
+        assert setting.rstrip().startswith(f"# {key} =" if field.default is None else f"{key} = ")
+        assert field.description and explanation.startswith(field.description)
+    return True
+
+
+def test_a_new_file_read_back_has_the_default_of_every_setting(tmp_path: Path) -> None:
+    written = load(write_settings(tmp_path / "adapt.toml", ["cat", "dog"]))
+    (tmp_path / "adapt.toml").write_text(LABELS)
+    assert values(written) == values(load(tmp_path / "adapt.toml"))
 
 
 def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
