@@ -1,0 +1,119 @@
+"""Evaluating a batch prediction: result lines in, accuracy and figures of each class out."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from adaptation import storage
+from adaptation.batches import Snapshot
+from adaptation.evaluation import Evaluation, evaluate
+from adaptation.labels import Labels
+from benchmarks.images import CLASSES
+from benchmarks.runner import Baseline, Bench, Subject, at_least, at_most, timed
+
+FILES = 20
+GIBIBYTE = 2**30
+LABELS = Labels(CLASSES)
+ROOT = "gs://shop-images/collection/2021-10"
+WRONG_EVERY = 7
+PREDICTION = pl.Struct({"label": pl.String, "confidence": pl.Float64})
+SCHEMA = pl.Schema([("instance", pl.String()), ("prediction", PREDICTION)])
+
+
+@contextmanager
+def bench(folder: Path, lines: int = 2_000_000) -> Iterator[Bench]:
+    """Evaluates so many lines."""
+    results = str(folder / "results")
+    write_results(Path(results), lines)
+    snapshot = listed(lines)
+    speed = Subject(
+        "evaluation of predictions",
+        timed(lambda: evaluated(snapshot, results)),
+        (
+            Baseline("original", timed(lambda: original(results)), at_least(8)),
+            Baseline("floor: polars reading the columns", timed(lambda: read(results)), at_least(0.5)),
+        ),
+        rounds=3,
+    )
+    memory = Subject(
+        "evaluation of predictions, memory",
+        lambda: peak_memory(results, lines),
+        (Baseline("1 GiB", lambda: GIBIBYTE, at_most(1)),),
+        rounds=2,
+        warm_up=False,
+    )
+    yield Bench((speed, memory), f"{lines:,} lines in {FILES} files")
+
+
+def evaluated(snapshot: Snapshot, results: str) -> Evaluation:
+    """Ours."""
+    return evaluate(snapshot, results, LABELS, max_skipped=0.0)
+
+
+def original(results: str) -> float:
+    """One line after the other, through TensorFlow's files; the label is what the file's name begins with.
+
+    Returns:
+      The accuracy.
+    """
+    import tensorflow as tf
+
+    right = total = 0
+    for file in sorted(tf.io.gfile.glob(f"{results}/prediction.results-*")):
+        with tf.io.gfile.GFile(file) as lines:
+            for line in lines:
+                prediction = json.loads(line)
+                truth = prediction["instance"].split("/")[-1].split("_")[0]
+                right += prediction["prediction"]["label"] == truth
+                total += 1
+    return right / total
+
+
+def read(results: str) -> int:
+    """The floor: polars parses the lines, and nothing is concluded from them."""
+    files = sorted(Path(results).glob("prediction.results-*"))
+    return sum(len(pl.read_ndjson(file, schema=SCHEMA)) for file in files)
+
+
+def peak_memory(results: str, lines: int) -> float:
+    """The most bytes that a process of its own holds that evaluates, and does nothing else."""
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        return process.apply(_peak_memory, (results, lines))
+
+
+def listed(lines: int) -> Snapshot:
+    """The images whose predictions there are."""
+    return Snapshot("2021-10", ROOT, tuple(storage.File(_name(number), 1_000) for number in range(lines)))
+
+
+def write_results(folder: Path, lines: int) -> None:
+    """The predictions of so many images in an order of chance, one in seven of them wrong."""
+    folder.mkdir(parents=True)
+    numbers = list(range(lines))
+    random.Random(7).shuffle(numbers)
+    for file in range(FILES):
+        text = "".join(map(_line, numbers[file::FILES]))
+        (folder / f"prediction.results-{file:05d}-of-{FILES:05d}").write_text(text)
+
+
+def _peak_memory(results: str, lines: int) -> float:
+    evaluated(listed(lines), results)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def _name(number: int) -> str:
+    return f"{CLASSES[number % len(CLASSES)]}_{number:07d}.jpg"
+
+
+def _line(number: int) -> str:
+    label = CLASSES[(number + (number % WRONG_EVERY == 0)) % len(CLASSES)]
+    prediction = {"label": label, "confidence": 0.5 + (number % 997) / 1994}
+    return json.dumps({"instance": f"{ROOT}/{_name(number)}", "prediction": prediction}) + "\n"

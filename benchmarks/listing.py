@@ -1,0 +1,72 @@
+"""Listing a month of collected images, and the trigger's look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adaptation.batches import Batch, BatchStore, Snapshot
+from adaptation.platforms.connect import LocalConfig, connect
+from adaptation.trigger import State, look
+from benchmarks.runner import Baseline, Bench, Subject, at_least, at_most, timed
+
+MONTH = Batch(2026, 1)
+MONTHS = tuple(Batch(year, month) for year in range(2021, 2026) for month in range(1, 13))
+MIN_IMAGES = 100
+
+
+@contextmanager
+def bench(folder: Path, images: int = 200_000, older: int = 1_000) -> Iterator[Bench]:
+    """A month of so many images; and the look at a short one after 60 months of `older` images each, or after none."""
+    large, long, short = (BatchStore(str(folder / name)) for name in ("large", "long", "short"))
+    _collect(large, MONTH, images)
+    for store in (long, short):
+        _collect(store, MONTH, 2 * MIN_IMAGES)
+    for month in MONTHS:
+        _collect(long, month, older)
+    twice = timed(lambda: original(large))
+    listed = Subject(
+        "listing a batch", timed(lambda: listing(large)), (Baseline("original", twice, at_least(5)),), rounds=3
+    )
+    seen = Subject(
+        "the trigger's look at it", timed(lambda: looked(large)), (Baseline("original", twice, at_least(5)),), rounds=3
+    )
+    months = Subject(
+        f"the trigger's look after {len(MONTHS)} months",
+        timed(lambda: [looked(long) for _ in range(10)]),
+        (Baseline("after none", timed(lambda: [looked(short) for _ in range(10)]), at_most(1.25)),),
+        rounds=9,
+    )
+    yield Bench((listed, seen, months), f"{images:,} files on disk")
+
+
+def listing(store: BatchStore) -> Snapshot:
+    """Ours."""
+    return store.snapshot(store.newest())
+
+
+def looked(store: BatchStore) -> State:
+    """Ours, of the trigger."""
+    jobs = connect(LocalConfig(f"{store.root}-jobs", ())).jobs
+    return look(store, f"{store.root}-triggers", jobs, MIN_IMAGES)
+
+
+def original(store: BatchStore) -> list[str]:
+    """Everything is listed to find the month, then everything again to find its images."""
+    months = {path.removeprefix(f"{store.root}/").split("/")[0] for path in _everything(store.root)}
+    folder = f"{store.root}/{max(months)}/"
+    return sorted(path for path in _everything(store.root) if path.startswith(folder) and path.endswith(".jpg"))
+
+
+def _everything(root: str) -> list[str]:
+    import tensorflow as tf
+
+    return [f"{folder}/{name}" for folder, _, names in tf.io.gfile.walk(root) for name in names]
+
+
+def _collect(store: BatchStore, month: Batch, images: int) -> None:
+    folder = Path(store.folder(month))
+    folder.mkdir(parents=True)
+    for number in range(images):
+        (folder / f"ship_{number:06d}.jpg").touch()

@@ -1,0 +1,48 @@
+"""From the start of a retraining to its first step: ingestion, and then what the Trainer does until it has stepped."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+from tfx.types.standard_artifacts import Examples
+
+from benchmarks.images import CLASSES, source
+from benchmarks.runner import Baseline, Bench, Run, Subject, at_most, timed
+from benchmarks.spans import imported, linked, patterns, publish_spans
+from models import data
+from models.spec import TrainingSpec
+from models.trainer import fit, initial_model
+
+SPEC = TrainingSpec.for_model("cifar", CLASSES, epochs=1)
+
+
+@contextmanager
+def bench(folder: Path, spans: int = 10, images: int = 5_000) -> Iterator[Bench]:
+    """On so many spans of so many images each."""
+    root = publish_spans(folder, spans, images)
+    places = (folder / "examples" / f"{number}" for number in itertools.count())
+
+    def run(ingest: Callable[[str, Path], Examples]) -> Run:
+        return timed(lambda: first_step(ingest(root, next(places))))
+
+    subject = Subject(
+        "retraining, start to first step",
+        run(linked),
+        (Baseline("standard: from ImportExampleGen", run(imported), at_most(1)),),
+        rounds=3,
+    )
+    yield Bench((subject,), f"{spans} spans, {spans * images:,} examples of {source(spans * images)}")
+
+
+def first_step(examples: Examples) -> int:
+    """Trains as the Trainer does, and stops after one step; returns how many examples it would train on."""
+    records = data.find_records(patterns(examples, "train"), SPEC)
+    watched = data.find_records(patterns(examples, "eval"), SPEC)
+    one_step = data.training_batches(records, SPEC).take(1)
+    fit(initial_model(SPEC), one_step, data.evaluation_batches(watched, SPEC).take(1), SPEC)
+    keras.backend.clear_session()
+    return records.count

@@ -1,0 +1,59 @@
+"""Training steps: how much of a step is waiting for input, and how many images a second that makes on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from benchmarks.images import CLASSES, source
+from benchmarks.inputs import train_shards
+from benchmarks.runner import Baseline, Bench, Subject, at_most, timed
+from benchmarks.spans import publish_spans
+from models import data
+from models.spec import TrainingSpec
+from models.trainer import computing, initial_model, trainable
+
+SPEC = TrainingSpec.for_model("cifar", CLASSES, epochs=1)
+
+
+@contextmanager
+def bench(folder: Path, images: int = 8_000) -> Iterator[Bench]:
+    """An epoch over so many images with the CIFAR model as the settings' defaults have it."""
+    records = data.find_records(train_shards(publish_spans(folder, 1, images)), SPEC)
+    batches = data.training_batches(records, SPEC)
+    with computing(SPEC.precision):
+        model = trainable(initial_model(SPEC), SPEC, len(batches))
+    here = next(iter(batches))
+    again = tf.data.Dataset.from_tensors(here).repeat(len(batches))
+    with_input, without = timed(lambda: epoch(model, batches)), timed(lambda: epoch(model, again))
+    for warming_up in (with_input, without):
+        warming_up()
+    seconds, busy = with_input(), without()
+    subject = Subject(
+        "training, with its input",
+        with_input,
+        (Baseline("the same steps on a batch that is there", without, at_most(1.1)),),
+        rounds=3,
+        warm_up=False,
+    )
+    told = f"{records.count / seconds:,.0f} images a second, {max(0.0, 1 - busy / seconds):.0%} of a step is input"
+    yield Bench((subject,), f"{device()}: {told}; {source(images)}")
+
+
+def epoch(model: keras.Model, batches: tf.data.Dataset) -> None:
+    """Trains on every batch once."""
+    model.fit(batches, epochs=1, shuffle=False, verbose=0)
+
+
+def device() -> str:
+    """What trains."""
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in _gpus()]
+    return ", ".join(names) or "no GPU here, on the CPU"
+
+
+def _gpus() -> list[object]:
+    return list(tf.config.list_physical_devices("GPU"))

@@ -1,0 +1,85 @@
+"""What the figures look like, where the images come from, and that each benchmark there is has its name."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks import __main__ as command
+from benchmarks import images
+from benchmarks.report import show, write
+from benchmarks.runner import Figure
+from benchmarks.suite import MODULES, Report
+
+CLEAR = Figure("listing a batch", "original", 6.25, 0.5, "at least 5", True)
+NOISY = Figure("starts", "floor", None, 0.4, "at most 1.3", None)
+
+
+def test_the_figures_are_written_one_object_each(tmp_path: Path) -> None:
+    file = tmp_path / "build" / "bench.json"
+    write([Report((CLEAR,), ""), Report((NOISY,), "")], file)
+    first, second = json.loads(file.read_text())
+    assert list(first) == ["subject", "against", "ratio", "spread", "reach", "ok"]
+    assert first == {**first, "subject": "listing a batch", "ratio": 6.25, "ok": True}
+    assert (second["ratio"], second["ok"]) == (None, None)
+
+
+def test_the_table_says_what_was_worked_on_and_what_is_too_noisy(capsys: pytest.CaptureFixture[str]) -> None:
+    show([Report((CLEAR,), "200,000 files"), Report((NOISY,), "")])
+    shown = capsys.readouterr().out
+    assert "6.25" in shown
+    assert "listing a batch: 200,000 files" in shown
+    assert "too noisy" in shown
+
+
+def test_every_file_of_a_subject_can_be_named() -> None:
+    folder = Path(images.__file__).parent
+    with_subjects = {file.stem for file in folder.glob("*.py") if "def bench(" in file.read_text()}
+    assert with_subjects == set(MODULES.values())
+
+
+def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", "speed"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "there is no benchmark 'speed'" in capsys.readouterr().err
+
+
+# Images
+
+
+def test_images_are_generated_where_there_is_no_archive(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere.tar.gz"
+    images.write_images(tmp_path / "images", 25, nowhere)
+    files = sorted((tmp_path / "images").rglob("*.jpg"))
+    assert images.source(25, nowhere) == "generated images"
+    assert len({file.read_bytes() for file in files}) == 25
+    assert {Image.open(file).size for file in files} == {(32, 32)}
+    assert {file.parent.name for file in files} == set(images.CLASSES)
+
+
+def test_images_come_from_the_archive_evenly_over_the_classes(tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar.gz"
+    with tarfile.open(archive, "w:gz") as files:
+        for label in images.CLASSES:
+            for number in range(4):
+                member = tarfile.TarInfo(f"train/{label}/{number:04d}.jpg")
+                member.size = 3
+                files.addfile(member, io.BytesIO(b"abc"))
+    images.write_images(tmp_path / "images", 20, archive)
+    assert images.source(20, archive) == "CIFAR-10"
+    assert [len(list((tmp_path / "images" / label).iterdir())) for label in images.CLASSES] == [2] * 10
+
+
+def test_more_images_than_the_archive_has_are_generated(tmp_path: Path) -> None:
+    (tmp_path / "images.tar.gz").touch()
+    assert images.source(50_001, tmp_path / "images.tar.gz") == "generated images"
+
+
+def test_the_same_number_is_the_same_photograph() -> None:
+    assert images.photograph(3, 224) == images.photograph(3, 224) != images.photograph(4, 224)
