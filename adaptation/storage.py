@@ -14,14 +14,13 @@ not allowed.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -36,7 +35,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class File:
     """A file found by listing. `name` is relative to the folder that was listed, `size` is in bytes."""
 
@@ -101,7 +100,7 @@ def read_many(uris: Sequence[str], chunk: int = 4 * REQUESTS_IN_FLIGHT) -> Itera
     for start in range(0, len(uris), chunk):
         part = uris[start : start + chunk]
         if is_local(part[0]):
-            yield from map(_read_or_error, part)
+            yield from map(_read_or_error, map(_path, part))
         else:
             yield from object_store.read_all(_open(part[0])[0], part)
 
@@ -206,7 +205,7 @@ def folders(uri: str, start: str = "", end: str = "") -> list[str]:
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
-        found = (name for _, names, _ in itertools.islice(_walk(path), 1) for name in names)
+        found = (entry.name for entry in _entries(path) if entry.is_dir())
     else:
         items = object_store.children(fs, path, start, end)
         found = (basename(item["name"]) for item in items if item["type"] == "directory")
@@ -218,8 +217,8 @@ def files(uri: str) -> list[File]:
     """The files directly inside, sorted by name, without unfinished writes; none where the folder is missing."""
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
-        return sorted(_local_files(itertools.islice(_walk(path), 1), path))
-    return sorted(_remote_files(object_store.children(fs, path), path))
+        return _sorted(_local_files(path))
+    return _sorted(_remote_files(object_store.children(fs, path), path))
 
 
 def files_below(uri: str) -> list[File]:
@@ -227,7 +226,7 @@ def files_below(uri: str) -> list[File]:
 
     A symbolic link to a file counts as the file; folders that are linked into the tree are not entered.
     """
-    return sorted(iter_files_below(uri))
+    return _sorted(iter_files_below(uri))
 
 
 @told_one_by_one
@@ -238,7 +237,7 @@ def iter_files_below(uri: str) -> Iterator[File]:
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
-        yield from _local_files(_walk(path), path)
+        yield from _local_files_below(path)
     else:
         yield from _remote_files(object_store.objects_below(fs, path), path)
 
@@ -266,8 +265,15 @@ def in_parallel(task: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
 
 
 def _open(uri: str) -> tuple[AbstractFileSystem, str]:
-    fs = _LOCAL if is_local(uri) else object_store.store(_protocol(uri))
+    if is_local(uri):
+        return _LOCAL, _path(uri)
+    fs = object_store.store(_protocol(uri))
     return fs, fs._strip_protocol(uri)
+
+
+def _path(uri: str) -> str:
+    """The path of a local URI."""
+    return str(_LOCAL._strip_protocol(uri))
 
 
 def _protocol(uri: str) -> str:
@@ -284,9 +290,10 @@ def _link_exclusively(path: str, new_path: str) -> None:
                 raise
 
 
-def _read_or_error(uri: str) -> bytes | OSError:
+def _read_or_error(path: str) -> bytes | OSError:
     try:
-        return read(uri)
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except OSError as error:
         return error
 
@@ -304,30 +311,48 @@ def _remote_files(items: Iterable[dict[str, Any]], path: str) -> Iterator[File]:
     return (file for file in listed if not _is_unfinished(file.name))
 
 
-def _walk(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    return os.walk(path, onerror=_raise_unless_gone)
+def _sorted(files: Iterable[File]) -> list[File]:
+    return sorted(files, key=attrgetter("name"))  # many times as fast as comparing files
 
 
-def _raise_unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
+def _local_files(folder: str) -> Iterator[File]:
+    """The files directly inside."""
+    return (file for entry in _entries(folder) if (file := _file(entry, "")))
 
 
-def _local_files(folders: Iterable[tuple[str, list[str], list[str]]], root: str) -> Iterator[File]:
-    paths = (os.path.join(folder, name) for folder, _, names in folders for name in names if not _is_unfinished(name))
-    return (file for path in paths if (file := _local_file(path, root)))
+def _local_files_below(folder: str, place: str = "") -> Iterator[File]:
+    """The files at any depth; `place` is where the folder is in the one that is listed, with a slash at its end."""
+    inside = []
+    for entry in _entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            inside.append(entry)
+        elif file := _file(entry, place):
+            yield file
+    for entry in inside:
+        yield from _local_files_below(entry.path, f"{place}{entry.name}/")
 
 
-def _local_file(path: str, root: str) -> File | None:
+def _file(entry: os.DirEntry[str], place: str) -> File | None:
+    """The entry, if it is a file and no unfinished write."""
+    if _is_unfinished(entry.name) or not entry.is_file():
+        return None
     try:
-        status = os.stat(path)
+        return File(place + entry.name, entry.stat().st_size)
     except FileNotFoundError:
         return None
-    return File(path[len(root.rstrip("/")) + 1 :], status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What is directly in a folder; nothing where it is missing."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except (FileNotFoundError, NotADirectoryError):
+        return
 
 
 def _is_unfinished(name: str) -> bool:
-    return basename(name).startswith(TEMPORARY)
+    return TEMPORARY in name and basename(name).startswith(TEMPORARY)
 
 
 @contextlib.contextmanager
