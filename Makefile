@@ -1,7 +1,7 @@
 # What people and continuous integration run. It needs make and Python 3.11, no more; `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test test-cloud bench notebooks lint format lock clean
 
 # Compiled bytecode beside each module makes every later start fast: neither of these may keep it away.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.complete
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(READY) ## make .venv from the locks; PYTHON=/path/to/python3.11 names the Python to use
 
@@ -22,8 +22,18 @@ $(READY): requirements.lock requirements-dev.lock pyproject.toml scripts/setup
 demo: setup ## run the whole loop on real images
 	@$(BIN)/adapt demo $(ARGS)
 
-test: setup ## run all tests; ARGS="tests/pipeline -k settings" runs some
-	$(BIN)/pytest $(ARGS)
+test: setup ## run all tests but the story's; ARGS="tests/pipeline -k settings" runs some
+	-@scripts/browser
+	$(BIN)/pytest --ignore=tests/story $(ARGS)
+
+test-cloud: setup ## play the whole story in the cloud emulated on this machine; it takes some minutes
+	$(BIN)/pytest -o faulthandler_timeout=1800 tests/story $(ARGS)
+
+bench: setup ## measure speed against baselines; BENCH=evaluation measures one subject
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+notebooks: setup ## run the notebooks and store what they show
+	$(BIN)/python notebooks/execution.py
 
 lint: setup ## check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -40,4 +50,5 @@ lock: setup ## renew the locks; UPGRADE=--upgrade takes the newest versions that
 
 clean: ## remove .venv and all caches
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find adaptation components emulators models pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find adaptation benchmarks cloud_function components emulators models pipeline tests \
+		-name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,8 @@
 """An HTTP/1.1 server on the loopback interface: what every emulator needs, and no service's own rules.
 
 Any number of connections is served, and each answer is worked out alone: what a request reads and then changes, no
-other can have changed in between. Requests are logged, and can be made to fail, to lose their connection or to be slow.
+other can have changed in between. Only what may take its time, and changes nothing, is worked out beside others.
+Requests are logged, and can be made to fail, to lose their connection or to be slow.
 """
 
 from __future__ import annotations
@@ -149,8 +150,8 @@ class Loopback:
         self._faults: list[_Fault] = []
         self._thread = LoopbackThread(self._converse)
 
-    def answer(self, request: Request) -> Reply:
-        """The response to a request. No other request is answered meanwhile."""
+    def answer(self, request: Request) -> Reply | Callable[[], Reply]:
+        """The response to a request, no other being answered meanwhile; or what works it out while others are."""
         raise NotImplementedError
 
     def error(self, status: int, message: str) -> Reply:
@@ -222,12 +223,12 @@ class Loopback:
         fault = self._fault(str(request))
         await asyncio.sleep(self.latency + (fault.delay if fault else 0.0))
         if fault is None:
-            return self._answer(request).to_bytes()
+            return (await self._answer(request)).to_bytes()
         if fault.status is not None:
             return self.error(fault.status, "this failure was asked for").to_bytes()
         if fault.drop == "before":
             raise ConnectionAbortedError
-        data = self._answer(request).to_bytes()
+        data = (await self._answer(request)).to_bytes()
         if fault.drop == "within":
             writer.write(data[:-1])
         if fault.drop:
@@ -240,9 +241,10 @@ class Loopback:
             fault.left -= 1
         return fault
 
-    def _answer(self, request: Request) -> Reply:
+    async def _answer(self, request: Request) -> Reply:
         try:
-            return self.answer(request)
+            answer = self.answer(request)
+            return await asyncio.to_thread(answer) if callable(answer) else answer
         except Exception as error:
             _log.exception("%s was not answered", request)
             return self.error(500, f"the emulator failed: {error!r}")

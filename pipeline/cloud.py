@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from adaptation import storage
-from adaptation.platforms.vertex.config import Container, Machine, VertexConfig
+from adaptation.platforms.vertex.config import Container, Machine, Patience, VertexConfig
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.settings import Settings
 from pipeline.settings_file import InvalidSettings
 
 PIPELINES = (TRAINING, EVALUATION)
 LATEST = "latest.json"
+# Where no runner is named, Beam fetches one (Prism) from the network for each of its pipelines, and falls back to this
+# one where it cannot. Where no image is, TFX packs itself for workers that this runner does not have.
+BEAM_IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=none")
 
 
 def vertex_config(settings: Settings) -> VertexConfig:
@@ -38,6 +41,7 @@ def vertex_config(settings: Settings) -> VertexConfig:
         labels=vertex.labels,
         encryption_key=vertex.encryption_key,
         caching=vertex.caching,
+        patience=Patience(poll=vertex.poll_seconds),
     )
 
 
@@ -78,10 +82,10 @@ def training_job(settings: Settings) -> dict[str, Any]:
 
 
 def beam_arguments(settings: Settings) -> list[str]:
-    """How Beam runs in the tasks: on Dataflow, with the pipelines' image on its workers, or, with none, in the task."""
+    """How Beam runs in the tasks: on Dataflow, with the pipelines' image on its workers, or in the task itself."""
     vertex = settings.vertex
     if not vertex.dataflow:
-        return []
+        return list(BEAM_IN_PROCESS)
     optional = {"service_account_email": vertex.service_account, "network": vertex.network.rpartition("/")[2]}
     given = {
         "runner": "DataflowRunner",

@@ -16,7 +16,7 @@ from components.champion_gate import ChampionGate, eval_config
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from models.spec import TrainingSpec
-from pipeline.cloud import training_job
+from pipeline.cloud import BEAM_IN_PROCESS, training_job
 from pipeline.settings import Settings
 
 RUN_FN = "models.trainer.run_fn"
@@ -39,7 +39,7 @@ class Place:
     platform: str
     run: str
     metadata: object | None = None
-    beam: Sequence[str] = ()
+    beam: Sequence[str] = BEAM_IN_PROCESS
     ingestion: str = "spans"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote
 
 from emulators.loopback import Loopback, Reply, Request
@@ -16,7 +17,7 @@ from emulators.vertex.operations import Operations
 
 NUMBER = "123456789012"
 _Query = dict[str, str]
-_Route = Callable[[str, Json, _Query], Json]
+_Route = Callable[[str, Json, _Query], Json | Callable[[], Json]]
 
 
 class VertexEmulator(Loopback):
@@ -31,10 +32,10 @@ class VertexEmulator(Loopback):
       job_polls: How often an unhooked job is looked at before it has succeeded.
       operation_seconds: How long an operation takes; at 0 it is done when it is answered.
       exclusive: Whether an operation on a resource is refused while another is running on it.
-      on_pipeline_job: Gets a copy of the job.
+      on_pipeline_job: Gets a copy of the job; may `tell` of its tasks.
       on_batch_prediction: Gets a copy of the job and the folder of its results; returns how many predictions it made.
-      on_predict: Gets the resource name of a model version and the instances; returns the predictions. The server
-        answers nobody else meanwhile.
+      on_predict: Gets the resource name of a model version and the instances; returns the predictions. Its ValueError
+        is the client's fault. Other requests are answered meanwhile, other predictions too.
     """
 
     def __init__(
@@ -58,6 +59,20 @@ class VertexEmulator(Loopback):
         self._predictions = BatchPredictionJobs(self._place, self._operations, job_polls, on_batch_prediction)
         self._routes = [(re.compile(pattern), route) for pattern, route in self._table().items()]
 
+    def model_version(self, name: str) -> Json:
+        """The version of a resource name such as `.../models/ships@2`, as it was uploaded."""
+        return self._models.version(self._place.local(name))
+
+    def tell(self, job: str, task: str, state: str) -> None:
+        """Puts a task of a hooked pipeline job into a state.
+
+        Args:
+          job: The job's resource name.
+          task: The task's name.
+          state: One of PipelineTaskDetail's.
+        """
+        self._pipelines.tell(job, task, state)
+
     def fail_jobs(self, times: int = 1, message: str = "this failure was asked for") -> None:
         """The next jobs of either kind fail."""
         self._pipelines.plan(message, times)
@@ -76,15 +91,16 @@ class VertexEmulator(Loopback):
         """An error in the form in which the service puts it."""
         return Reply.of_json(status, Refusal(status, message).to_json())
 
-    def answer(self, request: Request) -> Reply:
-        """The response to a request. No other request is answered meanwhile."""
+    def answer(self, request: Request) -> Reply | Callable[[], Reply]:
+        """The response to a request, no other being answered meanwhile; or what works a prediction's out."""
         self._operations.settle()
         try:
-            return Reply.of_json(200, self._dispatch(request))
+            value = self._dispatch(request)
         except Refusal as refusal:
-            return Reply.of_json(refusal.code, refusal.to_json())
+            return _refused(refusal)
+        return partial(_worked_out, value) if callable(value) else Reply.of_json(200, value)
 
-    def _dispatch(self, request: Request) -> Json:
+    def _dispatch(self, request: Request) -> Json | Callable[[], Json]:
         path = unquote(request.url.path).removeprefix("/v1/")
         if not path.startswith("projects/"):
             raise not_found(request.url.path)
@@ -134,6 +150,17 @@ class VertexEmulator(Loopback):
             r"POST (?P<name>batchPredictionJobs/[^/:]+):cancel": lambda name, body, query: predictions.cancel(name),
             r"DELETE (?P<name>batchPredictionJobs/[^/:]+)": lambda name, body, query: predictions.delete(name),
         }
+
+
+def _worked_out(work: Callable[[], Json]) -> Reply:
+    try:
+        return Reply.of_json(200, work())
+    except Refusal as refusal:
+        return _refused(refusal)
+
+
+def _refused(refusal: Refusal) -> Reply:
+    return Reply.of_json(refusal.code, refusal.to_json())
 
 
 def _decoded(body: bytes) -> Json:

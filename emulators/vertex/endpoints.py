@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.cloud import aiplatform_v1 as v1
@@ -26,7 +26,7 @@ from emulators.vertex.messages import (
 from emulators.vertex.models import Models
 from emulators.vertex.operations import Operations
 
-PredictHook = Callable[[str, list[Any]], list[Any]]
+PredictHook = Callable[[str, Sequence[Any]], Sequence[Any]]
 JUST_DEPLOYED = "0"
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
 _CHANGEABLE = ("trafficSplit", "displayName", "description", "labels")
@@ -38,7 +38,8 @@ class Endpoints:
     Args:
       place: Where they are.
       operations: What changes them.
-      on_predict: Gets the resource name of a model version and the instances; returns the predictions.
+      on_predict: Gets the resource name of a model version and the instances; returns the predictions. Its ValueError
+        is the client's fault.
     """
 
     def __init__(self, place: Place, operations: Operations, on_predict: PredictHook | None) -> None:
@@ -139,8 +140,8 @@ class Endpoints:
 
         return self._operations.start(name, "UndeployModel", effect)
 
-    def predict(self, name: str, body: Json) -> Json:
-        """Predicts with one of the deployed models, as the traffic split has it."""
+    def predict(self, name: str, body: Json) -> Callable[[], Json]:
+        """What predicts with one of the deployed models, as the traffic split has it; it may take its time."""
         endpoint, instances = self.get(name), parse(body, v1.PredictRequest, "instances")["instances"]
         shares = [key for key, share in sorted(endpoint.get("trafficSplit", {}).items()) for _ in range(share)]
         if not shares:
@@ -148,13 +149,12 @@ class Endpoints:
         chosen = shares[next(self._calls) % len(shares)]
         deployed = next(deployed for deployed in endpoint["deployedModels"] if deployed["id"] == chosen)
         version = f"{deployed['model']}@{deployed['modelVersionId']}"
-        predictions = self._on_predict(version, instances) if self._on_predict else [{} for _ in instances]
-        return {
-            "predictions": predictions,
+        served = {
             "deployedModelId": chosen,
             "model": deployed["model"],
             "modelVersionId": deployed["modelVersionId"],
         }
+        return lambda: {"predictions": self._predictions(version, instances), **served}
 
     def is_deployed(self, model: str, number: int) -> bool:
         """Whether any endpoint has the version."""
@@ -164,6 +164,14 @@ class Endpoints:
             for endpoint in self._all.values()
             for deployed in endpoint.get("deployedModels", [])
         )
+
+    def _predictions(self, version: str, instances: Sequence[Any]) -> Sequence[Any]:
+        if self._on_predict is None:
+            return [{} for _ in instances]
+        try:
+            return self._on_predict(version, instances)
+        except ValueError as error:
+            raise Refusal(400, str(error), field="instances") from error
 
     def _check_new(self, name: str) -> None:
         check_room(self._all)

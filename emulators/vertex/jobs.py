@@ -34,6 +34,7 @@ BatchHook = Callable[[Json, str], int]
 RUNNING_AT_ONCE = 64
 INSTANCES = ("jsonl", "csv", "bigquery", "tf-record", "tf-record-gzip", "file-list")
 PREDICTIONS = ("jsonl", "csv", "bigquery")
+_TASK_ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "NOT_TRIGGERED")
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
 
@@ -118,7 +119,7 @@ class Jobs:
 
     def _run(self, job: Json, run: Callable[[Json], Json]) -> None:
         with self._running:
-            self._begin(job)
+            self._set(job, "RUNNING", startTime=now())
             try:
                 added = run(copy.deepcopy(job))
             except Exception as error:
@@ -128,33 +129,39 @@ class Jobs:
 
     def _step(self, job: Json, course: _Course) -> None:
         if course.polls is None or course.polls > 1:
-            self._begin(job)
+            self._set(job, "RUNNING", startTime=job.get("startTime", now()))
+            self._set_tasks(job, "RUNNING")
             course.polls = course.polls and course.polls - 1
         elif course.failure:
             self._end(job, "FAILED", error={"code": 13, "message": course.failure})
         else:
             self._end(job, "SUCCEEDED")
 
-    def _begin(self, job: Json) -> None:
-        self._set(job, "RUNNING", startTime=job.get("startTime", now()))
-
     def _end(self, job: Json, state: str, **fields: Any) -> None:
-        self._set(job, state, endTime=now(), **fields)
+        with self._lock:
+            self._set_tasks(job, state)
+            self._set(job, state, endTime=now(), **fields)
 
     def _set(self, job: Json, state: str, **fields: Any) -> None:
         with self._lock:
             if self._ended(job):
                 return  # cancelled, while something ran it
-            for task in job.get("jobDetail", {}).get("taskDetails", []):
-                task["state"] = state
             job.update(fields, state=self._prefix + state, updateTime=now())
+
+    def _set_tasks(self, job: Json, state: str) -> None:
+        """Those that have ended by themselves stay as they are; a job that fails does not come to those that wait."""
+        for task in [] if self._ended(job) else job.get("jobDetail", {}).get("taskDetails", []):
+            if (task["state"], state) == ("PENDING", "FAILED"):
+                task["state"] = "NOT_TRIGGERED"
+            elif task["state"] not in _TASK_ENDED:
+                task["state"] = state
 
     def _ended(self, job: Json) -> bool:
         return job["state"].removeprefix(self._prefix) in ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
 class PipelineJobs(Jobs):
-    """Runs of compiled pipelines. Every task is in its job's state."""
+    """Runs of compiled pipelines. A task that nothing is told of is in its job's state."""
 
     def __init__(self, place: Place, operations: Operations, polls: int, hook: PipelineHook | None) -> None:
         super().__init__(place, operations, "PIPELINE_STATE_", polls)
@@ -172,6 +179,14 @@ class PipelineJobs(Jobs):
         details = [{"taskId": str(n), "taskName": task, "state": "PENDING"} for n, task in enumerate(sorted(tasks), 1)]
         job["jobDetail"] = {"taskDetails": details}
         return self.add(f"pipelineJobs/{wanted}", job, self._hooked if self._hook else None)
+
+    def tell(self, job_name: str, task: str, state: str) -> None:
+        """Puts a task of a job that a hook runs into a state."""
+        with self._lock:
+            job = self._existing(self._place.local(job_name))
+            for detail in [] if self._ended(job) else job["jobDetail"]["taskDetails"]:
+                if detail["taskName"] == task:
+                    detail["state"] = state
 
     def _hooked(self, job: Json) -> Json:
         assert self._hook

@@ -1,4 +1,4 @@
-"""TensorFlow's own `gs://` works against the storage emulator."""
+"""Google's own addresses lead to the emulators, for TensorFlow's `gs://` too, and no other address leads anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from emulators.storage import StorageEmulator
-from emulators.tls_proxy import TlsProxy
+from emulators.tls_proxy import STORAGE_HOSTS, TlsProxy, vertex_host
+from emulators.vertex import VertexEmulator
 
 TENSORFLOW = """
 import tensorflow as tf
@@ -47,9 +48,23 @@ def emulator() -> Iterator[StorageEmulator]:
 
 
 @pytest.fixture
-def proxy(emulator: StorageEmulator) -> Iterator[TlsProxy]:
-    with TlsProxy(emulator.url) as proxy:
+def vertex() -> Iterator[VertexEmulator]:
+    with VertexEmulator("demo", "europe-west4") as vertex:
+        yield vertex
+
+
+@pytest.fixture
+def proxy(emulator: StorageEmulator, vertex: VertexEmulator) -> Iterator[TlsProxy]:
+    hosts = {**dict.fromkeys(STORAGE_HOSTS, emulator.url), vertex_host("europe-west4"): vertex.url}
+    with TlsProxy(hosts) as proxy:
         yield proxy
+
+
+def get(proxy: TlsProxy, url: str) -> requests.Response:
+    """As a client does that knows the proxy by its environment alone."""
+    environment = proxy.environment()
+    proxies = {scheme: environment[f"{scheme}_proxy"] for scheme in ("http", "https")}
+    return requests.get(url, proxies=proxies, verify=environment["REQUESTS_CA_BUNDLE"], timeout=60)
 
 
 def test_tensorflow_reads_writes_lists_and_removes(emulator: StorageEmulator, proxy: TlsProxy) -> None:
@@ -59,21 +74,48 @@ def test_tensorflow_reads_writes_lists_and_removes(emulator: StorageEmulator, pr
     )
     assert result.returncode == 0, result.stderr
     assert emulator.count("^(POST|PUT) /upload") >= 8
+    assert proxy.refused == []
 
 
 def test_a_client_that_trusts_the_certificate_gets_through(proxy: TlsProxy) -> None:
-    environment = proxy.environment()
-    response = requests.get(
-        "https://storage.googleapis.com/storage/v1/b/b",
-        proxies={"https": environment["https_proxy"]},
-        verify=environment["CURL_CA_BUNDLE"],
-        timeout=10,
-    )
-    assert response.json()["name"] == "b"
+    assert get(proxy, "https://storage.googleapis.com/storage/v1/b/b").json()["name"] == "b"
 
 
-@pytest.mark.parametrize("place", ["https://example.com", "https://oauth2.googleapis.com", "https://127.0.0.1"])
-def test_no_other_place_is_reached(emulator: StorageEmulator, proxy: TlsProxy, place: str) -> None:
+def test_each_host_leads_to_its_own_emulator(
+    emulator: StorageEmulator, vertex: VertexEmulator, proxy: TlsProxy
+) -> None:
+    path = "/v1/projects/demo/locations/europe-west4/models"
+    assert get(proxy, f"https://europe-west4-aiplatform.googleapis.com{path}").json() == {"models": []}
+    assert list(vertex.requests) == [f"GET {path}"]
+    assert not emulator.requests
+
+
+def test_a_client_that_does_not_know_the_certificate_does_not_trust_it(proxy: TlsProxy) -> None:
+    proxies = {"https": proxy.environment()["https_proxy"]}
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get("https://storage.googleapis.com/storage/v1/b/b", proxies=proxies, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("place", "request_line"),
+    [
+        ("https://example.com", "CONNECT example.com:443"),
+        ("https://oauth2.googleapis.com", "CONNECT oauth2.googleapis.com:443"),
+        ("https://us-central1-aiplatform.googleapis.com", "CONNECT us-central1-aiplatform.googleapis.com:443"),
+        ("https://127.0.0.1", "CONNECT 127.0.0.1:443"),
+    ],
+)
+def test_no_other_place_is_reached_and_who_tried_is_told(
+    emulator: StorageEmulator, vertex: VertexEmulator, proxy: TlsProxy, place: str, request_line: str
+) -> None:
     with pytest.raises(requests.exceptions.ProxyError, match="403"):
-        requests.get(place, proxies={"https": proxy.environment()["https_proxy"]}, timeout=10)
+        get(proxy, place)
+    assert proxy.refused == [request_line]
+    assert not emulator.requests
+    assert not vertex.requests
+
+
+def test_nor_by_plain_http(emulator: StorageEmulator, proxy: TlsProxy) -> None:
+    assert get(proxy, "http://storage.googleapis.com/storage/v1/b/b").status_code == 403
+    assert proxy.refused == ["GET http://storage.googleapis.com/storage/v1/b/b"]
     assert not emulator.requests

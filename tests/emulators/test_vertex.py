@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.vertex import Vertex, a_config, a_spec, an_upload, object_storage
 
 PARENT = "projects/demo/locations/us-central1"
 NUMBERED = "projects/123456789012/locations/us-central1"
+AN_IMAGE = {"instances": [{"image_bytes": {"b64": "aa"}}]}
 JOB = {**a_spec(parameters={}), "displayName": "job"}
 
 
@@ -213,6 +215,38 @@ def test_the_sdk_deploys_splits_the_traffic_predicts_and_undeploys() -> None:
         assert aiplatform.Endpoint.list() == []
 
 
+def test_a_prediction_that_takes_its_time_holds_up_nobody_else() -> None:
+    asked, allowed = threading.Event(), threading.Event()
+
+    def predict(model: str, instances: list[Any]) -> list[Any]:
+        asked.set()
+        assert allowed.wait(60)
+        return ["late"]
+
+    with VertexEmulator(on_predict=predict) as server, ThreadPoolExecutor(1) as pool:
+        use(server)
+        a_model(model_id="ships")
+        path, _ = an_endpoint(server, 100)
+        late = pool.submit(
+            lambda: requests.post(f"{server.url}/v1/{PARENT}/{path}:predict", json=AN_IMAGE, timeout=120)
+        )
+        assert asked.wait(60)
+        assert done(call(server, "GET", path))["name"] == f"{NUMBERED}/{path}"
+        allowed.set()
+        assert done(late.result())["predictions"] == ["late"]
+
+
+def test_what_the_hook_cannot_predict_is_the_clients_fault() -> None:
+    def predict(model: str, instances: list[Any]) -> list[Any]:
+        raise ValueError("no image")
+
+    with VertexEmulator(on_predict=predict) as server:
+        use(server)
+        a_model(model_id="ships")
+        path, _ = an_endpoint(server, 100)
+        assert refusal(call(server, "POST", f"{path}:predict", AN_IMAGE)) == (400, "INVALID_ARGUMENT", "no image")
+
+
 def test_each_deployment_makes_one_more_deployed_model(server: VertexEmulator) -> None:
     a_model(model_id="ships")
     path, ids = an_endpoint(server, 40, 60)
@@ -324,6 +358,48 @@ def test_a_hook_runs_the_job_and_its_exception_fails_it() -> None:
         wait_for(lambda: state(server, "good") == "SUCCEEDED" and state(server, "bad") == "FAILED")
         error = done(call(server, "GET", "pipelineJobs/bad"))["error"]
     assert error["message"] == "ValueError: the data is gone"
+
+
+@pytest.mark.parametrize(("ending", "last"), [("SUCCEEDED", "SUCCEEDED"), ("FAILED", "NOT_TRIGGERED")])
+def test_a_hook_tells_of_the_tasks_and_those_it_does_not_tell_of_go_by_the_job(ending: str, last: str) -> None:
+    told, allowed = threading.Event(), threading.Event()
+
+    def run(job: dict[str, Any]) -> None:
+        server.tell(job["name"], "First", "RUNNING")
+        told.set()
+        allowed.wait(60)
+        server.tell(job["name"], "First", "SKIPPED")
+        if ending == "FAILED":
+            raise ValueError("the data is gone")
+
+    with VertexEmulator(on_pipeline_job=run) as server:
+        done(call(server, "POST", "pipelineJobs", JOB, pipelineJobId="job"))
+        assert told.wait(60)
+        assert tasks(server, "job") == {"First": "RUNNING", "Last": "PENDING"}
+        allowed.set()
+        wait_for(lambda: state(server, "job") == ending)
+        assert tasks(server, "job") == {"First": "SKIPPED", "Last": last}
+
+
+def test_what_a_hook_tells_of_a_cancelled_job_is_too_late() -> None:
+    allowed, ended = threading.Event(), threading.Event()
+
+    def run(job: dict[str, Any]) -> None:
+        allowed.wait(60)
+        server.tell(job["name"], "First", "SUCCEEDED")
+        ended.set()
+
+    with VertexEmulator(on_pipeline_job=run) as server:
+        done(call(server, "POST", "pipelineJobs", JOB, pipelineJobId="job"))
+        done(call(server, "POST", "pipelineJobs/job:cancel"))
+        allowed.set()
+        assert ended.wait(60)
+        assert tasks(server, "job") == {"First": "CANCELLED", "Last": "CANCELLED"}
+
+
+def tasks(server: VertexEmulator, job_id: str) -> dict[str, str]:
+    details = done(call(server, "GET", f"pipelineJobs/{job_id}"))["jobDetail"]["taskDetails"]
+    return {task["taskName"]: task["state"] for task in details}
 
 
 def state(server: VertexEmulator, job_id: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from click.testing import CliRunner, Result
 from adaptation import storage
 from adaptation.platforms.base import Upload
 from adaptation.platforms.service import put_in_service
-from adaptation.platforms.vertex.config import VertexConfig
 from adaptation.spans import SpanStore
 from emulators.storage import StorageEmulator
 from emulators.vertex import VertexEmulator
@@ -96,7 +94,7 @@ def a_cloud(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """One without a spec, a span, an image or a model; whoever waits does so only shortly."""
     folder.mkdir()
     shutil.copy(GOLDEN / "adapt.toml", folder)
-    monkeypatch.setattr(cloud, "VertexConfig", functools.partial(VertexConfig, patience=QUICK))
+    monkeypatch.setattr(cloud, "Patience", lambda poll: QUICK)
     with object_storage(monkeypatch) as objects, VertexEmulator("shop", "europe-west4", job_polls=4) as vertex:
         objects.create_bucket("shop")
         monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", vertex.url)

@@ -88,6 +88,14 @@ def test_dataflow_runs_the_same_image(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--sdk_container_image=europe-west4-docker.pkg.dev/shop/images/adaptation:1" in arguments
 
 
+@BOTH
+def test_beam_runs_in_the_task_unless_it_runs_on_dataflow(name: str) -> None:
+    arguments = [
+        executor["container"]["args"] for executor in golden(name).executors.values() if "container" in executor
+    ]
+    assert all("--runner=FnApiRunner" in given for given in arguments)
+
+
 @pytest.mark.parametrize("ingestion", ["spans", "import"])
 def test_the_evaluation_triggers_a_training_with_the_parameters_that_it_takes(
     monkeypatch: pytest.MonkeyPatch, ingestion: str
