@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -58,6 +59,7 @@ def rehearse(
     from pipeline.workspace import Workspace
 
     _check_cloud(cloud, data, task, cache)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends the tasks, too, as Ctrl-C does
     parameters, workspace = parameters_of(given), Workspace.open(folder)
     if cloud:
         _rehearse_in_cloud(workspace, data, pipeline, spec, parameters, parallel)

@@ -154,10 +154,19 @@ class Jobs:
             if (task["state"], state) == ("PENDING", "FAILED"):
                 task["state"] = "NOT_TRIGGERED"
             elif task["state"] not in _TASK_ENDED:
-                task["state"] = state
+                _put(task, state)
 
     def _ended(self, job: Json) -> bool:
         return job["state"].removeprefix(self._prefix) in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+def _put(task: Json, state: str) -> None:
+    """Puts a task into a state; one that is run gets the times of it."""
+    task["state"] = state
+    if state == "RUNNING":
+        task.setdefault("startTime", now())
+    elif state in _TASK_ENDED and "startTime" in task:
+        task["endTime"] = now()
 
 
 class PipelineJobs(Jobs):
@@ -186,7 +195,7 @@ class PipelineJobs(Jobs):
             job = self._existing(self._place.local(job_name))
             for detail in [] if self._ended(job) else job["jobDetail"]["taskDetails"]:
                 if detail["taskName"] == task:
-                    detail["state"] = state
+                    _put(detail, state)
 
     def _hooked(self, job: Json) -> Json:
         assert self._hook

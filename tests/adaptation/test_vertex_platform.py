@@ -321,6 +321,18 @@ def test_a_cancelled_job_has_failed(vertex: Vertex) -> None:
     assert (job.state, "cancelled" in job.message) == (JobState.FAILED, True)
 
 
+def test_how_long_tasks_took_is_told_of_those_that_have_ended(vertex: Vertex) -> None:
+    publish()
+    job = vertex.jobs.create(JobRequest("evaluation-2021-10-0001", "evaluation", {"batch": "2021-10"}))
+    assert vertex.jobs.task_seconds(job.id) == {}
+    list(vertex.jobs.follow(job.id))
+    seconds = vertex.jobs.task_seconds(job.id)
+    assert set(seconds) == {"First", "Last"}
+    assert all(0 < one < 600 for one in seconds.values())
+    with pytest.raises(NoSuchJob):
+        vertex.jobs.task_seconds("another")
+
+
 def test_following_a_job_tells_the_states_of_its_tasks_and_then_its_own(vertex: Vertex) -> None:
     publish()
     vertex.jobs.create(a_request())

@@ -10,7 +10,9 @@ from click.testing import CliRunner
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.cli import cli
 from pipeline.cost import InvalidPrices, Item, Month, Prices, bill, load_prices, prices_file, total
+from pipeline.durations import newest_durations
 from pipeline.settings import VertexSettings
+from tests.pipeline.cloud import a_cloud, done, golden
 from tests.pipeline.factories import World
 
 PRICES = """
@@ -110,3 +112,15 @@ def test_the_command_shows_the_bill_and_the_prices(tmp_path: Path) -> None:
     assert "77.00" in result.stdout
     assert "not measured yet" in result.stdout
     assert str(world.folder / "prices.toml") in result.stdout
+
+
+def test_on_google_cloud_the_service_tells_how_long_tasks_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_cloud(tmp_path / "shop", monkeypatch) as cloud:
+        cloud.publish_specs()
+        cloud.publish_spans()
+        assert newest_durations(cloud.workspace) == {}
+        done(cloud.adapt("submit", "training", "--wait"))
+        durations = newest_durations(cloud.workspace)
+    assert set(durations) == {TRAINING}
+    assert set(durations[TRAINING]) == set(golden(TRAINING).tasks)
+    assert all(0 < seconds < 600 for seconds in durations[TRAINING].values())

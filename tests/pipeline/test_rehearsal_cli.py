@@ -146,11 +146,12 @@ def test_on_a_terminal_the_tasks_are_a_table_that_stays(world: World) -> None:
     assert (first.split()[:2], last.split()[:2]) == (["First", "SUCCEEDED"], ["Last", "SUCCEEDED"])
 
 
-def test_ctrl_c_ends_the_tasks(world: World) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_tasks(world: World, signal_number: int) -> None:
     spec = compiled(world, {"Held": task(container(holding(world.folder)))})
     process = start("rehearse", "evaluation", "--spec", spec, "--workspace", str(world.folder))
     wait_until((world.folder / "pids").exists)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal_number)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 130
     assert shown.splitlines()[-1] == "interrupted"
