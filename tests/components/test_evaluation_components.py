@@ -240,7 +240,8 @@ def test_pipeline_trigger_tries_a_failed_training_again(world: World, run: Any) 
     run(triggering(world, manifest))
     first = world.platform.jobs.list()[0]
     folder = Path(world.root, "jobs", first.id)
-    (folder / "state.json").write_text(json.dumps({"state": JobState.FAILED, "message": "the disk was full"}))
+    failed = {"state": JobState.FAILED, "message": "the disk was full", "time": "2021-10-15T05:00:00+00:00"}
+    (folder / "state.json").write_text(json.dumps(failed))
     run(triggering(world, manifest))
     assert len(world.platform.jobs.list()) == 2
 
