@@ -41,4 +41,4 @@ def _in_cloud(workspace: Workspace) -> Iterator[tuple[str, Mapping[str, float]]]
     jobs = VertexJobs(VertexClient(vertex_config(workspace.settings)))
     for job in jobs.list():
         if job.pipeline in PIPELINES and job.state is JobState.SUCCEEDED:
-            yield job.pipeline, jobs.task_seconds(job.id)
+            yield job.pipeline, {task.name: task.seconds for task in jobs.tasks(job.id)}

@@ -4,7 +4,7 @@
     evaluations      evaluation.json, decision.json and snapshot.json below the pipelines' outputs, found by `records`
     comparison       verdict.json and comparison.json, likewise
     story, lineage   the jobs, the trigger's records, the registry with its promotions
-    tasks            ML Metadata, on one machine
+    tasks            ML Metadata on one machine, Vertex AI's own times on Google Cloud
 
 A part that is missing or broken is told of and does not stand in the way of the others. Nothing is written. What is
 computed from what was read is in `figures` and `story`.
@@ -13,7 +13,7 @@ computed from what was read is in `figures` and `story`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,12 +24,12 @@ from adaptation.batches import BatchStore, Snapshot
 from adaptation.evaluation import Evaluation, Mistake
 from adaptation.gate import Comparison, Verdict
 from adaptation.journal import Journal
-from adaptation.platforms.base import JobState, ModelVersion
+from adaptation.platforms.base import Job, JobState, ModelVersion
 from adaptation.platforms.vertex.config import VERTEX
 from adaptation.spans import Manifest
 from adaptation.trigger import EVALUATION, TRAINING
 from components import artifacts
-from pipeline.cloud import output_folder
+from pipeline.cloud import output_folder, vertex_config
 from pipeline.report import figures, pictures
 from pipeline.report.facts import (
     ComparisonFacts,
@@ -40,7 +40,13 @@ from pipeline.report.facts import (
     RunFacts,
     SpanFacts,
 )
-from pipeline.report.records import RecordedRun, recorded_in_storage, recorded_locally
+from pipeline.report.records import (
+    RecordedRun,
+    recorded_in_storage,
+    recorded_locally,
+    run_facts,
+    timed_by_service,
+)
 from pipeline.report.story import Sources, tell
 from pipeline.workspace import Workspace
 
@@ -81,7 +87,7 @@ class _Collection:
             comparison=self._comparison(sources, runs[TRAINING], manifests),
             lineage=figures.lineage(champion, sources, manifests) if champion else None,
             skipped=figures.skipped(manifests, sources),
-            runs=_newest_runs(runs),
+            runs=self._newest_runs(runs, sources.jobs),
             missing=tuple(dict.fromkeys(self.missing)),
             next_steps=figures.next_steps(manifests, sources, self.workspace.batches.root),
         )
@@ -130,9 +136,15 @@ class _Collection:
     def _recorded(self, pipeline: str) -> list[RecordedRun]:
         settings = self.workspace.settings
         if settings.platform.kind == VERTEX:
-            self.missing.append("The times of the tasks are Vertex AI's: the pages of the pipeline runs show them.")
             return recorded_in_storage(output_folder(settings, pipeline), settings.name)
         return recorded_locally(self.workspace.folder("metadata", f"{pipeline}.sqlite"))
+
+    def _newest_runs(self, runs: Mapping[str, Sequence[RecordedRun]], jobs: Sequence[Job]) -> tuple[RunFacts, ...]:
+        settings = self.workspace.settings
+        if settings.platform.kind != VERTEX:
+            return _newest(run_facts(r.job, name, r.started, r.tasks) for name in runs for r in runs[name] if r.tasks)
+        reading = partial(timed_by_service, vertex_config(settings), jobs[-RUNS:])
+        return _newest(self._read("The times of the tasks", reading) or ())
 
     def _sources(self, runs: Sequence[RecordedRun]) -> Sources:
         """What the story is told from; `runs` are those of evaluations."""
@@ -208,11 +220,5 @@ class _Collection:
         return self._file(job, files, artifacts.COMPARISON, Comparison.from_json)
 
 
-def _newest_runs(runs: Mapping[str, Sequence[RecordedRun]]) -> tuple[RunFacts, ...]:
-    known = [
-        RunFacts(run.job, pipeline, run.started, round(sum(task.seconds for task in run.tasks), 3), run.tasks)
-        for pipeline, recorded in runs.items()
-        for run in recorded
-        if run.tasks
-    ]
-    return tuple(sorted(known, key=lambda run: run.started, reverse=True)[:RUNS])
+def _newest(runs: Iterable[RunFacts]) -> tuple[RunFacts, ...]:
+    return tuple(sorted(runs, key=lambda run: run.started, reverse=True)[:RUNS])

@@ -1,6 +1,6 @@
 """What is recorded of the pipeline runs: their tasks, and the files that a report reads, by the job that they ran for.
 
-On one machine ML Metadata knows. On Google Cloud, where the service keeps its own, the outputs tell by their places:
+On one machine ML Metadata knows. On Google Cloud the service tells the times, and the outputs tell by their places:
 `<root>/<project number>/<run>/<task>_<number>/<output>/<file>`.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,8 +16,12 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from adaptation import storage
+from adaptation.platforms.base import Job
+from adaptation.platforms.vertex.client import VertexClient
+from adaptation.platforms.vertex.config import VertexConfig
+from adaptation.platforms.vertex.jobs import VertexJobs
 from components.artifacts import COMPARISON, DECISION, EVALUATION, JOB, SNAPSHOT, VERDICT
-from pipeline.report.facts import TaskFacts
+from pipeline.report.facts import RunFacts, TaskFacts
 
 RUNS = 100
 _RUN_OF = "job"  # the property that `pipeline.local_runner` gives a run
@@ -72,6 +76,21 @@ def recorded_in_storage(root: str, name: str) -> list[RecordedRun]:
         if run and storage.basename(file.name) in wanted:
             found[run.removeprefix(f"{name}-")][storage.basename(file.name)] = storage.join(root, file.name)
     return [RecordedRun(job, "", (), files) for job, files in sorted(found.items())]
+
+
+def timed_by_service(config: VertexConfig, jobs: Sequence[Job]) -> list[RunFacts]:
+    """The jobs with their tasks, as Vertex AI has timed them; none of a job without a task that has ended."""
+    service = VertexJobs(VertexClient(config))
+    return [run_facts(job.id, job.pipeline, job.created, tasks) for job in jobs if (tasks := _timed(service, job))]
+
+
+def run_facts(job: str, pipeline: str, started: str, tasks: tuple[TaskFacts, ...]) -> RunFacts:
+    """A run with the sum of its tasks' times."""
+    return RunFacts(job, pipeline, started, round(sum(task.seconds for task in tasks), 3), tasks)
+
+
+def _timed(service: VertexJobs, job: Job) -> tuple[TaskFacts, ...]:
+    return tuple(TaskFacts(task.name, task.state, task.seconds) for task in service.tasks(job.id))
 
 
 def _run(store: MetadataStore, context: mlmd.Context) -> RecordedRun:

@@ -323,14 +323,15 @@ def test_a_cancelled_job_has_failed(vertex: Vertex) -> None:
 
 def test_how_long_tasks_took_is_told_of_those_that_have_ended(vertex: Vertex) -> None:
     publish()
-    job = vertex.jobs.create(JobRequest("evaluation-2021-10-0001", "evaluation", {"batch": "2021-10"}))
-    assert vertex.jobs.task_seconds(job.id) == {}
+    job = vertex.jobs.create(a_request())
+    assert vertex.jobs.tasks(job.id) == ()
     list(vertex.jobs.follow(job.id))
-    seconds = vertex.jobs.task_seconds(job.id)
-    assert set(seconds) == {"First", "Last"}
-    assert all(0 < one < 600 for one in seconds.values())
+    first, last = vertex.jobs.tasks(job.id)
+    assert (first.name, last.name, first.state, last.state) == ("First", "Last", "succeeded", "succeeded")
+    assert first.started <= last.started
+    assert 0 < first.seconds < 600
     with pytest.raises(NoSuchJob):
-        vertex.jobs.task_seconds("another")
+        vertex.jobs.tasks("another")
 
 
 def test_following_a_job_tells_the_states_of_its_tasks_and_then_its_own(vertex: Vertex) -> None:

@@ -12,6 +12,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +39,16 @@ class InvalidJobId(AdaptationError, ValueError):
 
 class NoSuchJob(AdaptationError, LookupError):
     """A job that was never created."""
+
+
+@dataclass(frozen=True)
+class TaskTime:
+    """How a task ended, when it began (ISO 8601), and how many seconds it took."""
+
+    name: str
+    state: str
+    started: str
+    seconds: float
 
 
 class VertexJobs:
@@ -92,8 +103,8 @@ class VertexJobs:
         ours = (job for job in found if _last(job).startswith(f"{self._config.name}-"))
         return [self._job(job) for job in sorted(ours, key=lambda job: str(job.get("createTime", "")))]
 
-    def task_seconds(self, job_id: str) -> dict[str, float]:
-        """How long each task of the job took that has ended.
+    def tasks(self, job_id: str) -> tuple[TaskTime, ...]:
+        """The job's tasks that have run and ended, in the order in which they began.
 
         Raises:
           NoSuchJob: None of that id was created.
@@ -101,8 +112,8 @@ class VertexJobs:
         found = self._client.find(self._name(job_id))
         if found is None:
             raise self._no_such(job_id)
-        tasks = [task for task in found.get("jobDetail", {}).get("taskDetails", []) if task.get("endTime")]
-        return {task["taskName"]: _moment(task["endTime"]) - _moment(task["startTime"]) for task in tasks}
+        ended = (task for task in found.get("jobDetail", {}).get("taskDetails", []) if task.get("endTime"))
+        return tuple(sorted(map(_task_time, ended), key=lambda task: task.started))
 
     def follow(self, job_id: str) -> Iterator[str]:
         """The changes of the job's and its tasks' states, as they come, until it has ended.
@@ -208,8 +219,10 @@ def _states(found: Json, job_id: str) -> dict[str, str]:
     return {name: state for name, state in states.items() if name and state} | {job_id: _state(found)}
 
 
-def _moment(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp()
+def _task_time(task: Json) -> TaskTime:
+    started, ended = task["startTime"], task["endTime"]
+    seconds = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+    return TaskTime(task["taskName"], task["state"].lower(), started, seconds.total_seconds())
 
 
 def _state(found: Json) -> str:
