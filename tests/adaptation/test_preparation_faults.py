@@ -187,16 +187,15 @@ def test_a_full_disk_is_told_and_the_next_attempt_heals_it(
 def test_an_image_that_cannot_be_read_now_stops_the_work_and_is_not_skipped(
     disk: str, snapshot: Snapshot, digest: str, monkeypatch: pytest.MonkeyPatch, position: int
 ) -> None:
-    store, read, unreadable = SpanStore(join(disk, "data")), storage.read, snapshot.uris[position]
+    store, unreadable = SpanStore(join(disk, "data")), snapshot.uris[position]
 
-    def failing(uri: str) -> bytes:
-        if uri == unreadable:
+    def failing(path: str, *args: Any, **kwargs: Any) -> Any:
+        if path == unreadable:
             raise OSError(errno.EIO, "Input/output error")
-        return read(uri)
+        return open(path, *args, **kwargs)
 
-    monkeypatch.setattr(storage, "read", failing)
-    with pytest.raises(OSError, match="Input/output error"):
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output error"):
+        patched.setattr(storage, "open", failing, raising=False)
         prepared(store, snapshot)
     assert store.spans() == []
-    monkeypatch.setattr(storage, "read", read)
     assert is_the_span(store, prepared(store, snapshot), digest, snapshot)
