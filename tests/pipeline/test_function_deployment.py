@@ -31,7 +31,7 @@ CLOUD: dict[str, object] = {
     "collection.root": "gs://images/collected",
     "vertex.project": "demo",
     "vertex.location": "europe-west4",
-    "vertex.root": "gs://work/adaptation",
+    "vertex.root": "gs://works/adaptation",
     "vertex.image": "europe-docker.pkg.dev/demo/images/adaptation:1",
     "vertex.service_account": "pipelines@demo.iam.gserviceaccount.com",
 }
@@ -303,9 +303,9 @@ def test_the_accounts_get_these_rights_and_no_others(first: list[list[str]]) -> 
         (RUNNER, "projects/demo/roles/shop_trigger", "demo"),
         (RUNNER, "roles/iam.serviceAccountUser", "pipelines@demo.iam.gserviceaccount.com"),
         (RUNNER, "roles/storage.objectViewer", "gs://images/collected/"),
-        (RUNNER, "roles/storage.objectViewer", "gs://work/adaptation/specs/evaluation/"),
-        (RUNNER, "roles/storage.objectViewer", "gs://work/adaptation/triggers/"),
-        (RUNNER, "roles/storage.objectCreator", "gs://work/adaptation/triggers/"),
+        (RUNNER, "roles/storage.objectViewer", "gs://works/adaptation/specs/evaluation/"),
+        (RUNNER, "roles/storage.objectViewer", "gs://works/adaptation/triggers/"),
+        (RUNNER, "roles/storage.objectCreator", "gs://works/adaptation/triggers/"),
         (INVOKER, "roles/eventarc.eventReceiver", "demo"),
         (AGENT, "roles/pubsub.publisher", "demo"),
     }
