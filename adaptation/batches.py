@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from adaptation import storage
+from adaptation.collector import collector_at_rest
 from adaptation.errors import AdaptationError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -106,14 +107,14 @@ class Snapshot:
 
     def to_json(self) -> bytes:
         """The snapshot as a file's content; `from_json` reads it."""
-        images = [[image.name, image.size] for image in self.images]
-        return json.dumps({"batch": self.batch, "root": self.root, "images": images}).encode()
+        return json.dumps({"batch": self.batch, "root": self.root, "images": self.images}).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Snapshot:
         """The snapshot that `to_json` wrote."""
-        value = json.loads(data)
-        return cls(value["batch"], value["root"], tuple(storage.File(name, size) for name, size in value["images"]))
+        with collector_at_rest():
+            value = json.loads(data)
+            return cls(value["batch"], value["root"], tuple(map(storage.File._make, value["images"])))
 
 
 def snapshot_folder(root: str, batch: str) -> Snapshot:
@@ -282,7 +283,7 @@ class BatchStore:
         return storage.locked(storage.join(self.root, _DONE, f"{batch}.lock"))
 
     def _write_mark(self, batch: Batch, images: Iterable[storage.File]) -> str:
-        data = json.dumps([[image.name, image.size] for image in sorted(images)]).encode()
+        data = json.dumps(sorted(images)).encode()
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
         storage.write(storage.join(self._marks(batch), name), data)
         return name

@@ -19,24 +19,25 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from adaptation import locks, object_store
+from adaptation.collector import collector_at_rest
 from adaptation.object_store import REQUESTS_IN_FLIGHT, told, told_one_by_one
 
 TEMPORARY = ".tmp-"
+_READ_BYTES = 2**20
 _LOCAL = LocalFileSystem()
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file found by listing. `name` is relative to the folder that was listed, `size` is in bytes."""
 
     name: str
@@ -272,8 +273,9 @@ def _open(uri: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _path(uri: str) -> str:
-    """The path of a local URI."""
-    return str(_LOCAL._strip_protocol(uri))
+    """The path of a local URI; one that is a path already is not looked at twice, because there are very many."""
+    is_path = uri.startswith("/") and not uri.endswith("/")
+    return uri if is_path else str(_LOCAL._strip_protocol(uri))
 
 
 def _protocol(uri: str) -> str:
@@ -291,9 +293,13 @@ def _link_exclusively(path: str, new_path: str) -> None:
 
 
 def _read_or_error(path: str) -> bytes | OSError:
+    """Python's own file objects would take half of the time that a small file costs."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return b"".join(iter(partial(os.read, descriptor, _READ_BYTES), b""))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         return error
 
@@ -312,7 +318,8 @@ def _remote_files(items: Iterable[dict[str, Any]], path: str) -> Iterator[File]:
 
 
 def _sorted(files: Iterable[File]) -> list[File]:
-    return sorted(files, key=attrgetter("name"))  # many times as fast as comparing files
+    with collector_at_rest():
+        return sorted(files, key=attrgetter("name"))  # many times as fast as comparing files
 
 
 def _local_files(folder: str) -> Iterator[File]:

@@ -251,7 +251,7 @@ def test_the_digest_names_names_and_sizes(root: str) -> None:
     elsewhere = collected(join(root, "other root", "2021-10"), 3)
     assert elsewhere.digest == snapshot.digest
     first, *rest = snapshot.images
-    for changed in (replace(first, size=first.size + 1), replace(first, name="other.png")):
+    for changed in (first._replace(size=first.size + 1), first._replace(name="other.png")):
         assert replace(snapshot, images=(changed, *rest)).digest != snapshot.digest
     assert replace(snapshot, images=tuple(rest)).digest != snapshot.digest
 

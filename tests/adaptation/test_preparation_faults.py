@@ -187,15 +187,15 @@ def test_a_full_disk_is_told_and_the_next_attempt_heals_it(
 def test_an_image_that_cannot_be_read_now_stops_the_work_and_is_not_skipped(
     disk: str, snapshot: Snapshot, digest: str, monkeypatch: pytest.MonkeyPatch, position: int
 ) -> None:
-    store, unreadable = SpanStore(join(disk, "data")), snapshot.uris[position]
+    store, unreadable, opened = SpanStore(join(disk, "data")), snapshot.uris[position], os.open
 
-    def failing(path: str, *args: Any, **kwargs: Any) -> Any:
+    def failing(path: str, *args: Any, **kwargs: Any) -> int:
         if path == unreadable:
             raise OSError(errno.EIO, "Input/output error")
-        return open(path, *args, **kwargs)
+        return opened(path, *args, **kwargs)
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output error"):
-        patched.setattr(storage, "open", failing, raising=False)
+        patched.setattr(os, "open", failing)
         prepared(store, snapshot)
     assert store.spans() == []
     assert is_the_span(store, prepared(store, snapshot), digest, snapshot)

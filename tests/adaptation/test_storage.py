@@ -440,3 +440,12 @@ def test_a_lock_is_free_again_when_its_holder_was_killed(disk: str) -> None:
 def test_an_object_store_has_no_lock_and_does_not_wait_for_one() -> None:
     with storage.locked("memory://bucket/lock"), storage.locked("memory://bucket/lock"):
         pass
+
+
+def test_files_of_any_size_are_read_whole(tmp_path: Path) -> None:
+    contents = [
+        bytes([number]) * size for number, size in enumerate((0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20 + 7))
+    ]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}").write_bytes(content)
+    assert list(storage.read_many([str(tmp_path / f"{number}") for number in range(len(contents))])) == contents
