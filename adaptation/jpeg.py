@@ -9,17 +9,20 @@ Whatever is not quite usual is left to Pillow; nothing is refused here.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
-from PIL import Image, _imaging
+from PIL import _imaging
 
 _SCALE = 8
 _SEGMENT = struct.Struct(">HH")
 _FRAME = struct.Struct(">BHHB")
-_START_OF_SCAN, _APP0 = 0xFFDA, 0xFFE0
+_START_OF_SCAN = b"\xff\xda"
+_START_MARKER, _APP0 = 0xFFDA, 0xFFE0
 _FRAMES = (0xFFC0, 0xFFC1, 0xFFC2)  # sequential and progressive, Huffman-coded
 _PLAIN = (0xFFC4, 0xFFDB, 0xFFDD, 0xFFE0, 0xFFFE)  # tables, restart interval, JFIF, comment
 _SHORTEST_JFIF = 16
+_LONGEST_HEADER = 4_096
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -40,7 +43,7 @@ def is_whole(data: bytes, most_pixels: int) -> bool:
       True only where Pillow would decode the file, too. False says nothing.
     """
     try:
-        frame = _frame(data)
+        frame = _frame(_header(data))
         return frame is not None and 0 < frame.width * frame.height <= most_pixels and _decodes(data, frame)
     except MemoryError:
         raise
@@ -48,15 +51,21 @@ def is_whole(data: bytes, most_pixels: int) -> bool:
         return False
 
 
-def _frame(data: bytes) -> _Frame | None:
-    """What the header says of the picture; None where there is anything in it that is not everyday."""
+def _header(data: bytes) -> bytes:
+    """All that comes before the picture, and the marker with which that begins."""
+    return data[: data.index(_START_OF_SCAN, 0, _LONGEST_HEADER) + _SEGMENT.size]
+
+
+@lru_cache(maxsize=256)  # cameras write the same header again and again
+def _frame(header: bytes) -> _Frame | None:
+    """What a header says of the picture; None where there is anything in it that is not everyday."""
     frame, place = None, 2
     while True:
-        marker, length = _SEGMENT.unpack_from(data, place)
-        if marker == _START_OF_SCAN:
+        marker, length = _SEGMENT.unpack_from(header, place)
+        if marker == _START_MARKER:
             return frame
         if marker in _FRAMES and frame is None:
-            bits, height, width, layers = _FRAME.unpack_from(data, place + _SEGMENT.size)
+            bits, height, width, layers = _FRAME.unpack_from(header, place + _SEGMENT.size)
             if bits != 8 or length != 8 + 3 * layers:
                 return None
             frame = _Frame(_MODES[layers], width, height)
@@ -67,7 +76,7 @@ def _frame(data: bytes) -> _Frame | None:
 
 def _decodes(data: bytes, frame: _Frame) -> bool:
     size = (-(-frame.width // _SCALE), -(-frame.height // _SCALE))
-    decoder = Image._getdecoder(frame.mode, "jpeg", (frame.mode, ""), (_SCALE, 0))
+    decoder = _imaging.jpeg_decoder(frame.mode, frame.mode, "", _SCALE, 0)
     try:
         decoder.setimage(_imaging.new(frame.mode, size), (0, 0, *size))
         at_its_end, without_error = -1, 0

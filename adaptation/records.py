@@ -3,6 +3,9 @@
 Sources of the two contracts: tensorflow/core/example/example.proto and feature.proto for the message (its descriptor is
 rebuilt here, in a pool of its own, so that it never meets TensorFlow's); tensorflow/core/lib/io/record_writer.h for the
 file: a record is its length (uint64), the masked CRC-32C of the length, the data, the masked CRC-32C of the data.
+
+Messages are read with protobuf, and written without: there are very many, and to fill a message object takes several
+times as long as to put down its bytes. They are those of protobuf's deterministic serialization: features by name.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import google_crc32c
@@ -21,6 +24,8 @@ from adaptation.errors import AdaptationError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_LENGTH_DELIMITED = 2
+_UINT64 = 2**64 - 1
 
 
 class CorruptRecords(AdaptationError, ValueError):
@@ -45,13 +50,9 @@ class LabelledImage:
 
     def to_record(self) -> bytes:
         """The record as TFRecord bytes; the same image gives the same bytes."""
-        example = _example_class()()
-        feature = example.features.feature
-        feature["image"].bytes_list.value.append(self.image)
-        feature["label"].int64_list.value.append(self.label)
-        feature["id"].bytes_list.value.append(self.id.encode())
-        feature["span"].int64_list.value.append(self.span)
-        return frame(example.SerializeToString(deterministic=True))
+        name = self.id.encode()
+        features = (_head(b"id", len(name)), name, _head(b"image", len(self.image)), self.image)
+        return frame(_field(1, b"".join((*features, _number(b"label", self.label), _number(b"span", self.span)))))
 
     @classmethod
     def parse(cls, data: bytes) -> LabelledImage:
@@ -102,6 +103,41 @@ def unframe(content: bytes, name: str) -> Iterator[bytes]:
 def crc32c(data: bytes) -> str:
     """The CRC-32C of a file's content, as 8 hex digits."""
     return f"{google_crc32c.value(data):08x}"
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """A field of a message: bytes, or another message (source: protobuf.dev/programming-guides/encoding)."""
+    return _opening(number, len(data)) + data
+
+
+def _opening(number: int, size: int) -> bytes:
+    """What comes before the so many bytes of a field."""
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(size)
+
+
+def _varint(value: int) -> bytes:
+    rest, groups = value & _UINT64, bytearray()
+    while rest > 0x7F:
+        groups.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    groups.append(rest)
+    return bytes(groups)
+
+
+@lru_cache(maxsize=1024)
+def _number(name: bytes, value: int) -> bytes:
+    """A feature with one int64, as an entry of the map `Features.feature`."""
+    return _field(1, _field(1, name) + _field(2, _field(3, _field(1, _varint(value)))))
+
+
+@lru_cache(maxsize=1024)  # small images have few different sizes
+def _head(name: bytes, size: int) -> bytes:
+    """What comes before the so many bytes of a feature that holds nothing else, as an entry of the same map."""
+    head = b""
+    for number in (1, 1, 2):  # BytesList.value, Feature.bytes_list, the entry's value; from the inside out
+        head = _opening(number, len(head) + size) + head
+    head = _field(1, name) + head
+    return _opening(1, len(head) + size) + head
 
 
 def _values(feature: Any) -> Any:

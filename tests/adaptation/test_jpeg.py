@@ -54,6 +54,12 @@ def test_nothing_is_said_of_what_is_not_everyday() -> None:
     assert image_problem(encoded("CMYK")) is None
 
 
+def test_nothing_is_said_of_a_header_of_unusual_length() -> None:
+    data = encoded(comment=bytes(5_000))
+    assert not jpeg.is_whole(data, MANY)
+    assert image_problem(data) is None
+
+
 def test_a_header_that_pillow_refuses_is_not_passed_over() -> None:
     """Of the segment APP0, the decoder takes what there is; Pillow wants the version of JFIF in it."""
     whole = encoded()

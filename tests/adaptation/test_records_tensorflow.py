@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adaptation.records import LabelledImage, parse_features, unframe
 
@@ -31,6 +33,18 @@ def write(path: Path, examples: list[tf.train.Example]) -> bytes:
 def test_the_bytes_are_those_that_tensorflow_writes(tmp_path: Path) -> None:
     expected = write(tmp_path / "a.tfrecord", [tensorflow_example(image) for image in IMAGES])
     assert b"".join(image.to_record() for image in IMAGES) == expected
+
+
+@given(
+    st.integers(0, 300) | st.integers(16_200, 16_500),  # around the sizes from which a length takes another byte
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(st.characters(codec="utf-8"), max_size=200),
+    st.integers(0, 2**63 - 1),
+)
+def test_they_are_so_for_all_sizes_and_numbers(size: int, label: int, name: str, span: int) -> None:
+    image = LabelledImage(bytes(size), label, name, span)
+    (data,) = unframe(image.to_record(), "a.tfrecord")
+    assert data == tensorflow_example(image).SerializeToString(deterministic=True)
 
 
 def test_tensorflow_reads_the_records(tmp_path: Path) -> None:
