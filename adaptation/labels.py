@@ -134,7 +134,9 @@ class Labels:
         elif self.source == "folder":
             found = names.str.split("/").list.get(-2, null_on_oob=True)
         else:
-            found = names.str.split("/").list.last().str.extract(self._prefix.pattern)
+            in_folders = names.str.contains("/", literal=True).any()  # splitting takes as long as all the rest
+            files = names.str.split("/").list.last() if in_folders else names
+            found = files.str.extract(self._prefix.pattern)
         if self.reviewed:
             reviewed = names.replace_strict(self.reviewed, default=None, return_dtype=pl.String)
             found = pl.select(pl.coalesce(reviewed, found)).to_series()

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,19 @@ BLOCK = 16 * 2**20
 
 _COLUMNS = {"image": pl.String, "label": pl.String, "confidence": pl.Float64, "error": pl.String}
 _PREDICTION = pl.Struct({"label": pl.String, "confidence": pl.Float64})
-_COMMON_FORM = (("instance", pl.String()), ("prediction", _PREDICTION), ("error", pl.String()))
+_LINE = pl.Schema([("instance", pl.String()), ("prediction", _PREDICTION), ("error", pl.String())])
+_COMMON_FORM = {
+    "image": pl.col("instance"),
+    "label": pl.col("prediction").struct.field("label"),
+    "confidence": pl.col("prediction").struct.field("confidence"),
+    "error": pl.col("error"),
+}
+_IS_COMMON = pl.all_horizontal(
+    pl.col("image", "label", "confidence").is_not_null(),
+    *(~pl.col("image", "label").str.starts_with(bracket) for bracket in "[{"),
+    pl.col("error").is_null(),
+)
+_CHECK = "is common"
 
 
 class InvalidPrediction(AdaptationError, ValueError):
@@ -48,7 +60,7 @@ class ResultsElsewhere(AdaptationError, ValueError):
     """An output folder that is not on this machine's disk."""
 
 
-def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
+def read_predictions(folder: str, *wanted: pl.Expr) -> Iterator[pl.DataFrame]:
     """Reads the results of a batch prediction, block by block: memory holds one block, whatever the files' sizes.
 
     A line is `{"instance": ..., "prediction": ...}` or `{"instance": ..., "error": ...}`, in either kind of file. The
@@ -59,10 +71,13 @@ def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
 
     Args:
       folder: URI of the folder that holds the files, local or remote.
+      wanted: What is to be told of each line, as expressions over the columns below, each line's by itself. To say so
+        here is faster than to work it out afterwards: what is not wanted is not kept.
 
     Yields:
       Frames with the columns `image` (text; null where an error names no image), `label` (text; null where there is an
-      error), `confidence` (float64; null where there is none) and `error` (text; null where there is none).
+      error), `confidence` (float64; null where there is none) and `error` (text; null where there is none); or with
+      those that are wanted. The first one is empty: there is one even where there are no lines.
 
     Raises:
       NoPredictions: There are no results.
@@ -74,53 +89,55 @@ def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
             f"{folder} has no {RESULTS}-* files. Name the folder prediction-<model>-<timestamp> that the batch "
             "prediction reported, and look at that job if it has none."
         )
+    wanted = wanted or (pl.all(),)
+    yield pl.DataFrame(schema=_COLUMNS).select(*wanted)
     for name in names:
-        yield from _read_file(storage.join(folder, name), is_errors=name.startswith(ERRORS))
+        yield from _read_file(storage.join(folder, name), wanted, is_errors=name.startswith(ERRORS))
 
 
-def _read_file(uri: str, *, is_errors: bool) -> Iterator[pl.DataFrame]:
-    first_line = 1
+def _read_file(uri: str, wanted: Sequence[pl.Expr], *, is_errors: bool) -> Iterator[pl.DataFrame]:
+    start = 0
     with fsspec.open(uri, "rb") as file:
         while block := file.read(BLOCK) + file.readline():
-            common = _read_common_form(block)
-            yield _read_any_form(block, uri, first_line, is_errors) if common is None else common
-            first_line += block.count(b"\n")
+            common = _read_common_form(block, wanted)
+            yield _read_any_form(block, uri, start, is_errors).select(*wanted) if common is None else common
+            start += len(block)
 
 
-def _read_common_form(block: bytes) -> pl.DataFrame | None:
+def _read_common_form(block: bytes, wanted: Sequence[pl.Expr]) -> pl.DataFrame | None:
     """The block read by polars alone, which is fast; None where that cannot be trusted and each line must be looked at.
 
     Polars takes an object or a list as its JSON text where it expects a text, and what is missing as null.
     """
+    lines = pl.scan_ndjson(block, schema=_LINE).select(**_COMMON_FORM)
     try:
-        lines = pl.read_ndjson(block, schema=pl.Schema(_COMMON_FORM))
+        told = lines.select(*wanted, _IS_COMMON.alias(_CHECK)).collect(engine="streaming")
     except pl.exceptions.PolarsError:
         return None
-    prediction = lines["prediction"].struct
-    label, confidence = prediction.field("label"), prediction.field("confidence")
-    columns = (lines["instance"], label, confidence, lines["error"])
-    frame = pl.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
-    whole = not any(frame[column].null_count() for column in ("image", "label", "confidence"))
-    plain = not any(frame[column].str.starts_with(bracket).any() for column in ("image", "label") for bracket in "[{")
-    return frame if whole and plain and frame["error"].null_count() == len(frame) else None
+    return told.drop(_CHECK) if told[_CHECK].all() else None
 
 
-def _read_any_form(block: bytes, uri: str, first_line: int, is_errors: bool) -> pl.DataFrame:
+def _read_any_form(block: bytes, uri: str, start: int, is_errors: bool) -> pl.DataFrame:
     rows = []
-    for number, line in enumerate(block.split(b"\n"), first_line):
+    for number, line in enumerate(block.split(b"\n"), 1):
         if line.strip():
-            rows.append(_read_line_or_refuse(line, f"{uri}, line {number}", is_errors))
+            try:
+                rows.append(_read_line(line))
+            except ValueError as error:
+                if not is_errors:
+                    raise _invalid(line, f"{uri}, line {_lines_before(uri, start) + number}", error) from error
+                rows.append(_Row(error=line.decode(errors="replace").strip()))
     return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
 
 
-def _read_line_or_refuse(line: bytes, place: str, is_errors: bool) -> _Row:
-    try:
-        return _read_line(line)
-    except ValueError as error:
-        if is_errors:
-            return _Row(error=line.decode(errors="replace").strip())
-        beginning = line[:120].decode(errors="replace")
-        raise InvalidPrediction(f"{place}: {error}\nThe line begins: {beginning}") from error
+def _invalid(line: bytes, place: str, error: ValueError) -> InvalidPrediction:
+    return InvalidPrediction(f"{place}: {error}\nThe line begins: {line[:120].decode(errors='replace')}")
+
+
+def _lines_before(uri: str, end: int) -> int:
+    """How many lines end before a byte; counted only where somebody is told, because it takes long."""
+    with fsspec.open(uri, "rb") as file:
+        return sum(file.read(min(BLOCK, end - start)).count(b"\n") for start in range(0, end, BLOCK))
 
 
 class _Row(NamedTuple):

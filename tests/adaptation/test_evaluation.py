@@ -164,16 +164,29 @@ def test_a_prediction_for_an_image_that_is_not_listed_is_refused(stray: str) -> 
         evaluate(snapshot_of(["car_1.jpg"]), folder, LABELS, 1.0)
 
 
+def test_another_image_in_the_place_of_a_listed_one_is_refused() -> None:
+    folder = folder_of(predicted("car_1.jpg", "car") + predicted("car_9.jpg", "car"))
+    with pytest.raises(UnlistedPredictions, match=re.escape(f"{ROOT}/car_9.jpg")):
+        evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)
+
+
 def test_no_prediction_is_listed_where_there_are_no_images() -> None:
     with pytest.raises(UnlistedPredictions):
         evaluate(snapshot_of([]), folder_of(predicted("car_1.jpg", "car")), LABELS, 1.0)
 
 
 def test_images_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(f"{NAMES[number % 3]}_{number}.jpg" for number in range(60))
+    chance = random.Random(3)
+    lines = [predicted(name, chance.choice(NAMES), number / 60) for number, name in enumerate(names)]
+    lines[7] = failed(names[7])
+    chance.shuffle(lines)
+    folder = folder_of("".join(lines[:30]), "".join(lines[30:]), errors='{"error": "one image was not predicted"}\n')
+    expected = evaluate(snapshot_of(names), folder, LABELS, 1.0)
     monkeypatch.setattr(pl.Series, "hash", lambda self: pl.Series([7] * len(self), dtype=pl.UInt64))
-    names = ["car_1.jpg", "cat_1.jpg", "ship_1.jpg"]
-    folder = folder_of("".join(predicted(name, name.split("_")[0]) for name in reversed(names)))
-    assert evaluate(snapshot_of(names), folder, LABELS, 0.0).correct == 3
+    monkeypatch.setattr(pl.Expr, "hash", lambda self: pl.lit(7, pl.UInt64))
+    assert evaluate(snapshot_of(names), folder, LABELS, 1.0) == expected
+    assert expected.mistakes
 
 
 def test_a_model_that_predicts_other_labels_is_refused() -> None:
@@ -225,8 +238,9 @@ def test_the_most_confident_mistakes_are_shown_and_those_without_a_confidence_la
     )
 
 
-def test_at_most_twenty_mistakes_are_shown() -> None:
-    assert len(evaluation_of(0, 21).mistakes) == 20
+def test_at_most_twenty_mistakes_are_shown_of_equal_ones_the_first() -> None:
+    shown = [mistake.name for mistake in evaluation_of(0, 60).mistakes]
+    assert shown == [f"car_{number}.jpg" for number in range(20)]
 
 
 def test_an_evaluation_is_kept_as_a_file() -> None:
