@@ -59,7 +59,8 @@ def training_batches(records: Records, spec: TrainingSpec) -> tf.data.Dataset:
     """Batches in an order that is new in every epoch and the same for the same seed.
 
     Returns:
-      Pairs of images (float32 [batch, size, size, channels], 0..255) and labels (int64 [batch]).
+      Pairs of images (uint8 [batch, size, size, channels]) and labels (int64 [batch]). Bytes, as they were decoded:
+      the training step turns them into what a model takes, where it runs.
     """
     if _fits_in_memory(records, spec):
         shuffled = _decoded(_serialized(records.files), spec).cache().shuffle(records.count, seed=spec.seed)
@@ -95,7 +96,7 @@ def decode_batch(images: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
             fn_output_signature=tf.TensorSpec(shape, tf.uint8),
             parallel_iterations=32,
         )
-        return tf.cast(pixels, tf.float32)
+    return tf.cast(pixels, tf.float32)
 
 
 def images_of(examples: tf.Tensor) -> tf.Tensor:
@@ -138,11 +139,10 @@ def _decoded(serialized: tf.data.Dataset, spec: TrainingSpec) -> tf.data.Dataset
 
 
 def _batched(decoded: tf.data.Dataset, records: Records, spec: TrainingSpec) -> tf.data.Dataset:
-    """Casts after batching: what is cached and shuffled stays a byte a pixel."""
-    counted = decoded.apply(tf.data.experimental.assert_cardinality(records.count)).batch(spec.batch_size)
-    return counted.map(lambda images, labels: (tf.cast(images, tf.float32), labels)).prefetch(
-        spec.prefetch or tf.data.AUTOTUNE
-    )
+    counted = decoded.apply(tf.data.experimental.assert_cardinality(records.count))
+    # A shuffle buffer is filled before the first batch: with everything decoded by then, one thread would copy alone.
+    batches = counted.batch(spec.batch_size, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(spec.prefetch or tf.data.AUTOTUNE)
 
 
 def _resized(pixels: tf.Tensor, size: int) -> tf.Tensor:

@@ -101,10 +101,12 @@ def fit(model: keras.Model, training: tf.data.Dataset, evaluation: tf.data.Datas
 
 
 def trainable(model: keras.Model, spec: TrainingSpec, steps: int) -> keras.Model:
-    """The model compiled as it is trained; `steps` is how many an epoch has."""
+    """The model compiled as it is trained, on images of uint8; `steps` is how many an epoch has."""
     rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, decay_steps=spec.epochs * steps)
-    # Compiled around the model, not into it: what is exported and saved has no optimizer's state in it.
-    trained = keras.Sequential([model])
+    # Compiled around the model, not into it: what is exported and saved has no optimizer's state in it. The cast is in
+    # the step, so that a byte a pixel is all that is prefetched and copied to a GPU.
+    images = keras.Input((spec.image_size, spec.image_size, spec.channels), dtype="uint8")
+    trained = keras.Model(images, model(keras.ops.cast(images, "float32")))
     trained.compile(
         keras.optimizers.Adam(rate),
         loss="sparse_categorical_crossentropy",

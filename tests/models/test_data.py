@@ -45,6 +45,29 @@ def test_a_batch_is_decoded_as_its_images_are(encoded, small_spec: Spec):
     assert np.array_equal(batch, [data.decode(tf.constant(image), small_spec()) for image in images])
 
 
+@pytest.mark.parametrize("batches_of", [data.training_batches, data.evaluation_batches], ids=["training", "evaluation"])
+def test_a_model_is_handed_the_bytes_that_were_decoded(
+    tmp_path, write_records, two_classes, small_spec: Spec, batches_of
+):
+    records = data.find_records([write_records(tmp_path / "a.tfrecord", two_classes)], small_spec())
+    batches = batches_of(records, small_spec(batch_size=5))
+    assert batches.element_spec == (tf.TensorSpec([None, 8, 8, 1], tf.uint8), tf.TensorSpec([None], tf.int64))
+    handed = [image.tobytes() for images, _ in batches.as_numpy_iterator() for image in images]
+    decoded = [data.decode(tf.constant(image), small_spec()).numpy().tobytes() for image, _ in two_classes]
+    assert sorted(handed) == sorted(decoded)
+
+
+@pytest.mark.parametrize("megabytes", [1024, 0], ids=["cached", "streamed"])
+@pytest.mark.parametrize("batches_of", [data.training_batches, data.evaluation_batches], ids=["training", "evaluation"])
+def test_an_image_that_cannot_be_decoded_is_an_error_not_an_image_less(
+    tmp_path, write_records, two_classes, small_spec: Spec, batches_of, megabytes
+):
+    spec = small_spec(cache_megabytes=megabytes)
+    records = data.find_records([write_records(tmp_path / "a.tfrecord", [*two_classes, (b"no image", 0)])], spec)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image"):
+        order(batches_of(records, spec))
+
+
 @pytest.mark.parametrize("megabytes", [1024, 0], ids=["cached", "streamed"])
 def test_training_order_is_new_every_epoch_and_the_same_for_a_seed(
     tmp_path, write_records, two_classes, small_spec: Spec, megabytes
@@ -61,6 +84,17 @@ def test_training_order_is_new_every_epoch_and_the_same_for_a_seed(
     assert sorted(first) == sorted(second)
     assert [first, second] == two_epochs(seed=1)
     assert first != two_epochs(seed=2)[0]
+
+
+@pytest.mark.parametrize("megabytes", [1024, 0], ids=["cached", "streamed"])
+def test_the_record_that_is_read_last_may_be_trained_on_first(
+    tmp_path, write_records, two_classes, small_spec: Spec, megabytes
+):
+    records = data.find_records([write_records(tmp_path / "a.tfrecord", two_classes)], small_spec())
+    tf.random.set_seed(0)
+    batches = data.training_batches(records, small_spec(cache_megabytes=megabytes))
+    last = order(data.evaluation_batches(records, small_spec()))[-1]
+    assert min(order(batches).index(last) for _epoch in range(40)) < 3
 
 
 @pytest.mark.parametrize("megabytes", [1024, 0], ids=["cached", "streamed"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -88,9 +89,9 @@ def test_a_warm_start_goes_on_from_the_champions_loss(tmp_path, pattern, tiny_sp
     trainer.run_fn(fn_args(pattern, pattern, tmp_path / "champion", tiny_spec(epochs=20, learning_rate=0.05)))
 
     def loss(spec: TrainingSpec) -> float:
-        model = trainer.initial_model(spec)
-        model.compile(loss="sparse_categorical_crossentropy")
-        return float(model.evaluate(data.evaluation_batches(data.find_records([pattern], spec), spec), verbose=0))
+        model = trainer.trainable(trainer.initial_model(spec), spec, steps=1)
+        batches = data.evaluation_batches(data.find_records([pattern], spec), spec)
+        return float(model.evaluate(batches, verbose=0, return_dict=True)["loss"])
 
     assert loss(tiny_spec(warm_start=str(tmp_path / "champion"))) < 0.7 * loss(tiny_spec())
 
@@ -150,6 +151,51 @@ def served_operations(folder: Path) -> list[tuple[str, list[str]]]:
     """Each operation of what is served, with the types that it gives."""
     graph = tf.saved_model.load(str(folder)).signatures["evaluate"].graph
     return [(one.type, [output.dtype.name for output in one.outputs]) for one in graph.get_operations()]
+
+
+class Recorder(keras.Model):
+    """A model that is written as a class and keeps the type of the images that it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.scores = keras.layers.Dense(2, activation="softmax")
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        self.seen.append(keras.backend.standardize_dtype(images.dtype))
+        return self.scores(keras.ops.mean(images, axis=(1, 2)))
+
+
+def test_a_model_is_called_with_float32_however_it_is_written(pattern, small_spec: Spec):
+    batches, model = data.training_batches(data.find_records([pattern], small_spec()), small_spec()), Recorder()
+    trainer.fit(model, batches, batches, small_spec())
+    assert set(model.seen) == {"float32"}
+
+
+@pytest.mark.parametrize("xla", ["on", "off"])
+@pytest.mark.parametrize("precision", ["mixed", "float32"])
+def test_bytes_train_the_weights_that_floats_train(pattern, tiny_spec: Spec, precision, xla):
+    spec = tiny_spec(epochs=3, precision=precision, xla=xla)
+    records = data.find_records([pattern], spec)
+
+    def weights(fit: Callable[[keras.Model, tf.data.Dataset], object]) -> list[np.ndarray]:
+        keras.utils.set_random_seed(4)
+        with trainer.computing(precision):
+            model = trainer.initial_model(spec)
+            fit(model, data.training_batches(records, spec))
+        return model.get_weights()
+
+    def fit_floats(model: keras.Model, batches: tf.data.Dataset) -> None:
+        """As Keras trains a model on what it says it takes."""
+        rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, spec.epochs * len(batches))
+        model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", jit_compile=xla == "on")
+        floats = batches.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
+        model.fit(floats, epochs=spec.epochs, shuffle=False, verbose=0)
+
+    watched = data.evaluation_batches(records, spec)
+    ours = weights(lambda model, batches: trainer.fit(model, batches, watched, spec))
+    for one, theirs in zip(ours, weights(fit_floats), strict=True):
+        assert one.tobytes() == theirs.tobytes()
 
 
 @pytest.mark.parametrize("precision", ["mixed", "float32"])
