@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from adaptation.collector import collector_at_rest
 from adaptation.errors import AdaptationError
 from adaptation.platforms.base import JobRequest
 from adaptation.platforms.local.jobs import run_recorded
@@ -37,8 +38,10 @@ def _work(settings: str, request: JobRequest) -> dict[str, Any]:
     sys.path.append(str(workspace.settings.file.parent))  # for a model of the user's own, beside the settings
     if request.pipeline not in (TRAINING, EVALUATION):
         raise UnknownPipeline(f"there is no pipeline {request.pipeline!r}. Ask for {TRAINING} or {EVALUATION}.")
-    report("starting TFX")
-    from pipeline.runs import run_evaluation, run_training
+    if "tfx" not in sys.modules:  # else the process was forked from one that has it
+        report("starting TFX")
+    with collector_at_rest():
+        from pipeline.runs import run_evaluation, run_training
 
     run = run_training if request.pipeline == TRAINING else run_evaluation
     return dataclasses.asdict(run(workspace, request.id, **request.parameters))

@@ -214,6 +214,11 @@ def test_four_jobs_ran_and_no_other(demo: Facts) -> None:
     assert pipelines == [(name, JobState.SUCCEEDED) for name in names]
 
 
+def test_the_jobs_of_the_demo_share_one_import_of_tfx(demo: Facts, refused: Facts, folder: Path) -> None:
+    importing = [job.id for job in refused.jobs if "starting TFX" in "".join(messages(folder, job.id))]
+    assert importing == [job.id for job in refused.jobs[len(demo.jobs) :]] != []
+
+
 def test_the_trigger_has_nothing_left_to_do(demo: Facts, folder: Path) -> None:
     del demo
     assert planned(Workspace.open(folder))[1].outcome in (Outcome.NOTHING_NEW, Outcome.NOT_ENOUGH)

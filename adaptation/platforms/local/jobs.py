@@ -23,16 +23,16 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
-from adaptation import progress, storage
+from adaptation import forkserver, progress, storage
 from adaptation.errors import AdaptationError
 from adaptation.locks import is_locked, locked_if_free
 from adaptation.platforms.base import Job, JobRequest, JobState
 
 REQUEST, STATE, RESULT = "request.json", "state.json", "result.json"
 PROGRESS, LOG, LOCK = "progress.jsonl", "log.txt", "lock"
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.05
 START_SECONDS = 30.0
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 
@@ -132,13 +132,7 @@ class LocalJobs:
     def _start(self, folder: str) -> None:
         with open(storage.join(folder, LOG), "ab") as log:
             try:
-                process = subprocess.Popen(
-                    [*self.command, folder],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+                process = _started([*self.command, folder], log)
             except OSError as error:
                 raise JobNotStarted(f"{folder} was not started: {error}. Mend that and create it again.") from error
         threading.Thread(target=_attend, args=(process, folder), daemon=True).start()
@@ -193,12 +187,18 @@ class _JsonLine(logging.Formatter):
         return json.dumps({"time": _now(), "message": record.getMessage()})
 
 
-def _attend(process: subprocess.Popen[bytes], folder: str) -> None:
+def _started(command: list[str], log: IO[bytes]) -> forkserver.Forked | subprocess.Popen[bytes]:
+    return forkserver.start(command, log) or subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def _attend(process: forkserver.Forked | subprocess.Popen[bytes], folder: str) -> None:
     """Waits for the process; where it ended without taking up the job, nobody else will, and the job has failed."""
-    code = process.wait()
+    process.wait()
     with contextlib.suppress(OSError), locked_if_free(storage.join(folder, LOCK)) as alone:
         if alone and _recorded(folder).state is JobState.PENDING:
-            message = f"the process ended with code {code} before it began; see {storage.join(folder, LOG)}"
+            message = f"the process ended before it began; {storage.join(folder, LOG)} may tell why"
             _record(folder, _Status(JobState.FAILED, message))
 
 
