@@ -27,7 +27,7 @@ test: setup ## run all tests but the story's; ARGS="tests/pipeline -k settings" 
 	$(BIN)/pytest --ignore=tests/story $(ARGS)
 
 test-cloud: setup ## play the whole story in the cloud emulated on this machine; it takes some minutes
-	$(BIN)/pytest -o faulthandler_timeout=1800 tests/story $(ARGS)
+	$(BIN)/pytest --timeout=1800 tests/story $(ARGS)
 
 bench: setup ## measure speed against baselines; BENCH=evaluation measures one subject
 	@$(BIN)/python -m benchmarks $(BENCH)

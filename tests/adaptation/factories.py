@@ -119,8 +119,8 @@ def at_once(*tasks: Callable[[], Any]) -> list[Any]:
 
 
 def _meet(barrier: Any, results: Any, number: int, task: Callable[[], Any]) -> None:
-    barrier.wait(30)
     try:
+        barrier.wait(30)
         results.put((number, task()))
     except Exception as error:
         traceback.print_exc()
