@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import random
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def bench(folder: Path, lines: int = 2_000_000) -> Iterator[Bench]:
             Baseline("original", timed(lambda: original(results)), at_least(8)),
             Baseline("floor: polars reading the columns", timed(lambda: read(results)), at_least(0.5)),
         ),
-        rounds=3,
+        rounds=2,
     )
     memory = Subject(
         "evaluation of predictions, memory",
@@ -84,8 +85,8 @@ def read(results: str) -> int:
 
 def peak_memory(results: str, lines: int) -> float:
     """The most bytes that a process of its own holds that evaluates, and does nothing else."""
-    with multiprocessing.get_context("spawn").Pool(1) as process:
-        return process.apply(_peak_memory, (results, lines))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_peak_memory, results, lines).result()
 
 
 def listed(lines: int) -> Snapshot:

@@ -24,7 +24,8 @@ def bench(folder: Path, spans: int = 10, images: int = 6_000) -> Iterator[Bench]
         "ingestion",
         timed(lambda: linked(large, next(places))),
         (Baseline("standard: ImportExampleGen over all", timed(lambda: imported(large, next(places))), at_least(20)),),
-        rounds=3,
+        rounds=2,
+        warm_up=False,
     )
     bytes_alone = Subject(
         f"ingestion of {SMALLER} times the bytes in as many files",

@@ -27,10 +27,10 @@ def bench(folder: Path, images: int = 200_000, older: int = 1_000) -> Iterator[B
         _collect(long, month, older)
     twice = timed(lambda: original(large))
     listed = Subject(
-        "listing a batch", timed(lambda: listing(large)), (Baseline("original", twice, at_least(5)),), rounds=3
+        "listing a batch", timed(lambda: listing(large)), (Baseline("original", twice, at_least(5)),), rounds=2
     )
     seen = Subject(
-        "the trigger's look at it", timed(lambda: looked(large)), (Baseline("original", twice, at_least(5)),), rounds=3
+        "the trigger's look at it", timed(lambda: looked(large)), (Baseline("original", twice, at_least(5)),), rounds=2
     )
     months = Subject(
         f"the trigger's look after {len(MONTHS)} months",

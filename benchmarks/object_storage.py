@@ -9,7 +9,7 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
 from adaptation import storage
@@ -25,12 +25,13 @@ def object_storage(latency: float = LATENCY) -> Iterator[str]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, latency), daemon=True)
     process.start()
+    theirs.close()  # so that its end is noticed, and not waited for
     before = dict(os.environ)
     try:
         os.environ.update(ours.recv())
         yield f"gs://{BUCKET}"
     finally:
-        ours.send("end")
+        ours.close()
         process.join()
         os.environ.clear()
         os.environ.update(before)
@@ -58,4 +59,5 @@ def _serve(pipe: Connection, latency: float) -> None:
     with StorageEmulator(latency=latency) as emulator:
         emulator.create_bucket(BUCKET)
         pipe.send(emulator.environment())
-        pipe.recv()
+        with suppress(EOFError):
+            pipe.recv()

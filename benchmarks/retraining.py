@@ -21,7 +21,7 @@ SPEC = TrainingSpec.for_model("cifar", CLASSES, epochs=1)
 
 
 @contextmanager
-def bench(folder: Path, spans: int = 10, images: int = 5_000) -> Iterator[Bench]:
+def bench(folder: Path, spans: int = 10, images: int = 1_500) -> Iterator[Bench]:
     """On so many spans of so many images each."""
     root = publish_spans(folder, spans, images)
     places = (folder / "examples" / f"{number}" for number in itertools.count())
@@ -33,7 +33,7 @@ def bench(folder: Path, spans: int = 10, images: int = 5_000) -> Iterator[Bench]
         "retraining, start to first step",
         run(linked),
         (Baseline("standard: from ImportExampleGen", run(imported), at_most(1)),),
-        rounds=3,
+        rounds=2,
     )
     yield Bench((subject,), f"{spans} spans, {spans * images:,} examples of {source(spans * images)}")
 

@@ -30,6 +30,7 @@ def bench(folder: Path, images: int = 2_000, latency: float = LATENCY) -> Iterat
                     "original, one at a time",
                     timed(lambda: original(snapshot.uris, folder / "out", _read)),
                     at_least(25),
+                    once=True,
                 ),
             ),
             rounds=2,

@@ -47,14 +47,14 @@ def bench(folder: Path) -> Iterator[Bench]:
         settings = SETTINGS.format(project=PROJECT, location=LOCATION, endpoint=vertex.url)
         (folder / "adapt.toml").write_text(settings)
         compiled = (ADAPT, "compile", "evaluation", "--output", str(folder), "--workspace", str(folder))
-        start(compiled)
+        compiling = _subject(folder, "adapt compile", compiled, rounds=2, warm_up=False)  # it has compiled by then
         spec = (folder / "evaluation.json").read_bytes()
         storage.write(storage.join(bucket, "adaptation/specs/evaluation/latest.json"), spec)
         yield Bench(
             (
                 _subject(folder, "adapt --help", (ADAPT, "--help")),
                 _subject(folder, "import of the function", (FUNCTION,)),
-                _subject(folder, "adapt compile", compiled, rounds=2),
+                compiling,
                 _subject(
                     folder,
                     "adapt submit",
@@ -85,12 +85,12 @@ def imports_of(command: Sequence[str]) -> str:
 _IMPORT = "    with contextlib.suppress(Exception):\n        importlib.import_module(name)"
 
 
-def _subject(folder: Path, name: str, command: Sequence[str], rounds: int = 5) -> Subject:
+def _subject(folder: Path, name: str, command: Sequence[str], rounds: int = 3, warm_up: bool = True) -> Subject:
     file = folder / f"{name}.py"  # the names are too many for a command line
     file.write_text(imports_of(command))
     bare = (f"import runpy; runpy.run_path({str(file)!r})",)
     floor = Baseline("floor: the bare imports", timed(lambda: start(bare)), at_most(1.3))
-    return Subject(name, timed(lambda: start(command)), (floor,), rounds)
+    return Subject(name, timed(lambda: start(command)), (floor,), rounds, warm_up)
 
 
 def _environment() -> dict[str, str]:

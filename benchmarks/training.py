@@ -21,7 +21,7 @@ SPEC = TrainingSpec.for_model("cifar", CLASSES, epochs=1)
 
 
 @contextmanager
-def bench(folder: Path, images: int = 8_000) -> Iterator[Bench]:
+def bench(folder: Path, images: int = 4_000) -> Iterator[Bench]:
     """An epoch over so many images with the CIFAR model as the settings' defaults have it."""
     records = data.find_records(train_shards(publish_spans(folder, 1, images)), SPEC)
     batches = data.training_batches(records, SPEC)

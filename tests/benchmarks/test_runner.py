@@ -99,6 +99,12 @@ def test_rounds_are_added_until_the_figure_is_clear() -> None:
     assert one(measure(subject, patience=100, clock=lambda: next(clock))).ratio == 6.0
 
 
+def test_a_baseline_that_is_run_once_counts_for_all_rounds() -> None:
+    baseline = Baseline("theirs", costs(12.0, 99.0), at_least(2), once=True)
+    figure = one(measure(Subject("ours", costs(1.0, 2.0, 3.0, 4.0), (baseline,), rounds=3), patience=0))
+    assert (figure.ratio, figure.spread) == (4.0, 1.5)
+
+
 def test_rounds_are_added_for_no_longer_than_the_patience() -> None:
     runs = itertools.count()
     subject = Subject(

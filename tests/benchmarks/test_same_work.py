@@ -145,11 +145,17 @@ def test_retraining(tmp_path: Path) -> None:
 
 def test_inputs(tmp_path: Path) -> None:
     with inputs.bench(tmp_path, small=60, large=20) as bench:
-        for subject in bench.subjects:
-            assert subject.run() > 0
-        records = inputs.data.find_records([str(tmp_path / "photographs.tfrecord")], inputs.LARGE_SPEC)
-        assert inputs.delivered(records, inputs.LARGE_SPEC) == 20
-        assert inputs.decoded(inputs.encoded_images(records.files), inputs.LARGE_SPEC) == 20
+        assert all(cost > 0 for cost in all_runs(bench.subjects))
+    records = inputs.data.find_records([str(tmp_path / "photographs.tfrecord")], inputs.LARGE_SPEC)
+    floor = inputs.decoded(inputs.encoded_images(records.files))
+    pixels = sorted(image.tobytes() for image in floor.as_numpy_iterator())
+    assert inputs.counted(floor) == inputs.counted(floor.cache()) == len(pixels) == 20
+    for spec in (inputs.STREAMED_SPEC, inputs.LARGE_SPEC):
+        batches = inputs.data.training_batches(records, spec)
+        for _epoch in range(2):
+            handed = [image.tobytes() for images, _ in batches.as_numpy_iterator() for image in images]
+            assert sorted(handed) == pixels
+        assert inputs.delivered(batches) == 20
 
 
 def test_training(tmp_path: Path) -> None:
@@ -178,6 +184,10 @@ def test_the_figures_of_a_loop_belong_to_one_run() -> None:
     loop = orchestration.Loop(lambda: next(runs))
     assert (loop.whole(), loop.own_work()) == (10, 8)
     assert (loop.own_work(), loop.whole()) == (50, 100)
+
+
+def test_the_import_that_a_direct_call_begins_with_is_a_real_one() -> None:
+    assert orchestration.import_of_tfx() > 1
 
 
 def test_the_executors_own_work_is_what_ml_metadata_recorded(tmp_path: Path) -> None:
