@@ -67,11 +67,12 @@ def delivered(batches: tf.data.Dataset) -> int:
 
 def decoded(images: tf.Tensor) -> tf.data.Dataset:
     """The floor: colour images that are in memory, decoded on all processors."""
-    return tf.data.Dataset.from_tensor_slices(images).map(
+    pixels = tf.data.Dataset.from_tensor_slices(images).map(
         lambda image: tf.io.decode_jpeg(image, channels=3),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=False,
     )
+    return data.untuned(pixels)
 
 
 def counted(pixels: tf.data.Dataset) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks.images import CLASSES, source
 from benchmarks.inputs import train_shards
-from benchmarks.runner import Baseline, Bench, Subject, at_most, timed
+from benchmarks.runner import Baseline, Bench, Run, Subject, at_most, timed
 from benchmarks.spans import publish_spans
 from models import data
 from models.spec import TrainingSpec
@@ -28,20 +29,39 @@ def bench(folder: Path, images: int = 4_000) -> Iterator[Bench]:
     with computing(SPEC.precision):
         model = trainable(initial_model(SPEC), SPEC, len(batches))
     here = next(iter(batches))
-    again = tf.data.Dataset.from_tensors(here).repeat(len(batches))
-    with_input, without = timed(lambda: epoch(model, batches)), timed(lambda: epoch(model, again))
-    for warming_up in (with_input, without):
-        warming_up()
-    seconds, busy = with_input(), without()
+    again = data.untuned(tf.data.Dataset.from_tensors(here).repeat(len(batches)))
+    with_input = Remembered(timed(lambda: epoch(model, batches)))
+    without = Remembered(timed(lambda: epoch(model, again)))
     subject = Subject(
         "training, with its input",
         with_input,
         (Baseline("the same steps on a batch that is there", without, at_most(1.1)),),
         rounds=3,
-        warm_up=False,
     )
-    told = f"{records.count / seconds:,.0f} images a second, {max(0.0, 1 - busy / seconds):.0%} of a step is input"
-    yield Bench((subject,), f"{device()}: {told}; {source(images)}")
+
+    def told() -> str:
+        seconds, busy = with_input.median(), without.median()
+        speed, share = records.count / seconds, max(0.0, 1 - busy / seconds)
+        return f"{device()}: {speed:,.0f} images a second, {share:.0%} of a step is input; {source(images)}"
+
+    yield Bench((subject,), told)
+
+
+class Remembered:
+    """A run that remembers what it cost each time."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._costs: list[float] = []
+
+    def __call__(self) -> float:
+        """Does it once."""
+        self._costs.append(self._run())
+        return self._costs[-1]
+
+    def median(self) -> float:
+        """What it usually cost; the first time, which warms up, does not count where there are others."""
+        return statistics.median(self._costs[1:] or self._costs)
 
 
 def epoch(model: keras.Model, batches: tf.data.Dataset) -> None:

@@ -57,6 +57,14 @@ def test_a_model_is_handed_the_bytes_that_were_decoded(
     assert sorted(handed) == sorted(decoded)
 
 
+@pytest.mark.parametrize("batches_of", [data.training_batches, data.evaluation_batches], ids=["training", "evaluation"])
+def test_tensorflows_tuner_may_not_take_processors_away(
+    tmp_path, write_records, two_classes, small_spec: Spec, batches_of
+):
+    records = data.find_records([write_records(tmp_path / "a.tfrecord", two_classes)], small_spec())
+    assert batches_of(records, small_spec()).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("megabytes", [1024, 0], ids=["cached", "streamed"])
 @pytest.mark.parametrize("batches_of", [data.training_batches, data.evaluation_batches], ids=["training", "evaluation"])
 def test_an_image_that_cannot_be_decoded_is_an_error_not_an_image_less(
