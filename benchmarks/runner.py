@@ -80,10 +80,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Bench:
-    """What one file measures, ready to be run: its subjects, and what they work on, as a remark under the table."""
+    """What one file measures, ready to be run.
+
+    Attributes:
+      subjects: What is measured.
+      remark: What it works on, for below the table; asked for when all is measured.
+    """
 
     subjects: tuple[Subject, ...]
-    remark: str = ""
+    remark: str | Callable[[], str] = ""
 
 
 @dataclass(frozen=True)

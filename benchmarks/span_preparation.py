@@ -30,7 +30,7 @@ def bench(folder: Path, images: int = 50_000) -> Iterator[Bench]:
             Baseline("original", timed(lambda: original(snapshot.uris, out)), at_least(4)),
             Baseline("floor: the bytes concatenated", timed(lambda: concatenated(snapshot.uris, out)), at_least(0.4)),
         ),
-        rounds=3,
+        rounds=2,
     )
     yield Bench((subject,), f"{images:,} files of {source(images)}")
 

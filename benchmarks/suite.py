@@ -57,7 +57,8 @@ def run_one(name: str) -> Report:
     module = importlib.import_module(f"benchmarks.{MODULES[name]}")
     with tempfile.TemporaryDirectory() as folder, module.bench(Path(folder)) as bench:
         figures = [figure for subject in bench.subjects for figure in _told(subject)]
-    return Report(tuple(figures), bench.remark)
+        remark = bench.remark if isinstance(bench.remark, str) else bench.remark()
+    return Report(tuple(figures), remark)
 
 
 def _run_apart(name: str) -> Report:

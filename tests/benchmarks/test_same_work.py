@@ -160,8 +160,15 @@ def test_inputs(tmp_path: Path) -> None:
 
 def test_training(tmp_path: Path) -> None:
     with training.bench(tmp_path, images=128) as bench:
-        assert "images a second" in bench.remark
         assert all(cost > 0 for cost in all_runs(bench.subjects))
+        assert callable(bench.remark) and " images a second, " in bench.remark()
+
+
+def test_what_a_training_is_told_of_leaves_out_the_first_run_which_warms_up() -> None:
+    costs = iter([9.0, 1.0, 3.0])
+    run = training.Remembered(lambda: next(costs))
+    assert (run(), run.median()) == (9.0, 9.0)
+    assert (run(), run(), run.median()) == (1.0, 3.0, 2.0)
 
 
 def test_the_bare_imports_are_those_of_the_command_without_our_own() -> None:
