@@ -12,16 +12,18 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import fsspec
 import polars as pl
 
-from adaptation import storage
+from adaptation import storage, workers
 from adaptation.errors import AdaptationError
 
 RESULTS = "prediction.results"
@@ -29,7 +31,8 @@ ERRORS = "prediction.errors_stats"
 IMAGE_FIELDS = ("uri", "path", "key")
 INVALID_ARGUMENT = 3
 SHARD_LINES = 100_000
-BLOCK = 16 * 2**20
+BLOCK = 8 * 2**20
+BLOCKS_AT_ONCE = 4
 
 _COLUMNS = {"image": pl.String, "label": pl.String, "confidence": pl.Float64, "error": pl.String}
 _PREDICTION = pl.Struct({"label": pl.String, "confidence": pl.Float64})
@@ -45,7 +48,7 @@ _IS_COMMON = pl.all_horizontal(
     *(~pl.col("image", "label").str.starts_with(bracket) for bracket in "[{"),
     pl.col("error").is_null(),
 )
-_CHECK = "is common"
+_T = TypeVar("_T")
 
 
 class InvalidPrediction(AdaptationError, ValueError):
@@ -60,8 +63,8 @@ class ResultsElsewhere(AdaptationError, ValueError):
     """An output folder that is not on this machine's disk."""
 
 
-def read_predictions(folder: str, *wanted: pl.Expr) -> Iterator[pl.DataFrame]:
-    """Reads the results of a batch prediction, block by block: memory holds one block, whatever the files' sizes.
+def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
+    """Reads the results of a batch prediction, block by block: memory holds a few blocks, whatever the files' sizes.
 
     A line is `{"instance": ..., "prediction": ...}` or `{"instance": ..., "error": ...}`, in either kind of file. The
     instance is the image's URI, or an object that names it by its field `uri`, `path` or `key`, the first that is a
@@ -71,17 +74,23 @@ def read_predictions(folder: str, *wanted: pl.Expr) -> Iterator[pl.DataFrame]:
 
     Args:
       folder: URI of the folder that holds the files, local or remote.
-      wanted: What is to be told of each line, as expressions over the columns below, each line's by itself. To say so
-        here is faster than to work it out afterwards: what is not wanted is not kept.
 
     Yields:
       Frames with the columns `image` (text; null where an error names no image), `label` (text; null where there is an
-      error), `confidence` (float64; null where there is none) and `error` (text; null where there is none); or with
-      those that are wanted. The first one is empty: there is one even where there are no lines.
+      error), `confidence` (float64; null where there is none) and `error` (text; null where there is none). The first
+      one is empty: there is one even where there are no lines.
 
     Raises:
       NoPredictions: There are no results.
       InvalidPrediction: A line is broken or of another form; the message names it.
+    """
+    return conclude_predictions(folder, lambda told: told)
+
+
+def conclude_predictions(folder: str, conclude: Callable[[pl.DataFrame], _T]) -> Iterator[_T]:
+    """What `conclude` makes of each of the frames of `read_predictions`, in their order.
+
+    Blocks are read, parsed and concluded from in threads, a few at once; what is concluded is all that stays of them.
     """
     names = [file.name for file in storage.files(folder) if file.name.startswith((RESULTS, ERRORS))]
     if not any(name.startswith(RESULTS) for name in names):
@@ -89,43 +98,55 @@ def read_predictions(folder: str, *wanted: pl.Expr) -> Iterator[pl.DataFrame]:
             f"{folder} has no {RESULTS}-* files. Name the folder prediction-<model>-<timestamp> that the batch "
             "prediction reported, and look at that job if it has none."
         )
-    wanted = wanted or (pl.all(),)
-    yield pl.DataFrame(schema=_COLUMNS).select(*wanted)
-    for name in names:
-        yield from _read_file(storage.join(folder, name), wanted, is_errors=name.startswith(ERRORS))
+    yield conclude(pl.DataFrame(schema=_COLUMNS))
+    blocks = chain.from_iterable(_blocks(storage.join(folder, name)) for name in names)
+    yield from workers.ahead(lambda block: conclude(block.read()), blocks, BLOCKS_AT_ONCE)
 
 
-def _read_file(uri: str, wanted: Sequence[pl.Expr], *, is_errors: bool) -> Iterator[pl.DataFrame]:
+def _blocks(uri: str) -> Iterator[_Block]:
     start = 0
     with fsspec.open(uri, "rb") as file:
-        while block := file.read(BLOCK) + file.readline():
-            common = _read_common_form(block, wanted)
-            yield _read_any_form(block, uri, start, is_errors).select(*wanted) if common is None else common
-            start += len(block)
+        while lines := file.read(BLOCK) + file.readline():
+            yield _Block(uri, start, lines)
+            start += len(lines)
 
 
-def _read_common_form(block: bytes, wanted: Sequence[pl.Expr]) -> pl.DataFrame | None:
-    """The block read by polars alone, which is fast; None where that cannot be trusted and each line must be looked at.
+@dataclass(frozen=True)
+class _Block:
+    """Whole lines of a file, and the byte that they start at."""
+
+    uri: str
+    start: int
+    lines: bytes
+
+    def read(self) -> pl.DataFrame:
+        """What the lines say."""
+        common = _read_common_form(self.lines)
+        return _read_any_form(self) if common is None else common
+
+
+def _read_common_form(lines: bytes) -> pl.DataFrame | None:
+    """The lines read by polars alone, which is fast; None where that cannot be trusted and each must be looked at.
 
     Polars takes an object or a list as its JSON text where it expects a text, and what is missing as null.
     """
-    lines = pl.scan_ndjson(block, schema=_LINE).select(**_COMMON_FORM)
     try:
-        told = lines.select(*wanted, _IS_COMMON.alias(_CHECK)).collect(engine="streaming")
+        told = pl.read_ndjson(lines, schema=_LINE).select(**_COMMON_FORM)
     except pl.exceptions.PolarsError:
         return None
-    return told.drop(_CHECK) if told[_CHECK].all() else None
+    return told if told.select(_IS_COMMON.all()).item() else None
 
 
-def _read_any_form(block: bytes, uri: str, start: int, is_errors: bool) -> pl.DataFrame:
+def _read_any_form(block: _Block) -> pl.DataFrame:
     rows = []
-    for number, line in enumerate(block.split(b"\n"), 1):
+    for number, line in enumerate(block.lines.split(b"\n"), 1):
         if line.strip():
             try:
                 rows.append(_read_line(line))
             except ValueError as error:
-                if not is_errors:
-                    raise _invalid(line, f"{uri}, line {_lines_before(uri, start) + number}", error) from error
+                if not storage.basename(block.uri).startswith(ERRORS):
+                    place = f"{block.uri}, line {_lines_before(block) + number}"
+                    raise _invalid(line, place, error) from error
                 rows.append(_Row(error=line.decode(errors="replace").strip()))
     return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
 
@@ -134,10 +155,10 @@ def _invalid(line: bytes, place: str, error: ValueError) -> InvalidPrediction:
     return InvalidPrediction(f"{place}: {error}\nThe line begins: {line[:120].decode(errors='replace')}")
 
 
-def _lines_before(uri: str, end: int) -> int:
-    """How many lines end before a byte; counted only where somebody is told, because it takes long."""
-    with fsspec.open(uri, "rb") as file:
-        return sum(file.read(min(BLOCK, end - start)).count(b"\n") for start in range(0, end, BLOCK))
+def _lines_before(block: _Block) -> int:
+    """How many lines end before a block; counted only where somebody is told, because it takes long."""
+    with fsspec.open(block.uri, "rb") as file:
+        return sum(file.read(min(BLOCK, block.start - at)).count(b"\n") for at in range(0, block.start, BLOCK))
 
 
 class _Row(NamedTuple):

@@ -1,8 +1,9 @@
-"""Workers: other processes of this machine that share in work on very many small things.
+"""Workers: what helps with work on very many things, of which few are held at a time.
 
-They are plain Python processes that talk over pipes. So they may be started from any process, whatever threads and
-libraries it holds (a fork may not), and import nothing but what their task needs (the standard library's would import
-the program that started them, which may be all of TFX).
+What Python itself has to do is shared with other processes of this machine. They are plain Python processes that talk
+over pipes. So they may be started from any process, whatever threads and libraries it holds (a fork may not), and
+import nothing but what their task needs (the standard library's would import the program that started them, which may
+be all of TFX). What libraries do outside of Python's lock takes no more than threads.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, TypeVar
 
 from adaptation.errors import AdaptationError
@@ -57,6 +58,25 @@ def share(task: Callable[[_T], _R], items: Sequence[_T], workers: int) -> list[_
         for helper in helping:
             helper.result()
     return [done[number] for number in range(len(items))]
+
+
+def ahead(task: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
+    """`task` of each item, in order, while the next ones are under way in so many threads of this process.
+
+    An item is taken from `items` when its turn comes: no more than `threads` of them wait, or are being worked on, or
+    are done and not asked for yet, besides the one whose result is waited for. So memory is bounded by them.
+
+    Raises:
+      Exception: What the task raised, in its item's place.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[_R]] = deque()
+        for item in items:
+            under_way.append(pool.submit(task, item))
+            if len(under_way) > threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def processors() -> int:

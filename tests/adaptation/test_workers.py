@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from adaptation import workers
 from adaptation.batches import snapshot_folder
 from adaptation.preparation import Split, prepare
 from adaptation.spans import SpanStore
-from adaptation.workers import WorkerLost, share
+from adaptation.workers import WorkerLost, ahead, share
 from tests.adaptation.factories import LABELS, NAMES, contents, image
 
 
@@ -138,3 +139,46 @@ def test_a_span_is_the_same_bytes_whoever_prepared_it(tmp_path: Path, monkeypatc
         assert manifest.images == 1_100
         assert [one.name for one in manifest.skipped] == ["cat_damaged.jpg", "dog_unknown.jpg"]
     assert made[0] == made[1] != {}
+
+
+# Threads
+
+
+def test_the_results_of_threads_are_in_order_whichever_is_done_first() -> None:
+    turns = [threading.Event() for _ in range(3)]
+
+    def last_one_first(number: int) -> int:
+        if number < 2:
+            assert turns[number + 1].wait(60)
+        turns[number].set()
+        return 2 * number
+
+    assert list(ahead(last_one_first, range(3), 3)) == [0, 2, 4]
+
+
+def test_no_more_items_are_taken_than_there_are_threads_and_the_one_that_is_waited_for() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    for asked, result in enumerate(ahead(doubled, items(), 2), 1):
+        assert result == 2 * (asked - 1)
+        assert len(taken) <= asked + 2
+    assert len(taken) == 100
+
+
+def test_what_a_thread_raises_comes_in_the_place_of_its_item_and_no_further_one_is_begun() -> None:
+    begun: list[int] = []
+
+    def refuse_seven(number: int) -> int:
+        begun.append(number)
+        return refuse(number)
+
+    done = ahead(refuse_seven, range(1_000), 2)
+    assert [next(done) for _ in range(7)] == list(range(7))
+    with pytest.raises(ValueError, match="seven cannot be done"):
+        next(done)
+    assert max(begun) <= 9

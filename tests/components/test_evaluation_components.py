@@ -12,13 +12,14 @@ from tfx.types.experimental.simple_artifacts import Dataset, File
 
 from adaptation import storage
 from adaptation.batches import Batch, EmptyBatch, NoBatch, Snapshot
-from adaptation.evaluation import Evaluation, MissingPredictions
+from adaptation.evaluation import Evaluation
 from adaptation.platforms.base import JobState
 from adaptation.predictions import ResultsWriter
 from adaptation.preparation import prepare
 from adaptation.review import Reviews
 from adaptation.selection import select
 from adaptation.spans import Manifest, Span
+from adaptation.tally import MissingPredictions
 from components.batch_prediction_gen import BatchPredictionGen
 from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
