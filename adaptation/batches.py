@@ -313,7 +313,7 @@ def _steps_back(now: datetime) -> Iterator[str]:
 
 
 def _has_odd_part(name: str) -> bool:
-    return any(not part or part.startswith(".") for part in name.split("/"))
+    return name.startswith((".", "/")) or "/." in name or "//" in name
 
 
 def _is_one_line(name: str) -> bool:

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -319,43 +319,48 @@ def _remote_files(items: Iterable[dict[str, Any]], path: str) -> Iterator[File]:
 
 def _sorted(files: Iterable[File]) -> list[File]:
     with collector_at_rest():
-        return sorted(files, key=attrgetter("name"))  # many times as fast as comparing files
+        return sorted(files, key=itemgetter(0))  # by name: many times as fast as comparing files
 
 
 def _local_files(folder: str) -> Iterator[File]:
     """The files directly inside."""
-    return (file for entry in _entries(folder) if (file := _file(entry, "")))
+    return (File(entry.name, size) for entry in _entries(folder) if (size := _size(entry)) is not None)
 
 
 def _local_files_below(folder: str, place: str = "") -> Iterator[File]:
     """The files at any depth; `place` is where the folder is in the one that is listed, with a slash at its end."""
     inside = []
     for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False):
-            inside.append(entry)
-        elif file := _file(entry, place):
-            yield file
-    for entry in inside:
-        yield from _local_files_below(entry.path, f"{place}{entry.name}/")
+        if (size := _size(entry)) is not None:
+            yield File(place + entry.name, size)
+        elif entry.is_dir(follow_symlinks=False):
+            inside.append(entry.name)
+    for name in inside:
+        yield from _local_files_below(os.path.join(folder, name), f"{place}{name}/")
 
 
-def _file(entry: os.DirEntry[str], place: str) -> File | None:
-    """The entry, if it is a file and no unfinished write."""
-    if _is_unfinished(entry.name) or not entry.is_file():
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """The entry's size, if it is a file and no unfinished write."""
+    if entry.name.startswith(TEMPORARY) or not entry.is_file():
         return None
     try:
-        return File(place + entry.name, entry.stat().st_size)
+        return entry.stat().st_size
     except FileNotFoundError:
         return None
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """What is directly in a folder; nothing where it is missing."""
-    try:
-        with os.scandir(folder) as entries:
-            yield from entries
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    """What is directly in a folder; nothing where it is missing.
+
+    The folder is opened once: the system would go through its whole path again for the size of every file.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        stack.callback(os.close, descriptor)
+        yield from stack.enter_context(os.scandir(descriptor))
 
 
 def _is_unfinished(name: str) -> bool:
