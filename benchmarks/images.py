@@ -1,35 +1,71 @@
 """The images that are measured with: CIFAR-10's where they are beside the project, else generated ones of their size.
 
-They are written as JPEG files, `<class>/<number>.jpg`, which is also how the archives hold them. The archives are no
-part of the project, and neither are the images.
+They are JPEG files, `<class>/<split>-<number>.jpg`; the archives hold them as `<split>/<class>/<number>.jpg`. A run of
+many benchmarks writes them once, into a folder that it shares. They are no part of the project.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import tarfile
-from collections.abc import Iterator
-from itertools import islice
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from adaptation import storage
+from adaptation.batches import Snapshot, snapshot_folder
+
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-train.tar.gz"
-ARCHIVED = 50_000
+_DATA = Path(__file__).parents[2] / "shared" / "data"
+ARCHIVES = (_DATA / "cifar10-train.tar.gz", _DATA / "cifar10-test.tar.gz")
+ARCHIVED = 60_000
 SIZE = 32
 GENERATED = "generated images"
+_SHARED = "BENCH_IMAGES"
 
 
-def source(count: int = ARCHIVED, archive: Path = ARCHIVE) -> str:
+def source(count: int = ARCHIVED, archives: Sequence[Path] = ARCHIVES) -> str:
     """What so many images are, for the table."""
-    return "CIFAR-10" if archive.exists() and count <= ARCHIVED else GENERATED
+    return "CIFAR-10" if all(map(Path.exists, archives)) and count <= ARCHIVED else GENERATED
 
 
-def write_images(folder: Path, count: int, archive: Path = ARCHIVE) -> None:
-    """Writes so many different images, as many of each class as of the others where the count allows it."""
-    for name, data in islice(_archived(archive, count) if source(count, archive) != GENERATED else _generated(), count):
+def some_images(folder: Path, count: int) -> Snapshot:
+    """So many different images, as many of each class as of the others where the count allows it.
+
+    They are in the folder of `shared_images`; where there is none, they are written into `folder`.
+    """
+    shared = os.environ.get(_SHARED)
+    if not shared:
+        write_images(folder, count)
+    whole = snapshot_folder(shared or str(folder), "2021-10")
+    of_each = [[image for image in whole.images if image.name.startswith(f"{label}/")] for label in CLASSES]
+    in_turn = (image for images in zip_longest(*of_each) for image in images if image)
+    return replace(whole, images=tuple(sorted(islice(in_turn, count))))
+
+
+@contextmanager
+def shared_images(count: int = ARCHIVED, archives: Sequence[Path] = ARCHIVES) -> Iterator[None]:
+    """As long as the context lasts, this process and those that it starts share so many images."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder), count, archives)
+        os.environ[_SHARED] = folder
+        try:
+            yield
+        finally:
+            del os.environ[_SHARED]
+
+
+def write_images(folder: Path, count: int, archives: Sequence[Path] = ARCHIVES) -> None:
+    """Writes so many different images into a folder."""
+    found = _generated() if source(count, archives) == GENERATED else _archived(archives, count)
+    for name, data in islice(found, count):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
@@ -37,8 +73,8 @@ def write_images(folder: Path, count: int, archive: Path = ARCHIVE) -> None:
 
 def collected(folder: Path, count: int) -> list[tuple[str, bytes]]:
     """So many images by name."""
-    write_images(folder, count)
-    return [(str(file.relative_to(folder)), file.read_bytes()) for file in sorted(folder.rglob("*.jpg"))]
+    snapshot = some_images(folder, count)
+    return [(name, storage.read(uri)) for name, uri in zip(snapshot.names, snapshot.uris, strict=True)]
 
 
 def photograph(seed: int, size: int) -> bytes:
@@ -59,15 +95,21 @@ def _generated() -> Iterator[tuple[str, bytes]]:
         number += 1
 
 
-def _archived(archive: Path, count: int) -> Iterator[tuple[str, bytes]]:
-    """The first images of each class: in the archive, one class comes after the other."""
+def _archived(archives: Sequence[Path], count: int) -> Iterator[tuple[str, bytes]]:
+    """The first images of each class: in an archive, one class comes after the other."""
     of_each = -(-count // len(CLASSES))
     taken = dict.fromkeys(CLASSES, 0)
+    for split, label, number, data in chain.from_iterable(map(_members, archives)):
+        if taken[label] < of_each:
+            taken[label] += 1
+            yield f"{label}/{split}-{number}", data()
+
+
+def _members(archive: Path) -> Iterator[tuple[str, str, str, Callable[[], bytes]]]:
+    """Split, class, number and content of each file."""
     with tarfile.open(archive) as files:
-        for member in files:
-            label = Path(member.name).parent.name
-            if member.isfile() and taken[label] < of_each:
-                taken[label] += 1
-                content = files.extractfile(member)
-                assert content is not None
-                yield str(Path(label, Path(member.name).name)), content.read()
+        for member in filter(tarfile.TarInfo.isfile, files):
+            content = files.extractfile(member)
+            assert content is not None
+            split, label, number = Path(member.name).parts
+            yield split, label, number, content.read

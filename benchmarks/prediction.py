@@ -12,7 +12,7 @@ import tensorflow as tf
 from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import LocalConfig, connect
 from adaptation.platforms.local.predictor import BATCH_IMAGES
-from benchmarks.images import CLASSES, source, write_images
+from benchmarks.images import CLASSES, some_images, source
 from benchmarks.runner import Baseline, Bench, Subject, at_least, timed
 from models import data
 from models.export import export
@@ -25,8 +25,7 @@ SPEC = TrainingSpec.for_model("cifar", CLASSES)
 @contextmanager
 def bench(folder: Path, images: int = 20_000) -> Iterator[Bench]:
     """Predicts so many images with the CIFAR model; what it has learnt is of no interest here."""
-    write_images(folder / "images", images)
-    files = sorted(str(file) for file in (folder / "images").rglob("*.jpg"))
+    files = some_images(folder / "images", images).uris
     file_list = folder / "files.txt"
     file_list.write_text("\n".join(files))
     a_few = folder / "a_few.txt"  # to load and to trace the model, on both sides, before anything is measured
@@ -49,10 +48,9 @@ def bench(folder: Path, images: int = 20_000) -> Iterator[Bench]:
 
 def decoded(files: Sequence[str]) -> list[np.ndarray]:
     """Images as the model takes them, in batches as the predictor makes them."""
+    decode = tf.function(lambda images: data.decode_batch(images, SPEC), reduce_retracing=True)
     batches = (files[start : start + BATCH_IMAGES] for start in range(0, len(files), BATCH_IMAGES))
-    return [
-        data.decode_batch(tf.constant([Path(file).read_bytes() for file in batch]), SPEC).numpy() for batch in batches
-    ]
+    return [decode(tf.constant([Path(file).read_bytes() for file in batch])).numpy() for batch in batches]
 
 
 def called(model: tf.keras.Model, batches: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -50,7 +50,7 @@ class Baseline:
       name: What it is.
       run: Does it once and returns what it cost, as the subject's does.
       reach: What the ratio is held against.
-      once: Whether one run counts for all rounds: it is long, and made of thousands of equal waits.
+      once: Whether one run counts for all rounds: it is long, and nothing that it varies by could change the answer.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.proto import example_gen_pb2
 from tfx.types.standard_artifacts import Examples
 
-from adaptation.batches import snapshot_folder
 from adaptation.preparation import prepare
 from adaptation.selection import input_config, select
 from adaptation.spans import SpanStore
-from benchmarks.images import write_images
+from benchmarks.images import some_images
 from benchmarks.span_preparation import LABELS
 from components.span_example_gen import SpanExampleGen
 
@@ -27,16 +27,10 @@ SPLITS = {"train": "Split-train", "eval": "Split-eval"}
 
 def publish_spans(folder: Path, spans: int, images: int) -> str:
     """Publishes so many spans of so many different images each; returns the data root."""
-    write_images(folder / "images", spans * images)
-    files = sorted((folder / "images").rglob("*.jpg"))
+    whole = some_images(folder / "images", spans * images)
     store = SpanStore(str(folder / "data"))
     for number in range(spans):
-        month = folder / "months" / f"{number}"
-        for file in files[number::spans]:
-            linked = month / file.relative_to(folder / "images")
-            linked.parent.mkdir(parents=True, exist_ok=True)
-            linked.hardlink_to(file)
-        prepare(store, snapshot_folder(str(month), f"month {number}"), LABELS)
+        prepare(store, replace(whole, batch=f"month {number}", images=whole.images[number::spans]), LABELS)
     return store.root
 
 

@@ -9,9 +9,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.images import shared_images
 from benchmarks.runner import Figure, Subject, measure
 
 MODULES = {
@@ -42,8 +44,14 @@ class Report:
 def run_all(names: Sequence[str]) -> list[Report]:
     """Runs benchmarks, each in a process of its own: none finds what another has loaded.
 
-    One comes after the other, but for those that do nothing but wait for storage nearly all the time.
+    One comes after the other, but for those that do nothing but wait for storage nearly all the time. Where there is
+    more than one, they share their images.
     """
+    with shared_images() if len(names) > 1 else nullcontext():
+        return _run_all(names)
+
+
+def _run_all(names: Sequence[str]) -> list[Report]:
     waiting = [name for name in names if name in WAITING]
     reports: dict[str, Report] = {}
     for group in [*([waiting] if waiting else []), *([name] for name in names if name not in WAITING)]:

@@ -55,30 +55,46 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], monk
 
 def test_images_are_generated_where_there_is_no_archive(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.tar.gz"
-    images.write_images(tmp_path / "images", 25, nowhere)
+    images.write_images(tmp_path / "images", 25, [nowhere])
     files = sorted((tmp_path / "images").rglob("*.jpg"))
-    assert images.source(25, nowhere) == "generated images"
+    assert images.source(25, [nowhere]) == "generated images"
     assert len({file.read_bytes() for file in files}) == 25
     assert {Image.open(file).size for file in files} == {(32, 32)}
     assert {file.parent.name for file in files} == set(images.CLASSES)
 
 
-def test_images_come_from_the_archive_evenly_over_the_classes(tmp_path: Path) -> None:
-    archive = tmp_path / "images.tar.gz"
-    with tarfile.open(archive, "w:gz") as files:
-        for label in images.CLASSES:
-            for number in range(4):
-                member = tarfile.TarInfo(f"train/{label}/{number:04d}.jpg")
-                member.size = 3
-                files.addfile(member, io.BytesIO(b"abc"))
-    images.write_images(tmp_path / "images", 20, archive)
-    assert images.source(20, archive) == "CIFAR-10"
-    assert [len(list((tmp_path / "images" / label).iterdir())) for label in images.CLASSES] == [2] * 10
+@pytest.mark.parametrize(("count", "of_each"), [(20, 2), (40, 4), (60, 6)])
+def test_images_come_from_the_archives_evenly_over_the_classes(tmp_path: Path, count: int, of_each: int) -> None:
+    archives = [tmp_path / f"{split}.tar.gz" for split in ("train", "test")]
+    for archive in archives:
+        with tarfile.open(archive, "w:gz") as files:
+            for label in images.CLASSES:
+                for number in range(4):
+                    member = tarfile.TarInfo(f"{archive.name.split('.')[0]}/{label}/{number:04d}.jpg")
+                    member.size = 3
+                    files.addfile(member, io.BytesIO(b"abc"))
+    images.write_images(tmp_path / "images", count, archives)
+    assert images.source(count, archives) == "CIFAR-10"
+    assert [len(list((tmp_path / "images" / label).iterdir())) for label in images.CLASSES] == [of_each] * 10
 
 
-def test_more_images_than_the_archive_has_are_generated(tmp_path: Path) -> None:
+def test_more_images_than_the_archives_have_are_generated(tmp_path: Path) -> None:
     (tmp_path / "images.tar.gz").touch()
-    assert images.source(50_001, tmp_path / "images.tar.gz") == "generated images"
+    assert images.source(60_000, [tmp_path / "images.tar.gz"]) == "CIFAR-10"
+    assert images.source(60_001, [tmp_path / "images.tar.gz"]) == "generated images"
+
+
+def test_shared_images_are_taken_evenly_over_the_classes_and_nothing_is_written(tmp_path: Path) -> None:
+    with images.shared_images(60, [tmp_path / "nowhere.tar.gz"]):
+        few, all_there_are = (images.some_images(tmp_path / "own", count) for count in (20, 60))
+        found = dict(images.collected(tmp_path / "own", 20))
+    assert not (tmp_path / "own").exists()
+    assert [sum(name.startswith(f"{label}/") for name in few.names) for label in images.CLASSES] == [2] * 10
+    assert set(found) == set(few.names) < set(all_there_are.names)
+    assert found["ship/00000.jpg"] == images.photograph(images.CLASSES.index("ship"), images.SIZE)
+    assert not Path(few.root).exists()
+    own = images.some_images(tmp_path / "own", 20)
+    assert (own.root, len(own.images)) == (str(tmp_path / "own"), 20)
 
 
 def test_the_same_number_is_the_same_photograph() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -18,5 +20,21 @@ def test_those_that_wait_run_side_by_side_and_all_are_told_in_the_order_asked(mo
         return suite.Report((), name)
 
     monkeypatch.setattr(suite, "_run_apart", run_apart)
+    monkeypatch.setattr(suite, "shared_images", nullcontext)
     assert [report.remark for report in suite.run_all(list(suite.MODULES))] == list(suite.MODULES)
     assert [report.remark for report in suite.run_all(["listing"])] == ["listing"]
+
+
+def test_many_share_their_images_and_one_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    sharing: list[bool] = []
+
+    @contextmanager
+    def shared_images() -> Iterator[None]:
+        sharing.append(True)
+        yield
+        sharing.clear()
+
+    monkeypatch.setattr(suite, "shared_images", shared_images)
+    monkeypatch.setattr(suite, "_run_apart", lambda name: suite.Report((), f"{name} {bool(sharing)}"))
+    assert [one.remark for one in suite.run_all(["inputs", "listing"])] == ["inputs True", "listing True"]
+    assert [one.remark for one in suite.run_all(["inputs"])] == ["inputs False"]
