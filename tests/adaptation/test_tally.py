@@ -17,7 +17,7 @@ from adaptation import storage, tally
 from adaptation.errors import AdaptationError
 from adaptation.evaluation import evaluate
 from adaptation.predictions import InvalidPrediction, NoPredictions, conclude_predictions
-from adaptation.tally import DuplicatePredictions, MissingPredictions, UnlistedPredictions
+from adaptation.tally import DuplicatePredictions, Fingerprint, MissingPredictions, UnlistedPredictions
 from tests.adaptation.results import LABELS, NAMES, ROOT, failed, folder_of, predicted, snapshot_of
 
 image_numbers = st.lists(st.integers(0, 99), unique=True, min_size=1, max_size=30)
@@ -86,6 +86,26 @@ def test_another_image_in_the_place_of_a_listed_one_is_refused() -> None:
     folder = folder_of(predicted("car_1.jpg", "car") + predicted("car_9.jpg", "car"))
     with pytest.raises(UnlistedPredictions, match=re.escape(f"{ROOT}/car_9.jpg")):
         evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)
+
+
+def test_an_image_of_the_same_name_in_a_folder_of_the_same_length_is_another_one() -> None:
+    folder = folder_of(predicted("car_1.jpg", "car", root="gs://bucket/2021-09"))
+    with pytest.raises(UnlistedPredictions, match="gs://bucket/2021-09/car_1.jpg"):
+        evaluate(snapshot_of(["car_1.jpg"]), folder, LABELS, 1.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(max_size=3)), st.lists(st.text(max_size=3)), st.integers(0, 9))
+def test_lists_have_one_fingerprint_where_they_have_the_same_texts_and_else_not(
+    one: list[str], other: list[str], cut: int
+) -> None:
+    def fingerprint(texts: list[str]) -> Fingerprint:
+        return Fingerprint.of(pl.Series(texts, dtype=pl.String))
+
+    assert (fingerprint(one) == fingerprint(other)) == (sorted(one) == sorted(other))
+    assert fingerprint(one[cut:]) + fingerprint(one[:cut]) == fingerprint(one) == fingerprint(one[::-1])
+    whole = fingerprint(one + other)
+    assert all(0 <= total < 2**64 for total in whole.sums) and (whole.count == 0 or any(whole.sums))
 
 
 def test_no_prediction_is_listed_where_there_are_no_images() -> None:
