@@ -354,13 +354,15 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
     The folder is opened once: the system would go through its whole path again for the size of every file.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        stack.callback(os.close, descriptor)
-        yield from stack.enter_context(os.scandir(descriptor))
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        with os.scandir(descriptor) as entries:
+            yield from entries
+    finally:
+        os.close(descriptor)
 
 
 def _is_unfinished(name: str) -> bool:
