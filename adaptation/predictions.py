@@ -90,7 +90,14 @@ def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
 def conclude_predictions(folder: str, conclude: Callable[[pl.DataFrame], _T]) -> Iterator[_T]:
     """What `conclude` makes of each of the frames of `read_predictions`, in their order.
 
-    Blocks are read, parsed and concluded from in threads, a few at once; what is concluded is all that stays of them.
+    Blocks are parsed and concluded from in threads, a few at once; what is concluded is all that stays of them.
+
+    Args:
+      folder: URI of the folder that holds the files, local or remote.
+      conclude: What is to be done with a frame; it is called from several threads at a time.
+
+    Raises:
+      Exception: As for `read_predictions`, and what `conclude` raises, in the place of its block.
     """
     names = [file.name for file in storage.files(folder) if file.name.startswith((RESULTS, ERRORS))]
     if not any(name.startswith(RESULTS) for name in names):

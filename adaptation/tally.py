@@ -1,8 +1,8 @@
 """Tally: the results of a batch prediction, counted against the images that were to be predicted.
 
-Each image of the snapshot must have one prediction or error, and no other image any. What is kept does not grow with
-their number: a block of results is read, held against the true labels, counted and forgotten. Which figures follow from
-the counts is the matter of `evaluation`.
+Each image of the snapshot must have one prediction or error, and no other image any. A block of results is read, held
+against the true labels, counted and forgotten: its counts stay, its worst mistakes and what had to be skipped. Which
+figures follow from the counts is the matter of `evaluation`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class MissingPredictions(AdaptationError, LookupError):
 class Fingerprint:
     """Tells whether two lists hold the same texts, in whatever order: their number, and sums of two hashes of 64 bits.
 
-    It takes a fraction of the time that texts would. Other texts have the same one by a chance of 1 in 2**128.
+    It takes a fraction of the time that texts would. Others have the same one by a chance of 1 in 2**128, if the hashes
+    are as good as random ones; they are no defence against somebody who makes names up to that end.
     """
 
     count: int = 0
@@ -76,7 +77,8 @@ class Tally:
     Attributes:
       images: What the images' names amount to.
       is_foreign: Whether there is an image from outside the snapshot's folder, or a predicted label that is none.
-      confusion: Numbers of the other images by true label (row) and predicted one (column); int64 [labels, labels].
+      confusion: Numbers of images by true label (row) and predicted one (column), without those that are skipped; int64
+        [labels, labels].
       skipped: The images that have no known label or no prediction, in no order.
       mistakes: The worst mistakes, at most `MISTAKES`, in order: name, true label, predicted label and confidence.
     """
