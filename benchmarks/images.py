@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,7 @@ def some_images(folder: Path, count: int) -> Snapshot:
 def shared_images(count: int = ARCHIVED, archives: Sequence[Path] = ARCHIVES) -> Iterator[None]:
     """As long as the context lasts, this process and those that it starts share so many images."""
     with tempfile.TemporaryDirectory() as folder:
+        print(f"writing {count:,} images", file=sys.stderr, flush=True)
         write_images(Path(folder), count, archives)
         os.environ[_SHARED] = folder
         try:

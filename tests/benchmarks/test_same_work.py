@@ -112,6 +112,13 @@ def test_evaluation(tmp_path: Path) -> None:
         assert evaluation.peak_memory(results, 700) > 10 * 2**20
 
 
+def test_the_lines_that_are_evaluated_are_as_json_writes_them(tmp_path: Path) -> None:
+    evaluation.write_results(tmp_path / "results", 700)
+    lines = [line for file in sorted((tmp_path / "results").iterdir()) for line in file.read_text().splitlines()]
+    assert [json.dumps(json.loads(line)) for line in lines] == lines
+    assert len(set(lines)) == 700
+
+
 def test_prediction(tmp_path: Path) -> None:
     """The predictor's labels and confidences are those of the model called over decoded arrays."""
     with prediction.bench(tmp_path, images=40) as bench:
