@@ -291,6 +291,19 @@ def test_files_can_be_listed_one_by_one_and_left_early(root: str) -> None:
     assert list(storage.iter_files_below(join(root, "missing"))) == []
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system does not tell what is open")
+def test_a_listing_leaves_no_folder_open_also_where_it_is_left_early(disk: str) -> None:
+    for name in ("a", "b", "folder/c"):
+        storage.write(join(disk, name), b"1")
+    before = os.listdir("/proc/self/fd")
+    storage.files_below(disk)
+    listing = storage.iter_files_below(disk)
+    next(listing)
+    assert len(os.listdir("/proc/self/fd")) > len(before)
+    del listing
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 @pytest.mark.parametrize(
     ("start", "end", "listed"),
     [
