@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from adaptation import storage
-from adaptation.batches import Batch, BatchStore, Snapshot
+from adaptation.data.batches import Batch, BatchStore, Snapshot
 from adaptation.errors import AdaptationError
-from adaptation.journal import Journal, Record
+from adaptation.io import storage
+from adaptation.io.journal import Journal, Record
 from adaptation.platforms.base import Job, JobRequest, Jobs, JobState, Platform
 
 EVALUATION, TRAINING = "evaluation", "training"

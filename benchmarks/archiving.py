@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adaptation import storage
-from adaptation.batches import Batch, BatchStore, Snapshot
+from adaptation.data.batches import Batch, BatchStore, Snapshot
+from adaptation.io import storage
 from benchmarks.images import collected, source
 from benchmarks.object_storage import LATENCY, Months, object_storage
 from benchmarks.runner import Baseline, Bench, Run, Subject, at_least, timed

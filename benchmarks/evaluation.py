@@ -12,10 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from adaptation import storage
-from adaptation.batches import Snapshot
-from adaptation.evaluation import Evaluation, evaluate
-from adaptation.labels import Labels
+from adaptation.data.batches import Snapshot
+from adaptation.data.labels import Labels
+from adaptation.evaluation.accuracy import Evaluation, evaluate
+from adaptation.io import storage
 from benchmarks.images import CLASSES
 from benchmarks.runner import Baseline, Bench, Subject, at_least, at_most, timed
 

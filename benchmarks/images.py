@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adaptation import storage
-from adaptation.batches import Snapshot, snapshot_folder
+from adaptation.data.batches import Snapshot, snapshot_folder
+from adaptation.io import storage
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from adaptation.records import LabelledImage, unframe
-from adaptation.spans import SpanStore
+from adaptation.data.spans import SpanStore
+from adaptation.data.tfrecords import LabelledImage, unframe
 from benchmarks.images import CLASSES, SIZE, photograph, source
 from benchmarks.runner import Baseline, Bench, Run, Subject, at_least, timed
 from benchmarks.spans import publish_spans

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adaptation.batches import Batch, BatchStore, Snapshot
+from adaptation.data.batches import Batch, BatchStore, Snapshot
 from adaptation.platforms.connect import LocalConfig, connect
 from adaptation.trigger import State, look
 from benchmarks.runner import Baseline, Bench, Subject, at_least, at_most, timed

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
-from adaptation import storage
+from adaptation.io import storage
 
 LATENCY = 0.02
 BUCKET = "bench"
@@ -54,7 +54,7 @@ class Months:
 
 
 def _serve(pipe: Connection, latency: float) -> None:
-    from emulators.storage import StorageEmulator
+    from emulators.storage.emulator import StorageEmulator
 
     with StorageEmulator(latency=latency) as emulator:
         emulator.create_bucket(BUCKET)

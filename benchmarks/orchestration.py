@@ -72,7 +72,16 @@ class Loop:
 def run_demo(folder: Path) -> Seconds:
     """Runs the demo; one that was there is replaced."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-P", "-c", "from pipeline.cli import main; main()", "demo", "--json", "-w", str(folder)]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from pipeline.cli.main import main; main()",
+        "demo",
+        "--json",
+        "-w",
+        str(folder),
+    ]
     started = time.perf_counter()
     run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
     seconds = time.perf_counter() - started

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adaptation.batches import Snapshot
-from adaptation.labels import Labels
-from adaptation.preparation import prepare
-from adaptation.spans import Manifest, SpanStore
+from adaptation.data.batches import Snapshot
+from adaptation.data.labels import Labels
+from adaptation.data.span_preparation import prepare
+from adaptation.data.spans import Manifest, SpanStore
 from benchmarks.images import CLASSES, some_images, source
 from benchmarks.runner import Baseline, Bench, Subject, at_least, timed
 

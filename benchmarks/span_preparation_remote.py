@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adaptation import storage
-from adaptation.batches import snapshot_folder
+from adaptation.data.batches import snapshot_folder
+from adaptation.io import storage
 from benchmarks.images import collected, source
 from benchmarks.object_storage import LATENCY, Months, object_storage
 from benchmarks.runner import Baseline, Bench, Subject, at_least, timed

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from adaptation import storage
+from adaptation.io import storage
 from benchmarks.object_storage import object_storage
 from benchmarks.runner import Baseline, Bench, Subject, at_most, timed
 from emulators.vertex import VertexEmulator
 
-ADAPT = "from pipeline.cli import main; main()"
+ADAPT = "from pipeline.cli.main import main; main()"
 FUNCTION = "import cloud_function.main"
 OURS = ("adaptation", "cloud_function", "components", "models", "pipeline")
 PROJECT, LOCATION = "bench", "europe-west4"

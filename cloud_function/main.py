@@ -39,9 +39,9 @@ from typing import TYPE_CHECKING, Any
 import flask
 import functions_framework
 
-from adaptation.batches import BatchStore
+from adaptation.data.batches import BatchStore
 from adaptation.errors import AdaptationError
-from adaptation.object_store import StorageFailed
+from adaptation.io.object_store import StorageFailed
 from adaptation.trigger import Delivery, Outcome, tick
 
 if TYPE_CHECKING:

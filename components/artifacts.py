@@ -10,10 +10,10 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from adaptation import storage
-from adaptation.batches import Snapshot
-from adaptation.deployment import Deployment
-from adaptation.gate import Verdict
+from adaptation.data.batches import Snapshot
+from adaptation.evaluation.deployment import Deployment
+from adaptation.evaluation.gate import Verdict
+from adaptation.io import storage
 
 if TYPE_CHECKING:
     from tfx.types import Artifact  # what reads the files alone is not to wait for TFX

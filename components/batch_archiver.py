@@ -3,9 +3,9 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 
-from adaptation.batches import collection_of
+from adaptation.data.batches import collection_of
+from adaptation.data.spans import Span, SpanStore
 from adaptation.progress import report
-from adaptation.spans import Span, SpanStore
 from components import artifacts
 
 

@@ -5,7 +5,7 @@ from tfx import v1 as tfx
 from tfx.components.evaluator.executor import Executor as Evaluator
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
-from adaptation.gate import Comparison, Part, Score, judge
+from adaptation.evaluation.gate import Comparison, Part, Score, judge
 from components import artifacts
 
 CHALLENGER = "challenger"
@@ -40,7 +40,7 @@ def ChampionGate(
     floor: tfx.dsl.components.Parameter[float] = 0.0,
     tolerance: tfx.dsl.components.Parameter[float] = 0.0,
 ):
-    """Judges the challenger by the Evaluator's figures, see `adaptation.gate.judge`.
+    """Judges the challenger by the Evaluator's figures, see `adaptation.evaluation.gate.judge`.
 
     Args:
       evaluation: The Evaluator's, made with `eval_config()`.

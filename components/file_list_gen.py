@@ -3,7 +3,7 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 
-from adaptation.batches import Batch, BatchStore
+from adaptation.data.batches import Batch, BatchStore
 from components import artifacts
 
 

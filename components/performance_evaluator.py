@@ -3,11 +3,11 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File, Metrics
 
-from adaptation.batches import collection_of
-from adaptation.evaluation import Rule, decide, evaluate
-from adaptation.labels import Labels
+from adaptation.data.batches import collection_of
+from adaptation.data.labels import Labels
+from adaptation.data.reviews import with_reviews
+from adaptation.evaluation.accuracy import Rule, decide, evaluate
 from adaptation.progress import report
-from adaptation.review import with_reviews
 from components import artifacts
 
 

@@ -4,9 +4,9 @@ import json
 
 from tfx import v1 as tfx
 
-from adaptation import storage
-from adaptation.selection import Selection, select
-from adaptation.spans import Shard, Span, SpanStore
+from adaptation.data.selection import Selection, select
+from adaptation.data.spans import Shard, Span, SpanStore
+from adaptation.io import storage
 
 SPLIT_FOLDERS = {"train": "Split-train", "test": "Split-eval"}
 

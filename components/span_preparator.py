@@ -4,10 +4,10 @@ import apache_beam as beam
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
-from adaptation.labels import Labels
-from adaptation.preparation import Preparation, Split, begin, chunks, find_published, finish, write_chunk
-from adaptation.review import with_reviews
-from adaptation.spans import SpanStore
+from adaptation.data.labels import Labels
+from adaptation.data.reviews import with_reviews
+from adaptation.data.span_preparation import Preparation, Split, begin, chunks, find_published, finish, write_chunk
+from adaptation.data.spans import SpanStore
 from components import artifacts
 
 
@@ -40,7 +40,7 @@ def SpanPreparator(
       beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
 
     Raises:
-      AdaptationError: As `adaptation.preparation.prepare`.
+      AdaptationError: As `adaptation.data.span_preparation.prepare`.
 
     Failure: no span or the whole one is visible; the same snapshot again finishes, or returns, the same span.
     """

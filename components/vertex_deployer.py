@@ -7,9 +7,9 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing
 
-from adaptation.deployment import Deployment
+from adaptation.evaluation.deployment import Deployment
 from adaptation.platforms.connect import connect
-from adaptation.platforms.service import put_in_service
+from adaptation.platforms.rollout import put_in_service
 from adaptation.progress import report
 from components import artifacts
 
@@ -26,8 +26,8 @@ def VertexDeployer(
     Args:
       version: VertexUploader's.
       blessing: ChampionGate's.
-      deployment: Gets `deployment.json`, an `adaptation.deployment.Deployment`; custom properties `deployed` (0 or 1)
-        and `version` (0 where nothing was deployed).
+      deployment: Gets `deployment.json`, an `adaptation.evaluation.deployment.Deployment`; custom properties
+        `deployed` (0 or 1) and `version` (0 where nothing was deployed).
       platform: Where to deploy: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
 
     Failure: cut off at any point, one version is in service; a retry finishes.

@@ -7,7 +7,7 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
-from adaptation.gate import Verdict
+from adaptation.evaluation.gate import Verdict
 from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import connect
 from adaptation.progress import report

@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from emulators.loopback import Loopback, Reply, Request
+from emulators.http_server import Loopback, Reply, Request
 
 _API = "/apis/v2beta1/"
 _SCHEMA = re.compile(r"2\.1(\.\d+)?")

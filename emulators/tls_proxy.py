@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from emulators.loopback import HOST, LoopbackThread
+from emulators.http_server import HOST, LoopbackThread
 
 STORAGE_HOSTS = ("storage.googleapis.com", "www.googleapis.com")
 

@@ -14,8 +14,8 @@ import h5py
 import keras
 import tensorflow as tf
 
-from adaptation import storage
 from adaptation.errors import AdaptationError
+from adaptation.io import storage
 from models import data
 from models.spec import TrainingSpec
 

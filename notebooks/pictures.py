@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from adaptation.spans import Manifest
-from pipeline.report.facts import Event, Kind, LabelMatch, Picture
+from adaptation.data.spans import Manifest
+from pipeline.report.content import Event, Kind, LabelMatch, Picture
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # told apart by colour-blind readers, too
 GREY = "#666666"

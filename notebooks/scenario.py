@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adaptation.batches import Batch, Snapshot
-from adaptation.labels import Labels
+from adaptation.data.batches import Batch, Snapshot
+from adaptation.data.labels import Labels
 from adaptation.platforms.base import Job, JobState, ModelVersion
-from pipeline.bootstrap import initialise
 from pipeline.console import JobFailed
-from pipeline.digits import COUNT, Camera, changed_camera, first_camera, write_digits
-from pipeline.report.facts import Picture
-from pipeline.report.pictures import collected
-from pipeline.settings_file import SettingsExist, write_settings
-from pipeline.start import start_training
-from pipeline.workspace import Workspace, locate_settings
+from pipeline.jobs import start_training
+from pipeline.report.content import Picture
+from pipeline.report.thumbnails import collected
+from pipeline.workspace.digit_images import COUNT, Camera, changed_camera, first_camera, write_digits
+from pipeline.workspace.initialise import initialise
+from pipeline.workspace.settings_file import SettingsExist, write_settings
+from pipeline.workspace.workspace import Workspace, locate_settings
 
 WORKSPACE = Path("workspace")
 IMAGES = WORKSPACE / "images"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
 from adaptation.errors import AdaptationError
 from adaptation.trigger import EVALUATION, TRAINING
-from pipeline.settings import VertexSettings
+from pipeline.workspace.settings import VertexSettings
 
 PRICES = "prices.toml"
 HOURS_A_MONTH = 730

@@ -17,20 +17,21 @@ from pathlib import Path
 import click
 import numpy as np
 
-from adaptation import forkserver, storage
-from adaptation.batches import Batch
+from adaptation.data.batches import Batch
+from adaptation.data.spans import Span, SpanStore, enumerate_spans
+from adaptation.data.tfrecords import LabelledImage, unframe
 from adaptation.errors import AdaptationError
+from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState
 from adaptation.platforms.connect import LocalConfig, connect
-from adaptation.records import LabelledImage, unframe
-from adaptation.spans import Span, SpanStore, enumerate_spans
-from pipeline.bootstrap import initialise
+from adaptation.platforms.local import forkserver
 from pipeline.console import follow, say, show, step, working
-from pipeline.digits import COUNT, changed_camera, write_digits
+from pipeline.jobs import start_training, trigger
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
-from pipeline.start import start_training, trigger
-from pipeline.workspace import SETTINGS_FILE, Workspace
+from pipeline.workspace.digit_images import COUNT, changed_camera, write_digits
+from pipeline.workspace.initialise import initialise
+from pipeline.workspace.workspace import SETTINGS_FILE, Workspace
 
 MARK = ".adapt-demo"
 REPORT = "report.html"
@@ -83,7 +84,7 @@ def run_demo(folder: Path) -> DemoResult:
     """
     started = time.monotonic()
     _refuse_overrides()
-    with forkserver.serving("pipeline.job", preload="pipeline.runs"):  # its four jobs import TFX once
+    with forkserver.serving("pipeline.local.job", preload="pipeline.local.runs"):  # its four jobs import TFX once
         order = [int(index) for index in np.random.default_rng(0).permutation(COUNT)]
         workspace = _first_champion(folder, order[:FIRST_SPAN])
         first = workspace.platform.registry.find()

@@ -9,9 +9,9 @@ from adaptation.platforms.vertex.client import VertexClient
 from adaptation.platforms.vertex.config import VERTEX
 from adaptation.platforms.vertex.jobs import VertexJobs
 from adaptation.trigger import EVALUATION, TRAINING
-from pipeline.cloud import vertex_config
-from pipeline.report.records import recorded_locally
-from pipeline.workspace import Workspace
+from pipeline.run_history import recorded_locally
+from pipeline.workspace.vertex_settings import vertex_config
+from pipeline.workspace.workspace import Workspace
 
 PIPELINES = (EVALUATION, TRAINING)
 _WENT_WELL = ("complete", "cached")

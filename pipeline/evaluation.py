@@ -10,9 +10,9 @@ from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
 from components.span_preparator import SpanPreparator
-from pipeline.settings import Settings
 from pipeline.training import Place
-from pipeline.workspace import Workspace
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.workspace import Workspace
 
 
 def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl.Pipeline:

@@ -12,9 +12,9 @@ from google.protobuf import json_format
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
-from adaptation.selection import Selection, input_config
+from adaptation.data.selection import Selection, input_config
 from components.span_example_gen import SpanExampleGen
-from pipeline.settings import Settings
+from pipeline.workspace.settings import Settings
 
 
 def ingestion(settings: Settings, selection: Selection) -> BaseNode:

@@ -16,8 +16,8 @@ from components.champion_gate import ChampionGate, eval_config
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from models.spec import TrainingSpec
-from pipeline.cloud import BEAM_IN_PROCESS, training_job
-from pipeline.settings import Settings
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.vertex_settings import BEAM_IN_PROCESS, training_job
 
 RUN_FN = "models.trainer.run_fn"
 

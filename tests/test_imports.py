@@ -31,7 +31,7 @@ def loaded_by(code: str) -> list[str]:
     return done.stdout.splitlines()[-1].removeprefix("loaded:").split()
 
 
-@pytest.mark.parametrize("module", [*DOMAIN, "pipeline.settings", "pipeline.cli"])
+@pytest.mark.parametrize("module", [*DOMAIN, "pipeline.workspace.settings", "pipeline.cli.main"])
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") == []
 

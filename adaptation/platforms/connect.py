@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from adaptation import storage
 from adaptation.errors import AdaptationError
+from adaptation.io import storage
 from adaptation.platforms.base import Platform
 from adaptation.platforms.vertex.config import VERTEX, VertexConfig
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import unquote
 
-from emulators.loopback import Loopback, Reply, Request
+from emulators.http_server import Loopback, Reply, Request
 from emulators.vertex.endpoints import Endpoints, PredictHook
 from emulators.vertex.jobs import BatchHook, BatchPredictionJobs, PipelineHook, PipelineJobs
 from emulators.vertex.messages import Json, Place, Refusal, json_name, not_found

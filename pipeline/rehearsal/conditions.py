@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adaptation.errors import AdaptationError
-from pipeline.rehearsal.metadata import Artifact
+from pipeline.rehearsal.executions import Artifact
 
 Value = float | str | bool
 Inputs = Mapping[str, Sequence[Artifact]]

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adaptation import storage
-from pipeline.rehearsal.graph import Task
-from pipeline.rehearsal.metadata import Artifact, Execution, TaskState
+from adaptation.io import storage
+from pipeline.rehearsal.executions import Artifact, Execution, TaskState
 from pipeline.rehearsal.placeholders import Scope
-from pipeline.rehearsal.stage import Inputs, Stage
+from pipeline.rehearsal.run_context import Inputs, Stage
+from pipeline.rehearsal.task_graph import Task
 
 OUTPUT_FILE = "executor_output.json"
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.rehearsal.container import listed, run_container
-from pipeline.rehearsal.graph import Task
-from pipeline.rehearsal.metadata import Artifacts, Execution, TaskState
+from pipeline.rehearsal.executions import Artifacts, Execution, TaskState
 from pipeline.rehearsal.placeholders import Scope
-from pipeline.rehearsal.stage import Inputs, Stage
+from pipeline.rehearsal.run_context import Inputs, Stage
+from pipeline.rehearsal.task_graph import Task
 
 
 def input_artifacts(task: Task, made: Mapping[str, Artifacts]) -> Artifacts:

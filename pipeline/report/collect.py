@@ -19,19 +19,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from adaptation import storage
-from adaptation.batches import BatchStore, Snapshot
-from adaptation.evaluation import Evaluation, Mistake
-from adaptation.gate import Comparison, Verdict
-from adaptation.journal import Journal
+from adaptation.data.batches import BatchStore, Snapshot
+from adaptation.data.spans import Manifest
+from adaptation.evaluation.accuracy import Evaluation, Mistake
+from adaptation.evaluation.gate import Comparison, Verdict
+from adaptation.io import storage
+from adaptation.io.journal import Journal
 from adaptation.platforms.base import Job, JobState, ModelVersion
 from adaptation.platforms.vertex.config import VERTEX
-from adaptation.spans import Manifest
 from adaptation.trigger import EVALUATION, TRAINING
 from components import artifacts
-from pipeline.cloud import output_folder, vertex_config
-from pipeline.report import figures, pictures
-from pipeline.report.facts import (
+from pipeline.report import calculations, thumbnails
+from pipeline.report.content import (
     ComparisonFacts,
     EvaluationFacts,
     Facts,
@@ -40,15 +39,16 @@ from pipeline.report.facts import (
     RunFacts,
     SpanFacts,
 )
-from pipeline.report.records import (
+from pipeline.report.timeline import Sources, tell
+from pipeline.run_history import (
     RecordedRun,
     recorded_in_storage,
     recorded_locally,
     run_facts,
     timed_by_service,
 )
-from pipeline.report.story import Sources, tell
-from pipeline.workspace import Workspace
+from pipeline.workspace.vertex_settings import output_folder, vertex_config
+from pipeline.workspace.workspace import Workspace
 
 EVENTS = 60
 SPANS = 12
@@ -80,16 +80,16 @@ class _Collection:
             platform=self.workspace.settings.platform.kind,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             rules=self._rules(),
-            summary=figures.summary(manifests, events, champion),
+            summary=calculations.summary(manifests, events, champion),
             events=tuple(events[-EVENTS:]),
             spans=tuple(map(self._span, manifests[-SPANS:])),
             evaluation=self._last_evaluation(sources, runs[EVALUATION]),
             comparison=self._comparison(sources, runs[TRAINING], manifests),
-            lineage=figures.lineage(champion, sources, manifests) if champion else None,
-            skipped=figures.skipped(manifests, sources),
+            lineage=calculations.lineage(champion, sources, manifests) if champion else None,
+            skipped=calculations.skipped(manifests, sources),
             runs=self._newest_runs(runs, sources.jobs),
             missing=tuple(dict.fromkeys(self.missing)),
-            next_steps=figures.next_steps(manifests, sources, self.workspace.batches.root),
+            next_steps=calculations.next_steps(manifests, sources, self.workspace.batches.root),
         )
 
     def _read(self, what: str, reading: Callable[[], _T]) -> _T | None:
@@ -117,8 +117,8 @@ class _Collection:
         return [manifest for manifest in found if manifest]
 
     def _span(self, manifest: Manifest) -> SpanFacts:
-        reading = partial(pictures.samples, self.workspace.spans, manifest)
-        return figures.span(manifest, self._read(f"The samples of span-{manifest.span}", reading) or ())
+        reading = partial(thumbnails.samples, self.workspace.spans, manifest)
+        return calculations.span(manifest, self._read(f"The samples of span-{manifest.span}", reading) or ())
 
     def _champion(self) -> ModelVersion | None:
         champion = self._read("The champion", lambda: self.workspace.platform.registry.champion())
@@ -189,12 +189,12 @@ class _Collection:
         snapshot = self._file(job, files, artifacts.SNAPSHOT, Snapshot.from_json)
         evaluation = sources.evaluations[job]
         mistakes = tuple(self._mistake(one, snapshot) for one in evaluation.mistakes[:MISTAKES])
-        return figures.evaluation(job, evaluation, sources.reason_of(job), mistakes)
+        return calculations.evaluation(job, evaluation, sources.reason_of(job), mistakes)
 
     def _mistake(self, one: Mistake, snapshot: Snapshot | None) -> MistakeFacts:
         found = None
         if snapshot:
-            reading = partial(pictures.collected, snapshot, one.name, one.truth)
+            reading = partial(thumbnails.collected, snapshot, one.name, one.truth)
             found = self._read(f"The image {one.name}", reading)
         return MistakeFacts(one.name, one.truth, one.predicted, one.confidence, found)
 
@@ -210,7 +210,7 @@ class _Collection:
         newest = max(verdict.challenger, default=None)
         named = (manifest.labels for manifest in manifests if manifest.span == newest)
         labels = next(named, self.workspace.settings.labels.names)
-        return figures.comparison(job, verdict, figures.label_matches(parts, newest, labels) if parts else ())
+        return calculations.comparison(job, verdict, calculations.label_matches(parts, newest, labels) if parts else ())
 
     def _parts(self, job: str, files: Mapping[str, str]) -> Comparison | None:
         """Both models part by part; runs of earlier versions of this package have not kept it."""

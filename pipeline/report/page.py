@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from adaptation import storage
-from pipeline.report.charts import BAND, BOTTOM, TOP, StoryChart
-from pipeline.report.facts import Facts
+from adaptation.io import storage
+from pipeline.report.chart import BAND, BOTTOM, TOP, StoryChart
+from pipeline.report.content import Facts
 
 _MOMENTS = ("time", "created", "started")
 _SECONDS = "seconds"

@@ -13,14 +13,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from adaptation.batches import Snapshot, snapshot_folder
-from adaptation.evaluation import evaluate
+from adaptation.data.batches import Snapshot, snapshot_folder
+from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.spans import SpanStore
+from adaptation.evaluation.accuracy import evaluate
+from adaptation.io.storage import File
 from adaptation.platforms.base import Upload
 from adaptation.platforms.local import LocalPredictor, LocalRegistry, predictor
-from adaptation.preparation import Split, prepare
-from adaptation.spans import SpanStore
-from adaptation.storage import File
-from tests.adaptation.factories import LABELS, NAMES, image
+from tests.worlds.images_and_spans import LABELS, NAMES, image
 
 MEGABYTE = 2**20
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from adaptation import storage
-from emulators.storage import StorageEmulator
+from adaptation.io import storage
+from emulators.storage.emulator import StorageEmulator
 
 _NUMBERS = itertools.count(1)
 

@@ -19,9 +19,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptation import object_store, storage
-from adaptation.batches import Batch, BatchStore
-from adaptation.journal import Journal
+from adaptation.data.batches import Batch, BatchStore
+from adaptation.io import object_store, storage
+from adaptation.io.journal import Journal
 from adaptation.platforms.base import Job, JobRequest, JobState, Platform, Upload
 from adaptation.platforms.local import LocalJobs, LocalRegistry, NoSuchModel
 from adaptation.trigger import (
@@ -39,7 +39,7 @@ from adaptation.trigger import (
     start_training,
     tick,
 )
-from emulators.storage import StorageEmulator
+from emulators.storage.emulator import StorageEmulator
 
 OCTOBER, NOVEMBER = Batch(2021, 10), Batch(2021, 11)
 _BUCKETS = itertools.count()

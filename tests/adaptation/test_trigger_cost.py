@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from adaptation.batches import Batch, BatchStore
-from adaptation.journal import Journal
+from adaptation.data.batches import Batch, BatchStore
+from adaptation.io.journal import Journal
 from adaptation.platforms.base import JobRequest, JobState
 from adaptation.trigger import Outcome, deliver, look, plan
-from emulators.loopback import Request
-from emulators.storage import StorageEmulator
+from emulators.http_server import Request
+from emulators.storage.emulator import StorageEmulator
 from tests.adaptation.test_trigger import MemoryJobs
 
 JUNE = Batch(2026, 6)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from adaptation import storage
-from adaptation.batches import Batch, BatchStore, snapshot_folder
-from adaptation.records import LabelledImage, parse_features, unframe
-from adaptation.spans import Span, SpanStore
+from adaptation.data.batches import Batch, BatchStore, snapshot_folder
+from adaptation.data.spans import Span, SpanStore
+from adaptation.data.tfrecords import LabelledImage, parse_features, unframe
+from adaptation.io import storage
 from benchmarks import (
     archiving,
     evaluation,

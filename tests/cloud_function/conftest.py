@@ -14,11 +14,11 @@ import functions_framework
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from adaptation import storage
-from emulators.storage import StorageEmulator
+from adaptation.io import storage
+from emulators.storage.emulator import StorageEmulator
 from emulators.vertex import VertexEmulator
 from tests.cloud_function import serving
-from tests.vertex import ROOT, Vertex, a_config, object_storage, publish
+from tests.worlds.vertex import ROOT, Vertex, a_config, object_storage, publish
 
 MAIN = Path(__file__).parents[2] / "cloud_function" / "main.py"
 COLLECTION, RECORDS = f"{ROOT}/collected", f"{ROOT}/triggers"

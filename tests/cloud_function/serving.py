@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptation import storage
-from emulators.storage import StorageEmulator
-from tests.vertex import Vertex
+from adaptation.io import storage
+from emulators.storage.emulator import StorageEmulator
+from tests.worlds.vertex import Vertex
 
 INSTANCES = 2
 MONTHS = (f"20{number:02d}-10" for number in itertools.count(10))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from adaptation import storage
+from adaptation.io import storage
 from tests.cloud_function.conftest import COLLECTION, ENOUGH, FINALIZED, MONTH, PUBLISHED, World, news
-from tests.vertex import ROOT, publish
+from tests.worlds.vertex import ROOT, publish
 
 JOB = f"evaluation-{MONTH}-0001"
 IMAGE = f"ships/collected/{MONTH}/ship_1.jpg"

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from adaptation.batches import Batch, BatchStore
-from adaptation.labels import Labels
+from adaptation.data.batches import Batch, BatchStore
+from adaptation.data.labels import Labels
+from adaptation.data.spans import SpanStore
 from adaptation.platforms.base import ModelVersion, Platform, Upload
 from adaptation.platforms.connect import LocalConfig, connect
-from adaptation.spans import SpanStore
 
 if TYPE_CHECKING:
-    from pipeline.local_runner import Run
+    from pipeline.local.runner import Run
 
 SUCCEED = """
 import sys
@@ -92,7 +92,7 @@ def run(tmp_path: Path) -> Callable[[Sequence[Any]], Run]:
     """Runs components as a pipeline of their own, with the real runner and the real ML Metadata."""
     from tfx import v1 as tfx
 
-    from pipeline.local_runner import run_pipeline
+    from pipeline.local.runner import run_pipeline
 
     def run_components(components: Sequence[Any]) -> Run:
         database = str(tmp_path / "metadata.sqlite")

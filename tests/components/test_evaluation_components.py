@@ -10,16 +10,16 @@ import pytest
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
-from adaptation import storage
-from adaptation.batches import Batch, EmptyBatch, NoBatch, Snapshot
-from adaptation.evaluation import Evaluation
+from adaptation.data.batches import Batch, EmptyBatch, NoBatch, Snapshot
+from adaptation.data.reviews import Reviews
+from adaptation.data.selection import select
+from adaptation.data.span_preparation import prepare
+from adaptation.data.spans import Manifest, Span
+from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.confusion import MissingPredictions
+from adaptation.evaluation.prediction_results import ResultsWriter
+from adaptation.io import storage
 from adaptation.platforms.base import JobState
-from adaptation.predictions import ResultsWriter
-from adaptation.preparation import prepare
-from adaptation.review import Reviews
-from adaptation.selection import select
-from adaptation.spans import Manifest, Span
-from adaptation.tally import MissingPredictions
 from components.batch_prediction_gen import BatchPredictionGen
 from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator

@@ -9,9 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from adaptation import storage
-from adaptation.records import LabelledImage, unframe
-from adaptation.spans import Span
+from adaptation.data.spans import Span
+from adaptation.data.tfrecords import LabelledImage, unframe
+from adaptation.io import storage
 from components.span_preparator import SpanPreparator
 from tests.components.conftest import LABELS, World
 from tests.components.test_evaluation_components import listed

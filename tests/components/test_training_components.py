@@ -12,11 +12,11 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
-from adaptation.deployment import Deployment
-from adaptation.gate import Score, Verdict
-from adaptation.preparation import prepare
-from adaptation.selection import SpansChanged
-from adaptation.spans import Manifest, SpanNotPublished
+from adaptation.data.selection import SpansChanged
+from adaptation.data.span_preparation import prepare
+from adaptation.data.spans import Manifest, SpanNotPublished
+from adaptation.evaluation.deployment import Deployment
+from adaptation.evaluation.gate import Score, Verdict
 from components.batch_archiver import BatchArchiver
 from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen
@@ -149,7 +149,7 @@ def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: Wor
 
 
 def test_batch_archiver_leaves_images_from_elsewhere_alone(world: World, run: Any) -> None:
-    from adaptation.batches import snapshot_folder
+    from adaptation.data.batches import snapshot_folder
 
     world.collect(40)
     own = Path(world.batches.folder(OCTOBER)).rename(world.root / "own")

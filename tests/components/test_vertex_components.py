@@ -12,14 +12,14 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
-from adaptation import storage
-from adaptation.batches import Snapshot, snapshot_folder
-from adaptation.deployment import Deployment
-from adaptation.gate import Score, Verdict
-from adaptation.platforms.service import put_in_service
-from adaptation.preparation import prepare
-from adaptation.selection import select
-from adaptation.spans import SpanStore
+from adaptation.data.batches import Snapshot, snapshot_folder
+from adaptation.data.selection import select
+from adaptation.data.span_preparation import prepare
+from adaptation.data.spans import SpanStore
+from adaptation.evaluation.deployment import Deployment
+from adaptation.evaluation.gate import Score, Verdict
+from adaptation.io import storage
+from adaptation.platforms.rollout import put_in_service
 from components import artifacts
 from components.batch_prediction_gen import BatchPredictionGen_Executor
 from components.pipeline_trigger import PipelineTrigger_Executor
@@ -27,7 +27,7 @@ from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from emulators.vertex import VertexEmulator
 from tests.components.conftest import LABELS, picture
-from tests.vertex import Vertex, a_config, a_spec, an_upload, object_storage, publish
+from tests.worlds.vertex import Vertex, a_config, a_spec, an_upload, object_storage, publish
 
 GOOD = Verdict(True, ("it is better",), {1: Score(0.98, 50), 2: Score(0.97, 20)}, {})
 BAD = Verdict(False, ("it is worse",), {1: Score(0.5, 50)}, {1: Score(0.9, 50)})

@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from models.spec import TrainingSpec
-from pipeline.cli import cli
-from pipeline.settings_file import load
+from pipeline.cli.main import cli
+from pipeline.workspace.settings_file import load
 from tests.components.conftest import World, run, world
 from tests.docs.documents import DOCUMENTS, PROJECT, Document, document
-from tests.pipeline.cloud import Cloud, a_cloud, done
-from tests.pipeline.factories import collect
+from tests.worlds.cloud import Cloud, a_cloud, done
+from tests.worlds.workspace import collect
 
 __all__ = ["run", "world"]  # fixtures of the components' tests, which the guide's own test takes
 TARGETS = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)

@@ -23,9 +23,9 @@ from google.cloud import storage as cloud
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulators.loopback import Loopback, Reply, Request
-from emulators.objects import Listing, Objects
-from emulators.storage import StorageEmulator
+from emulators.http_server import Loopback, Reply, Request
+from emulators.storage.emulator import StorageEmulator
+from emulators.storage.objects import Listing, Objects
 
 Upload = Callable[..., requests.Response]
 
@@ -585,7 +585,7 @@ def test_an_event_that_was_not_taken_comes_again(emulator: StorageEmulator) -> N
 
 
 def test_an_event_that_nobody_takes_is_given_up(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emulators.events.SECONDS_BETWEEN_ATTEMPTS", 0)
+    monkeypatch.setattr("emulators.storage.events.SECONDS_BETWEEN_ATTEMPTS", 0)
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url)
         subscriber.fail_next(times=100, status=503)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from emulators.storage import StorageEmulator
+from emulators.storage.emulator import StorageEmulator
 from emulators.tls_proxy import STORAGE_HOSTS, TlsProxy, vertex_host
 from emulators.vertex import VertexEmulator
 

@@ -18,7 +18,7 @@ from google.cloud import aiplatform
 from google.cloud import aiplatform_v1 as v1
 
 from emulators.vertex import VertexEmulator
-from tests.vertex import Vertex, a_config, a_spec, an_upload, object_storage
+from tests.worlds.vertex import Vertex, a_config, a_spec, an_upload, object_storage
 
 PARENT = "projects/demo/locations/us-central1"
 NUMBERED = "projects/123456789012/locations/us-central1"

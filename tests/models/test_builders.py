@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from models import cifar, digits, resnet50
+from models.recipes import cifar, digits, resnet50
 from models.spec import TrainingSpec
 
 LABELS = ("a", "b", "c")

@@ -29,8 +29,8 @@ def test_what_is_given_stands_and_none_is_the_default():
 
 
 def test_a_model_of_ones_own_is_named_by_its_module():
-    assert TrainingSpec.for_model("models.digits", LABELS).module == "models.digits"
-    assert TrainingSpec.for_model("digits", LABELS).module == "models.digits"
+    assert TrainingSpec.for_model("models.recipes.digits", LABELS).module == "models.recipes.digits"
+    assert TrainingSpec.for_model("digits", LABELS).module == "models.recipes.digits"
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from adaptation.evaluation import wilson_interval
+from adaptation.data.spans import Span
+from adaptation.evaluation.accuracy import wilson_interval
 from adaptation.platforms.base import JobState
-from adaptation.spans import Span
 from notebooks.execution import NOTEBOOKS, execute
-from pipeline.workspace import Workspace
+from pipeline.workspace.workspace import Workspace
 
 CLOUD_TAG = "google-cloud"
 LARGEST = 300_000

@@ -12,10 +12,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from adaptation.spans import Manifest, Shard
+from adaptation.data.spans import Manifest, Shard
 from notebooks import pictures
-from pipeline.report.facts import Event, Kind, LabelMatch, Match, Picture
-from tests.pipeline.factories import picture
+from pipeline.report.content import Event, Kind, LabelMatch, Match, Picture
+from tests.worlds.workspace import picture
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ from PIL import Image, ImageChops
 from adaptation.platforms.base import JobRequest
 from notebooks import scenario
 from pipeline.console import JobFailed
-from pipeline.digits import COUNT, changed_camera, first_camera
-from pipeline.settings_file import load
-from pipeline.workspace import Workspace
-from tests.pipeline.factories import World, contents, use_fake_jobs, use_real_jobs
+from pipeline.workspace.digit_images import COUNT, changed_camera, first_camera
+from pipeline.workspace.settings_file import load
+from pipeline.workspace.workspace import Workspace
+from tests.worlds.workspace import World, contents, use_fake_jobs, use_real_jobs
 
 MONTHS = (scenario.AUGUST, scenario.SEPTEMBER, scenario.OCTOBER, scenario.NOVEMBER)
 
@@ -75,7 +75,7 @@ def test_the_first_span_is_made_once(folder: Path) -> None:
 
 def test_a_first_span_that_was_cut_off_is_finished(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.bootstrap.prepare", cut)
+        patched.setattr("pipeline.workspace.initialise.prepare", cut)
         with pytest.raises(KeyboardInterrupt):
             scenario.first_span()
     assert (folder / "workspace" / "adapt.toml").exists()

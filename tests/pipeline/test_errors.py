@@ -12,9 +12,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import cli
-from pipeline.workspace import Workspace
-from tests.pipeline.factories import contents
+from pipeline.cli.main import cli
+from pipeline.workspace.workspace import Workspace
+from tests.worlds.workspace import contents
 
 WITHOUT_SETTINGS = ("init", "demo", "doctor")
 

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptation.batches import Batch
-from adaptation.gate import Verdict
+from adaptation.data.batches import Batch
+from adaptation.data.spans import Manifest, Span
+from adaptation.data.tfrecords import LabelledImage, unframe
+from adaptation.evaluation.gate import Verdict
 from adaptation.platforms.base import Job, JobState, ModelVersion
-from adaptation.records import LabelledImage, unframe
-from adaptation.spans import Manifest, Span
 from adaptation.trigger import Outcome
-from pipeline.digits import write_digits
 from pipeline.durations import newest_durations
+from pipeline.jobs import planned
 from pipeline.report.collect import collect
-from pipeline.report.facts import Kind
-from pipeline.start import planned
-from pipeline.workspace import Workspace
+from pipeline.report.content import Kind
+from pipeline.workspace.digit_images import write_digits
+from pipeline.workspace.workspace import Workspace
 
 DRIFTED, DECEMBER = Batch(2021, 10), Batch(2021, 12)
 
@@ -110,7 +110,7 @@ def refused(installed: Path, folder: Path, demo: Facts) -> Facts:
     december = Path(workspace.batches.folder(DECEMBER))
     write_digits(december, range(120), lambda scan, seed: scan.rotate(90))
     (folder / "shop").mkdir()
-    (folder / "shop" / "small.py").write_text("from models.digits import build_model as build_model\n")
+    (folder / "shop" / "small.py").write_text("from models.recipes.digits import build_model as build_model\n")
     evaluation = start(
         installed,
         "evaluate",

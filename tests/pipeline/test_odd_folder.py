@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from adaptation.batches import Batch
-from pipeline.cli import cli
-from pipeline.workspace import Workspace
+from adaptation.data.batches import Batch
+from pipeline.cli.main import cli
+from pipeline.workspace.workspace import Workspace
 from tests.docs.documents import document
-from tests.pipeline.factories import MONTH, contents
+from tests.worlds.workspace import MONTH, contents
 
 KINDS = [
     ("L", "PNG", "scan {}.png"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.rehearsal.cloud import Cloud
+from pipeline.rehearsal.cloud.emulated import Cloud
 from tests.story.guard import sitecustomize as guard
 
 PROJECT, LOCATION = "story", "europe-west4"

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from adaptation.batches import Batch
+from adaptation.data.batches import Batch
 from adaptation.platforms.base import Upload
-from adaptation.platforms.service import put_in_service
+from adaptation.platforms.rollout import put_in_service
 from models.export import export
 from models.spec import TrainingSpec
 from models.trainer import initial_model
-from pipeline.bootstrap import initialise
-from pipeline.cli import cli
-from pipeline.digits import write_digits
-from pipeline.workspace import Workspace
-from tests.pipeline.factories import contents
+from pipeline.cli.main import cli
+from pipeline.workspace.digit_images import write_digits
+from pipeline.workspace.initialise import initialise
+from pipeline.workspace.workspace import Workspace
+from tests.worlds.workspace import contents
 
 ADAPT = str(Path(sys.executable).with_name("adapt"))
 GOLDEN = Path(__file__).parents[1] / "pipeline" / "golden" / "adapt.toml"

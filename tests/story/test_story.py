@@ -23,20 +23,20 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 from google.cloud import storage as google_storage
 
-from adaptation import storage
-from adaptation.batches import Batch
-from adaptation.evaluation import Evaluation
-from adaptation.gate import Verdict
+from adaptation.data.batches import Batch
+from adaptation.data.spans import Manifest, Span
+from adaptation.data.tfrecords import LabelledImage, unframe
+from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.gate import Verdict
+from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState, ModelVersion
-from adaptation.records import LabelledImage, unframe
-from adaptation.spans import Manifest, Span
 from adaptation.trigger import EVALUATION, TRAINING
 from components import artifacts
-from emulators.loopback import HOST
-from pipeline.digits import changed_camera, write_digits
-from pipeline.rehearsal.cloud import Cloud
-from pipeline.settings_file import write_settings
-from pipeline.workspace import Workspace
+from emulators.http_server import HOST
+from pipeline.rehearsal.cloud.emulated import Cloud
+from pipeline.workspace.digit_images import changed_camera, write_digits
+from pipeline.workspace.settings_file import write_settings
+from pipeline.workspace.workspace import Workspace
 from tests.story.conftest import LOCATION, PROJECT
 
 ADAPT = str(Path(sys.executable).with_name("adapt"))

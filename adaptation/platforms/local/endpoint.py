@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import uuid
 
-from adaptation import storage
-from adaptation.locks import locked
+from adaptation.io import storage
+from adaptation.io.locks import locked
 from adaptation.platforms.base import ModelVersion
 
 

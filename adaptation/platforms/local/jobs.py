@@ -25,10 +25,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
 
-from adaptation import forkserver, progress, storage
+from adaptation import progress
 from adaptation.errors import AdaptationError
-from adaptation.locks import is_locked, locked_if_free
+from adaptation.io import storage
+from adaptation.io.locks import is_locked, locked_if_free
 from adaptation.platforms.base import Job, JobRequest, JobState
+from adaptation.platforms.local import forkserver
 
 REQUEST, STATE, RESULT = "request.json", "state.json", "result.json"
 PROGRESS, LOG, LOCK = "progress.jsonl", "log.txt", "lock"

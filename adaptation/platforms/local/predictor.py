@@ -1,8 +1,8 @@
 """Batch prediction on this machine: a version's SavedModel, loaded once, over a file list of any length.
 
 Reads ahead in one thread while the model works, and holds no more images than two batches. An image that cannot be read
-or decoded costs itself alone. How results lie in files is known to `adaptation.predictions`, what they say about the
-model to `adaptation.evaluation`.
+or decoded costs itself alone. `adaptation.evaluation.prediction_results` knows how results lie in files, and
+`adaptation.evaluation.accuracy` what they say about the model.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from adaptation import storage
 from adaptation.errors import AdaptationError
+from adaptation.evaluation.prediction_results import ResultsWriter
+from adaptation.io import storage
 from adaptation.platforms.base import CHAMPION, Registry
-from adaptation.predictions import ResultsWriter
 from adaptation.progress import report
 
 BATCH_IMAGES = 512

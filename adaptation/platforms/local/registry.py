@@ -19,10 +19,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from adaptation import storage
 from adaptation.errors import AdaptationError
-from adaptation.journal import Journal
-from adaptation.locks import locked
+from adaptation.io import storage
+from adaptation.io.journal import Journal
+from adaptation.io.locks import locked
 from adaptation.platforms.base import CHAMPION, ModelVersion, Promotion, Upload, predecessor_in
 
 MODEL, VERSION = "model", "version.json"

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from adaptation import storage
 from adaptation.errors import AdaptationError
+from adaptation.io import storage
 from adaptation.platforms.base import Job, JobRequest, JobState
 from adaptation.platforms.vertex.client import Json, VertexChanged, VertexClient
 

@@ -1,14 +1,14 @@
 """Batch prediction on Vertex AI: one job a file list, found again by its name, and waited for.
 
-What the results look like is known to `adaptation.predictions`.
+What the results look like is known to `adaptation.evaluation.prediction_results`.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-from adaptation import storage
 from adaptation.errors import AdaptationError
+from adaptation.io import storage
 from adaptation.platforms.base import CHAMPION
 from adaptation.platforms.vertex.client import Json, VertexClient
 from adaptation.platforms.vertex.registry import VertexRegistry

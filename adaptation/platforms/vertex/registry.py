@@ -11,8 +11,8 @@ import json
 import re
 from typing import Any
 
-from adaptation import storage
 from adaptation.errors import AdaptationError
+from adaptation.io import storage
 from adaptation.platforms.base import CHAMPION, ModelVersion, Promotion, Upload, predecessor_in
 from adaptation.platforms.vertex.client import Json, VertexClient
 

@@ -9,11 +9,11 @@ import pytest
 from playwright.sync_api import Browser
 
 from pipeline.report.collect import collect
-from pipeline.report.facts import Facts
+from pipeline.report.content import Facts
 from pipeline.report.page import write_page
-from tests.pipeline.factories import use_fake_jobs, use_real_jobs
 from tests.pipeline.report.browser import chromium
-from tests.pipeline.report.world import Story, tell
+from tests.worlds.report import Story, tell
+from tests.worlds.workspace import use_fake_jobs, use_real_jobs
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.pipeline.report.world import Story
+from tests.worlds.report import Story
 
 Json = dict[str, Any]
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Browser
 
-from pipeline.cli import cli
+from pipeline.cli.main import cli
 from tests.pipeline.report.browser import opened
 from tests.pipeline.report.sources import read_sources
-from tests.pipeline.report.world import EVIL, HOSTILE, Story
+from tests.worlds.report import EVIL, HOSTILE, Story
 
 WIDTHS = [1280, 390, 320]
 SCHEMES = ["light", "dark"]

@@ -1,0 +1,348 @@
+"""Batches: the months of collected images, `<collection root>/YYYY-MM/`.
+
+A batch is worked on through a `Snapshot`, the list of its images at one moment. What arrives later is no part of it: it
+is neither evaluated nor archived with it, and counts for the next evaluation. What the images show is not looked at
+here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+from adaptation.io.collector import collector_at_rest
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
+_ARCHIVED = "_old"
+_EVALUATED = "_evaluated"
+_DONE = "_archived"
+_AFTER_ALL_MONTHS = "9999-13"
+_YEARS_BACK = (0, 1, 10, 100)
+_UNFIT = {"Cc", "Cs", "Zl", "Zp"}
+
+
+class InvalidBatch(AdaptationError, ValueError):
+    """A text that names no month."""
+
+
+class NoBatch(AdaptationError, LookupError):
+    """A collection root without any batch, or without the one named."""
+
+
+class EmptyBatch(AdaptationError, LookupError):
+    """A batch without images."""
+
+
+@dataclass(frozen=True, order=True)
+class Batch:
+    """A month of collected images; batches are ordered by time.
+
+    >>> Batch.parse("2021-09") < Batch.parse("2021-10")
+    True
+    """
+
+    year: int
+    month: int
+
+    @classmethod
+    def parse(cls, text: str) -> Batch:
+        """The batch that `YYYY-MM` names.
+
+        Raises:
+          InvalidBatch: It is no valid month: 2021-00, 2021-13, 2021-1, 2021-10_old ...
+        """
+        match = _MONTH.fullmatch(text)
+        if not match:
+            raise InvalidBatch(f"{text!r} is no month. Name a batch like 2021-10 (a year, then 01 to 12).")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The images of a folder at one moment.
+
+    Attributes:
+      batch: Name of the batch, `YYYY-MM`; or another name for images that come from elsewhere.
+      root: URI of the folder.
+      images: The image files, sorted by name; names are relative to `root`.
+    """
+
+    batch: str
+    root: str
+    images: tuple[storage.File, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images' names relative to the root."""
+        return tuple(image.name for image in self.images)
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """The images' URIs."""
+        return tuple(storage.join(self.root, image.name) for image in self.images)
+
+    @property
+    def digest(self) -> str:
+        """Names the file list (64 hex digits): the same names and sizes give the same digest."""
+        lines = "".join(f"{image.name}\t{image.size}\n" for image in self.images)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """What a span made from this snapshot is claimed with: batch name and digest."""
+        return f"{self.batch}:{self.digest}"
+
+    def to_json(self) -> bytes:
+        """The snapshot as a file's content; `from_json` reads it."""
+        return json.dumps({"batch": self.batch, "root": self.root, "images": self.images}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Snapshot:
+        """The snapshot that `to_json` wrote."""
+        with collector_at_rest():
+            value = json.loads(data)
+            return cls(value["batch"], value["root"], tuple(map(storage.File._make, value["images"])))
+
+
+def snapshot_folder(root: str, batch: str) -> Snapshot:
+    """The images below a folder, at any depth.
+
+    Raises:
+      EmptyBatch: There are none.
+    """
+    root = storage.absolute(root)
+    images = _images_below(root)
+    if not images:
+        raise EmptyBatch(f"{root} has no images ({', '.join(IMAGE_ENDINGS)}). Put some there, or name another folder.")
+    return Snapshot(batch, root, images)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name is an image's: by its ending, in any letter case.
+
+    Hidden files are none. Nor are names with an empty part (`a//b.jpg`), which no disk could hold, or those that do not
+    fit a text file with one name a line: that hold a line break or another control character, or are no valid text.
+    """
+    return name.lower().endswith(IMAGE_ENDINGS) and not _has_odd_part(name) and _is_one_line(name)
+
+
+def collection_of(snapshot: Snapshot) -> BatchStore | None:
+    """The store that a snapshot is a batch of; None where its images came from elsewhere."""
+    parent, _, name = snapshot.root.rpartition("/")
+    return BatchStore(parent) if name == snapshot.batch and _MONTH.fullmatch(name) else None
+
+
+class BatchStore:
+    """The batches below a collection root."""
+
+    def __init__(self, root: str) -> None:
+        self.root = storage.absolute(root)
+
+    def batches(self) -> list[Batch]:
+        """The valid months that are there, oldest first."""
+        return self._between("", _AFTER_ALL_MONTHS)
+
+    def newest(self) -> Batch:
+        """The latest month, found as `latest` finds it.
+
+        Raises:
+          NoBatch: There is none.
+        """
+        batches = self.latest(1)
+        if not batches:
+            raise NoBatch(f"{self.root} has no batch. Put images into a folder named after their month, like 2021-10.")
+        return batches[0]
+
+    def latest(self, count: int) -> list[Batch]:
+        """The latest months, the last one first; fewer where there are no more.
+
+        Looked for from this month on, then in the year before it, in the nine years before that, and so on: older
+        months cost nothing once enough are found. On object storage each of these steps costs a page for every 1,000
+        folders and files that lie directly in the root and are named like a time within it, whatever the folders hold.
+        """
+        found: list[Batch] = []
+        end = _AFTER_ALL_MONTHS
+        for start in _steps_back(datetime.now(UTC)):
+            found += reversed(self._between(start, end))
+            if len(found) >= count:
+                break
+            end = start
+        return found[:count]
+
+    def batch_of(self, uri: str) -> Batch | None:
+        """The month that an image belongs to, by its URI alone; None for what is no image of one of these batches."""
+        month, _, name = uri.removeprefix(f"{self.root}/").partition("/")
+        is_ours = uri.startswith(f"{self.root}/") and _MONTH.fullmatch(month) and is_image(name)
+        return Batch.parse(month) if is_ours else None
+
+    def snapshot(self, batch: Batch) -> Snapshot:
+        """The batch's images now.
+
+        Raises:
+          NoBatch: There is no such month.
+          EmptyBatch: It has no images.
+        """
+        if not storage.exists(self.folder(batch)):
+            raise NoBatch(f"{batch} is not in {self.root} (there: {_enumerate(self.batches())}).")
+        return snapshot_folder(self.folder(batch), str(batch))
+
+    def images(self, batch: Batch) -> tuple[storage.File, ...]:
+        """The batch's images now; none where the month is missing or empty."""
+        return _images_below(self.folder(batch))
+
+    def iter_images(self, batch: Batch) -> Iterator[storage.File]:
+        """The batch's images, in no promised order, found while they are iterated over: who stops early pays for less.
+
+        Images that arrive, or are moved away, meanwhile may be among them or not.
+        """
+        return filter(_is_image_file, storage.iter_files_below(self.folder(batch)))
+
+    def archived(self, batch: Batch) -> tuple[storage.File, ...]:
+        """The images that were archived from the batch."""
+        return _images_below(self._archive(batch))
+
+    def mark_evaluated(self, snapshot: Snapshot) -> None:
+        """Records that the snapshot's images have been evaluated; they no longer count as new."""
+        self._write_mark(Batch.parse(snapshot.batch), snapshot.images)
+
+    def evaluated(self, batch: Batch) -> frozenset[storage.File]:
+        """The batch's images that have been evaluated, archived ones included. Only the records of it are read.
+
+        An image that has come since under the name of an evaluated one, with another size, is not among them.
+        """
+        folder = self._marks(batch)
+        marks = storage.in_parallel(storage.read, [storage.join(folder, file.name) for file in storage.files(folder)])
+        return frozenset(storage.File(name, size) for mark in marks for name, size in json.loads(mark))
+
+    def archive(self, snapshot: Snapshot) -> int:
+        """Moves exactly the snapshot's images to `YYYY-MM_old/`, once; returns how many were still to be moved.
+
+        A snapshot that has been archived is not archived again: what was requeued since stays. An image never
+        overwrites another: where the archive has a different one of that name, the newcomer gets a number
+        (`ship_1~2.jpg`). An image that has changed since the snapshot was taken, as its size tells, stays: it is not
+        the one that was used.
+
+        Failure: no image is lost; repeating it moves the rest, and leaves none at both places.
+        """
+        batch, wanted = Batch.parse(snapshot.batch), set(snapshot.images)
+        done = storage.join(self.root, _DONE, str(batch), snapshot.digest)
+        with self._moving(batch):
+            if storage.exists(done):
+                return 0
+            names = [image.name for image in self.images(batch) if image in wanted]
+            _move_all(self.folder(batch), self._archive(batch), names)
+            storage.write(done, b"")
+        return len(names)
+
+    def requeue(self, batch: Batch) -> int:
+        """Moves the archived images back, merged with what came since; returns how many. They count as new again.
+
+        On one machine an archiving that is under way is waited for. On object storage, requeue when none is.
+
+        Raises:
+          NoBatch: Nothing of this batch is archived.
+
+        Failure: as for `archive`.
+        """
+        with self._moving(batch):
+            images = self.archived(batch)
+            if not images:
+                raise NoBatch(f'nothing of {batch} is archived in {self.root}. Run "adapt batches list".')
+            self._forget_marks(batch, images)
+            _move_all(self._archive(batch), self.folder(batch), [image.name for image in images])
+        return len(images)
+
+    def folder(self, batch: Batch) -> str:
+        """URI of the batch's folder."""
+        return storage.join(self.root, str(batch))
+
+    def _between(self, start: str, end: str) -> list[Batch]:
+        return sorted(Batch.parse(name) for name in storage.folders(self.root, start, end) if _MONTH.fullmatch(name))
+
+    def _archive(self, batch: Batch) -> str:
+        return self.folder(batch) + _ARCHIVED
+
+    def _marks(self, batch: Batch) -> str:
+        return storage.join(self.root, _EVALUATED, str(batch))
+
+    def _moving(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
+        """Two that move the same images in opposite directions would each take the other's copy for the one to keep."""
+        return storage.locked(storage.join(self.root, _DONE, f"{batch}.lock"))
+
+    def _write_mark(self, batch: Batch, images: Iterable[storage.File]) -> str:
+        data = json.dumps(sorted(images)).encode()
+        name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
+        storage.write(storage.join(self._marks(batch), name), data)
+        return name
+
+    def _forget_marks(self, batch: Batch, images: Iterable[storage.File]) -> None:
+        old = [file.name for file in storage.files(self._marks(batch))]
+        kept = self._write_mark(batch, self.evaluated(batch) - set(images))
+        for name in old:
+            if name != kept:
+                storage.remove(storage.join(self._marks(batch), name))
+
+
+def _images_below(folder: str) -> tuple[storage.File, ...]:
+    return tuple(filter(_is_image_file, storage.files_below(folder)))
+
+
+def _is_image_file(file: storage.File) -> bool:
+    return is_image(file.name)
+
+
+def _steps_back(now: datetime) -> Iterator[str]:
+    """Where the steps begin in which months are looked for, the last one first; the first of all months at the end."""
+    for years in _YEARS_BACK:
+        if now.year >= years:
+            yield f"{now.year - years:04d}-{now.month:02d}"
+    yield ""
+
+
+def _has_odd_part(name: str) -> bool:
+    return name.startswith((".", "/")) or "/." in name or "//" in name
+
+
+def _is_one_line(name: str) -> bool:
+    return name.isprintable() or not any(unicodedata.category(character) in _UNFIT for character in name)
+
+
+def _enumerate(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values)) or "none"
+
+
+def _move_all(source: str, target: str, names: list[str]) -> None:
+    storage.in_parallel(lambda name: _move_beside(source, target, name), names)
+
+
+def _move_beside(source: str, target: str, name: str) -> None:
+    """Moves `source/name` below `target`, under a numbered name where another image has taken it."""
+    image, path, number = storage.join(source, name), PurePosixPath(name), 1
+    with contextlib.suppress(FileNotFoundError):  # it is gone: somebody else has moved it
+        while not _moved(image, storage.join(target, str(path))):
+            number += 1
+            path = path.with_name(f"{PurePosixPath(name).stem}~{number}{path.suffix}")
+
+
+def _moved(source: str, target: str) -> bool:
+    """Whether the image is at `target` now, and there alone; False where another one is."""
+    try:
+        storage.move(source, target)
+    except FileExistsError:
+        if storage.read(source) != storage.read(target):
+            return False
+        storage.remove(source)
+    return True

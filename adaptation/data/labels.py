@@ -1,0 +1,285 @@
+"""Labels: where the true label of an image comes from, and what becomes of images that have none.
+
+By the prefix of the file's name, by the folder that the image is in, or by a table that people wrote; before any of
+these by what people said when they reviewed the image, see `review`. A label is never guessed: an image without one is
+skipped with a reason, and too many of them stop the work. What the labels are compared with is not looked at here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, get_args
+
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Source = Literal["prefix", "folder", "file"]
+_EXAMPLES = 3
+_NAMES_SHOWN = 10
+
+
+class InvalidLabels(AdaptationError, ValueError):
+    """Label names, or a file of labels, that cannot be used."""
+
+
+class NoLabels(AdaptationError, FileNotFoundError):
+    """A file of labels that is not there."""
+
+
+class UnknownLabel(AdaptationError, LookupError):
+    """An image without a known label; the message says why, fit to be the reason why it is skipped."""
+
+
+class TooManySkipped(AdaptationError, ValueError):
+    """More images were skipped than the settings allow."""
+
+
+@dataclass(frozen=True, order=True)
+class Skipped:
+    """An image that was left out: its name relative to the batch, and why."""
+
+    name: str
+    reason: str
+
+
+def refuse_if_too_many(skipped: Sequence[Skipped], total: int, max_share: float) -> None:
+    """Stops the work where too many of its images had to be left out.
+
+    Args:
+      skipped: The images that were left out.
+      total: Number of all images, those included.
+      max_share: The largest share of them that may be left out, 0 to 1.
+
+    Raises:
+      TooManySkipped: The share is larger; the message names examples.
+    """
+    if len(skipped) <= max_share * total:
+        return
+    examples = "".join(f"\n  {one.name}: {one.reason}" for one in sorted(skipped)[:_EXAMPLES])
+    raise TooManySkipped(
+        f"{len(skipped)} of {total} images were skipped, {len(skipped) / total:.1%}, where {max_share:.1%} may be. "
+        f"Mend the images or their labels, or allow a larger share in the settings. For example:{examples}"
+    )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label names and where an image's label comes from.
+
+    >>> Labels(("ship", "traffic_light")).of("traffic_light_0001.jpg")
+    'traffic_light'
+
+    Attributes:
+      names: The labels, in the order of the model's outputs.
+      source: `prefix`: the file's name is the label, then `_`, then anything (the longest label that fits counts).
+        `folder`: the image lies in a folder named after its label. `file`: a CSV file with the columns `path` and
+        `label`, or a file of JSON lines with these fields (`.jsonl`, `.ndjson`); a path is the image's name relative to
+        the batch, or its full URI.
+      file: URI of that file.
+      reviewed: Labels by image name that go before all these. They are no part of the text form: whoever takes the
+        labels from there adds those of the batch at hand, see `review.with_reviews`.
+
+    Raises:
+      InvalidLabels: No names, an empty or unprintable one or one twice; an unknown source; a file missing, or in vain.
+    """
+
+    names: tuple[str, ...]
+    source: Source = "prefix"
+    file: str = ""
+    reviewed: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if complaint := _complaint(self):
+            raise InvalidLabels(complaint)
+
+    def of(self, name: str) -> str:
+        """The true label of an image.
+
+        Args:
+          name: The image's name relative to the batch, e.g. `ship_1.jpg` or `ship/1.jpg`.
+
+        Raises:
+          UnknownLabel: It has none, or none of the names.
+          InvalidLabels: The file of labels is broken.
+          NoLabels: The file of labels is not there.
+        """
+        found = self._find(name)
+        if found not in self._indices:
+            raise UnknownLabel(self.why_unknown(name))
+        return found
+
+    def why_unknown(self, name: str) -> str:
+        """The reason, for people, why an image has no label."""
+        where = {"prefix": "by its name's prefix", "folder": "by its folder", "file": f"in {self.file}"}[self.source]
+        where = "of its review" if name in self.reviewed else where
+        found, known = self._find(name), f"(known: {_some(self.names)})"
+        return f"the label {found!r} {where} is not known {known}" if found else f"no label {where} {known}"
+
+    def of_all(self, names: pl.Series) -> pl.Series:
+        """The true labels of many images at once, in their order, as an Enum series; null where `of` finds none."""
+        import polars as pl  # here, because it takes longer to import than all the rest of this module
+
+        if self.source == "file":
+            found = pl.Series([self._find(name) for name in names], dtype=pl.String)
+        elif self.source == "folder":
+            found = names.str.split("/").list.get(-2, null_on_oob=True)
+        else:
+            in_folders = names.str.contains("/", literal=True).any()  # splitting takes as long as all the rest
+            files = names.str.split("/").list.last() if in_folders else names
+            found = files.str.extract(self._prefix.pattern)
+        if self.reviewed:
+            reviewed = names.replace_strict(self.reviewed, default=None, return_dtype=pl.String)
+            found = pl.select(pl.coalesce(reviewed, found)).to_series()
+        return found.cast(pl.Enum(self.names), strict=False)
+
+    def index(self, label: str) -> int:
+        """The label's number: its place among the names.
+
+        Raises:
+          UnknownLabel: It is none of them.
+        """
+        if label not in self._indices:
+            raise UnknownLabel(f"{label!r} is no label (known: {_some(self.names)})")
+        return self._indices[label]
+
+    def to_json(self) -> str:
+        """The labels as a component's parameter; `from_json` reads it."""
+        return json.dumps({"names": self.names, "source": self.source, "file": self.file})
+
+    @classmethod
+    def from_json(cls, text: str) -> Labels:
+        """The labels that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
+
+    @cached_property
+    def _prefix(self) -> re.Pattern[str]:
+        longest_first = sorted(self.names, key=len, reverse=True)
+        return re.compile(f"^({'|'.join(map(re.escape, longest_first))})_")
+
+    @cached_property
+    def _table(self) -> _Table:
+        return _Table(_unambiguous(self.file, read_rows(self.file)))
+
+    def _find(self, name: str) -> str:
+        if name in self.reviewed:
+            return self.reviewed[name]
+        folder, _, file_name = name.rpartition("/")
+        if self.source == "file":
+            return self._table.find(name)
+        if self.source == "folder":
+            return folder.rpartition("/")[2]
+        match = self._prefix.match(file_name)
+        return match[1] if match else ""
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A row of a table of labels: the line that it ends on, and what its columns hold; None where one is missing."""
+
+    line: int
+    path: object
+    label: object
+
+
+def read_rows(uri: str) -> list[LabelRow]:
+    """The rows of a table of labels: CSV where its name ends so, else JSON lines. What they hold is not checked.
+
+    Raises:
+      NoLabels: There is no such file.
+      InvalidLabels: It has not the columns `path` and `label`, or is written as neither; the message names the line.
+    """
+    try:
+        rows = _csv_rows if uri.lower().endswith(".csv") else _json_rows
+        return list(rows(storage.read(uri).decode("utf-8-sig")))
+    except FileNotFoundError as error:
+        raise NoLabels(f"the file of labels {uri} is not there. Put it there, or name another.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidLabels(f"{uri} is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    except ValueError as error:
+        raise InvalidLabels(f"{uri}, {error}") from error
+
+
+class _Table:
+    """The labels of a file: by the image's name relative to the batch, or by full URI, which the name must end."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        self._uris: dict[str, list[str]] = {}
+        for path in labels:
+            if "://" in path or path.startswith("/"):
+                self._uris.setdefault(storage.basename(path), []).append(path)
+
+    def find(self, name: str) -> str:
+        """The image's label; all of them where URIs with different labels end in its name; an empty text for none."""
+        if name in self._labels:
+            return self._labels[name]
+        uris = self._uris.get(storage.basename(name), [])
+        return " or ".join(sorted({self._labels[uri] for uri in uris if uri.endswith(f"/{name}")}))
+
+
+def _complaint(labels: Labels) -> str:
+    names = labels.names
+    odd = [name for name in names if not (isinstance(name, str) and name.strip() and name.isprintable())]
+    if not names or odd:
+        return f"the label names are {list(names)}. Give at least one, none of them empty or unprintable."
+    if len(set(names)) < len(names):
+        return f"the label names {list(names)} have one twice. Give each label once."
+    if labels.source not in get_args(Source):
+        return f"{labels.source!r} is no source of labels. Use {', '.join(get_args(Source))}."
+    if bool(labels.file) != (labels.source == "file"):
+        return f"labels come from {labels.source!r}, and their file is {labels.file!r}. Give a file for 'file' alone."
+    return ""
+
+
+def _csv_rows(text: str) -> Iterator[LabelRow]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if not {"path", "label"} <= set(reader.fieldnames or ()):
+            raise ValueError(f"line 1: the columns are {reader.fieldnames}. Name two of them path and label.")
+        for row in reader:
+            yield LabelRow(reader.line_num, row["path"], row["label"])
+    except csv.Error as error:
+        raise ValueError(f"after line {reader.line_num}: {error}. Mend it, or save the table as CSV again.") from error
+
+
+def _json_rows(text: str) -> Iterator[LabelRow]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _json_row(number, line)
+
+
+def _json_row(number: int, line: str) -> LabelRow:
+    try:
+        row = json.loads(line)
+        return LabelRow(number, row["path"], row["label"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f'line {number}: {line[:100]} is not of the form {{"path": ..., "label": ...}}.') from error
+
+
+def _unambiguous(uri: str, rows: list[LabelRow]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for row in rows:
+        place, path, label = f"{uri}, line {row.line}", row.path, row.label
+        if not isinstance(path, str) or not isinstance(label, str) or not path:
+            raise InvalidLabels(f"{place}: path {path!r}, label {label!r}. Both must be there, as texts.")
+        if labels.setdefault(path, label) != label:
+            raise InvalidLabels(f"{place}: {path} is {label!r}, and {labels[path]!r} before. Keep one of the two.")
+    return labels
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")

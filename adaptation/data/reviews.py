@@ -1,0 +1,176 @@
+"""Review: what people said of collected images. It goes before every other label of theirs.
+
+    <collection root>/_reviewed/2021-10/0001.json ...   a journal: each record holds what one import changed
+
+A label is that of an image as it was reviewed, by name and size: another image under the same name has none. Which
+images are shown to people, and how, is not decided here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+
+from adaptation.data.batches import Batch, BatchStore, InvalidBatch, Snapshot, collection_of
+from adaptation.data.labels import LabelRow, Labels, read_rows
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+from adaptation.io.journal import Journal, Record
+
+COLUMNS = ("path", "label")
+_FOLDER = "_reviewed"
+_FAULTS_SHOWN = 50
+
+
+class InvalidReview(AdaptationError, ValueError):
+    """A reviewed table that cannot be taken as it is; the message names every fault by its line."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a reviewed table says.
+
+    Attributes:
+      labels: The labels of each month's images.
+      open: How many rows have no label yet.
+    """
+
+    labels: Mapping[Batch, Mapping[storage.File, str]]
+    open: int
+
+
+class Reviews:
+    """The reviewed labels of a collection."""
+
+    def __init__(self, collection: BatchStore) -> None:
+        self._collection = collection
+
+    def of(self, batch: Batch) -> dict[storage.File, str]:
+        """The labels of a month's reviewed images; of an image reviewed more than once the last one."""
+        return _merged(self._journal(batch).records())
+
+    def add(self, batch: Batch, labels: Mapping[storage.File, str]) -> int:
+        """Makes labels the truth; returns how many of them were not before. The others of the month stay.
+
+        Failure: all of them are the truth, or none is; adding them again changes nothing.
+        """
+        journal = self._journal(batch)
+        while True:
+            records = journal.records()
+            known = _merged(records)
+            changed = {image: label for image, label in labels.items() if known.get(image) != label}
+            with contextlib.suppress(FileExistsError):  # others were added meanwhile: these come after them
+                if changed:
+                    journal.append(_value(changed), after=records[-1].number if records else 0)
+                return len(changed)
+
+    def _journal(self, batch: Batch) -> Journal:
+        return Journal(storage.join(self._collection.root, _FOLDER, str(batch)))
+
+
+def with_reviews(labels: Labels, snapshot: Snapshot) -> Labels:
+    """The same labels but for the images of the snapshot that were reviewed."""
+    collection = collection_of(snapshot)
+    if collection is None:
+        return labels
+    reviewed = Reviews(collection).of(Batch.parse(snapshot.batch))
+    return replace(labels, reviewed={image.name: reviewed[image] for image in snapshot.images if image in reviewed})
+
+
+def path_in_collection(batch: Batch, image: storage.File) -> str:
+    """How a table names an image: relative to the collection, so that it says the month and survives a move."""
+    return f"{batch}/{image.name}"
+
+
+def read_review(uri: str, collection: BatchStore, names: Sequence[str]) -> Review:
+    """Reads a table that people have filled in: CSV, or JSON lines, with `path` and `label`; other columns are ignored.
+
+    Args:
+      uri: The table. A row without a label is left open.
+      collection: The images that it may speak of, archived ones too.
+      names: The labels.
+
+    Raises:
+      InvalidLabels: It is no such table.
+      InvalidReview: A row names no image of the collection, no known label, or an image that another row names; or no
+        row has a label.
+    """
+    draft = _Draft(collection, names)
+    for row in read_rows(uri):
+        draft.take(row)
+    if not draft.faults and not draft.labels:
+        draft.faults.append("no row has a label yet")
+    if draft.faults:
+        more = [f"... and {len(draft.faults) - _FAULTS_SHOWN} more"] if len(draft.faults) > _FAULTS_SHOWN else []
+        told = [f"nothing of {uri} was taken. Mend:", *draft.faults[:_FAULTS_SHOWN], *more]
+        raise InvalidReview("\n  ".join(told))
+    return Review(draft.labels, draft.open)
+
+
+class _Fault(Exception):
+    """What is wrong with a row."""
+
+
+class _Draft:
+    """What the rows taken so far say, and what is wrong with them."""
+
+    def __init__(self, collection: BatchStore, names: Sequence[str]) -> None:
+        self.labels: dict[Batch, dict[storage.File, str]] = defaultdict(dict)
+        self.faults: list[str] = []
+        self.open = 0
+        self._collection = collection
+        self._names = names
+        self._lines: dict[str, int] = {}
+        self._months: dict[Batch, dict[str, storage.File]] = {}
+
+    def take(self, row: LabelRow) -> None:
+        """Takes a row, or notes what is wrong with it."""
+        try:
+            batch, image = self._image(row)
+            if row.label == "":
+                self.open += 1
+            else:
+                self.labels[batch][image] = self._label(row.label)
+        except _Fault as fault:
+            self.faults.append(f"line {row.line}: {fault}")
+
+    def _image(self, row: LabelRow) -> tuple[Batch, storage.File]:
+        month, _, name = str(row.path).partition("/")
+        try:
+            batch = Batch.parse(month)
+        except InvalidBatch as error:
+            raise _Fault(f"{row.path!r} does not begin with a month, as 2021-10/ship_1.jpg does") from error
+        image = self._images(batch).get(name)
+        if image is None:
+            raise _Fault(f"{row.path!r} is not in {self._collection.root}")
+        first = self._lines.setdefault(str(row.path), row.line)
+        if first != row.line:
+            raise _Fault(f"{row.path!r} is on line {first} already")
+        return batch, image
+
+    def _images(self, batch: Batch) -> Mapping[str, storage.File]:
+        if batch not in self._months:
+            images = (*self._collection.archived(batch), *self._collection.images(batch))
+            self._months[batch] = {image.name: image for image in images}
+        return self._months[batch]
+
+    def _label(self, label: object) -> str:
+        if isinstance(label, str) and label in self._names:
+            return label
+        near = get_close_matches(str(label), self._names, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(self._names)}."
+        raise _Fault(f"{label!r} is no label. {hint}")
+
+
+def _merged(records: Sequence[Record]) -> dict[storage.File, str]:
+    rows = (row for record in records for row in record.value["labels"])
+    return {storage.File(name, size): label for name, size, label in rows}
+
+
+def _value(labels: Mapping[storage.File, str]) -> dict[str, object]:
+    rows = [[image.name, image.size, label] for image, label in sorted(labels.items())]
+    return {"labels": rows, "time": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -1,0 +1,181 @@
+"""Adoption: a span folder that came from elsewhere, for example a TFDS export, is verified and signed.
+
+The records are written anew in this project's form, with the span's number and an id; the images' bytes stay as they
+are. The files that came are kept under `<data root>/_adopted/span-<N>/`. How loose images become a span is in
+`preparation`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from adaptation.data.span_preparation import find_published, image_problem
+from adaptation.data.spans import SPLITS, Manifest, Shard, Span, SpanStore, adoption_key
+from adaptation.data.tfrecords import CorruptRecords, LabelledImage, parse_features, unframe
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+
+_KEPT = "_adopted"
+_GZIP = b"\x1f\x8b"
+
+
+class CannotAdopt(AdaptationError, ValueError):
+    """A folder that does not hold a span's data."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file of the folder: its name relative to it, where it came, and where it is kept in the end."""
+
+    name: str
+    came: str
+    kept: str
+
+    @property
+    def split(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
+    def has_records(self) -> bool:
+        return self.split in SPLITS and not storage.basename(self.name).startswith(".")
+
+    @property
+    def is_moved(self) -> bool:
+        return not storage.exists(self.came)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A staged shard and the labels of its images."""
+
+    shard: Shard
+    labels: Counter[str]
+
+
+def adopt(store: SpanStore, span: Span, labels: tuple[str, ...], run: str = "") -> Manifest:
+    """Publishes the folder `span-<N>`, which has `train/` and `test/` with TFRecords of Examples but no manifest.
+
+    Each Example has `image` (encoded JPEG or PNG) and `label` (int64, an index into `labels`); `id` is kept where it is
+    there. Nothing is moved before every record has been read.
+
+    Returns:
+      The manifest; where the span is published already, the one that it has.
+
+    Failure: cut off at any point, nothing is visible or the whole span is; adopting again finishes.
+
+    Raises:
+      CannotAdopt: A split has no images, or a record is not as above; the message names the file.
+      CorruptRecords: A file was cut off or changed.
+      SpanClaimed: A batch is being prepared under the number.
+    """
+    if published := find_published(store, span):
+        return published
+    sources = _sources(store, span)
+    files = [source for source in sources if source.has_records]
+    drafts = [
+        _stage(store, span, labels, file, f"{number:05d}-of-{len(files):05d}") for number, file in enumerate(files)
+    ]
+    manifest = _manifest(store, span, labels, [draft for draft in drafts if draft.shard.images], run)
+    store.reserve(span, manifest.key)
+    _keep(store, span, sources)
+    published = store.publish(manifest)
+    storage.remove(_list_uri(store, span))
+    return published
+
+
+def _sources(store: SpanStore, span: Span) -> list[_Source]:
+    """The folder's files; where an adoption was cut off those that it listed: its shards lie in the folder too."""
+    folder, kept = store.folder(span), storage.join(store.root, _KEPT, str(span))
+    listed = _listed(store, span)
+    names = [file.name for file in storage.files_below(folder)] if listed is None else listed
+    sources = [_Source(name, storage.join(folder, name), storage.join(kept, name)) for name in names]
+    for source in sources:
+        if listed is None and storage.exists(source.kept):
+            raise CannotAdopt(f"{source.kept} is kept from an earlier adoption. Move it elsewhere, then adopt again.")
+    return sources
+
+
+def _listed(store: SpanStore, span: Span) -> list[str] | None:
+    try:
+        return list(json.loads(storage.read(_list_uri(store, span))))
+    except FileNotFoundError:
+        return None
+
+
+def _list_uri(store: SpanStore, span: Span) -> str:
+    return storage.join(store.root, _KEPT, f"{span}.json")
+
+
+def _stage(store: SpanStore, span: Span, labels: tuple[str, ...], file: _Source, place: str) -> _Draft:
+    images = _read(span, file, labels)
+    content = b"".join(image.to_record() for image in images)
+    shard = Shard.of(file.split, place, content, len(images))
+    if images:
+        store.stage(span, shard, content)
+    return _Draft(shard, Counter(labels[image.label] for image in images))
+
+
+def _read(span: Span, file: _Source, labels: tuple[str, ...]) -> list[LabelledImage]:
+    content = storage.read(file.kept if file.is_moved else file.came)
+    if content.startswith(_GZIP):
+        raise CannotAdopt(f"{file.came} is compressed. Decompress it with gunzip, then adopt again.")
+    records = enumerate(unframe(content, file.came))
+    return [_image(span, f"{file.name}#{number}", data, labels) for number, data in records]
+
+
+def _image(span: Span, place: str, data: bytes, labels: tuple[str, ...]) -> LabelledImage:
+    try:
+        features = parse_features(data)
+    except CorruptRecords as error:
+        raise CannotAdopt(f"{place} is no tf.train.Example. Export Examples with image and label.") from error
+    match features.get("image"), features.get("label"), features.get("id"):
+        case [[bytes(image)], [int(label)], name]:
+            pass
+        case _:
+            raise CannotAdopt(f"{place} has no single image (bytes) and label (int64). Export Examples with these.")
+    if problem := image_problem(image):
+        raise CannotAdopt(f"the image of {place} {problem}. Export JPEG or PNG bytes.")
+    if not 0 <= label < len(labels):
+        raise CannotAdopt(f"{place} has label {label}, but there are {len(labels)} label names. Set labels.names.")
+    given = name[0].decode(errors="replace") if name and isinstance(name[0], bytes) else place
+    return LabelledImage(image, label, given, span.number)
+
+
+def _manifest(store: SpanStore, span: Span, labels: tuple[str, ...], drafts: list[_Draft], run: str) -> Manifest:
+    counts = {split: Counter[str]() for split in SPLITS}
+    for draft in drafts:
+        counts[draft.shard.split].update(draft.labels)
+    for split in SPLITS:
+        if not counts[split]:
+            raise CannotAdopt(
+                f"{store.folder(span)} has no images in {split}/. A span has train/ and test/ with TFRecord files."
+            )
+    return Manifest(
+        span=span.number,
+        batch="adopted",
+        key=adoption_key(span),
+        counts={split: {name: counts[split][name] for name in labels} for split in SPLITS},
+        shards=tuple(sorted(draft.shard for draft in drafts)),
+        skipped=(),
+        seed=0,
+        ratio=0.0,
+        labels=labels,
+        run=run,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _keep(store: SpanStore, span: Span, sources: list[_Source]) -> None:
+    """Moves the files out of the folder, where the shards go next; their list is written first, see `_sources`."""
+    storage.write(_list_uri(store, span), json.dumps([source.name for source in sources]).encode())
+    for source in sources:
+        try:
+            storage.move(source.came, source.kept)
+        except FileExistsError:  # an earlier attempt was cut off within the move
+            storage.remove(source.came)
+        except FileNotFoundError:
+            if not storage.exists(source.kept):
+                raise

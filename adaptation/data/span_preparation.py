@@ -1,0 +1,398 @@
+"""Preparation: a snapshot of images becomes a published span.
+
+`begin` claims the number and cuts the snapshot into chunks, `write_chunk` turns one chunk into staged shards, `finish`
+publishes. A chunk is worked on alone, so that any runner can spread them: `prepare` does them here one after another,
+the SpanPreparator component hands them to Beam. The result is the same bytes whoever does it, and however often. Which
+images there are is `batches`' matter, what a published span is that of `spans`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from adaptation.data import image_check
+from adaptation.data.batches import Snapshot
+from adaptation.data.labels import Labels, Skipped, UnknownLabel, refuse_if_too_many
+from adaptation.data.spans import SPLITS, Manifest, Shard, Span, SpanStore, count_labels
+from adaptation.data.tfrecords import LabelledImage
+from adaptation.errors import AdaptationError
+from adaptation.io import process_pool, storage
+from adaptation.progress import report
+
+LARGEST_FILE = 64 * 2**20
+LARGEST_IMAGE = 100_000_000
+PART_IMAGES = 512
+PART_BYTES = 8 * 2**20
+PARTS_PER_WORKER = 8  # fewer are done before a worker has started
+_READERS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
+
+
+class SpanTooSmall(AdaptationError, ValueError):
+    """A snapshot that leaves the train or the test split empty."""
+
+
+class SplitChanged(AdaptationError, ValueError):
+    """Split settings under which an image of an earlier span would change sides."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The train/test split by content: the same image lands on the same side in every span.
+
+    Attributes:
+      seed: Another seed gives another split.
+      ratio: Share of the test split, between 0 and 1.
+    """
+
+    seed: int = 0
+    ratio: float = 0.2
+
+    def side(self, content: bytes) -> str:
+        """`train` or `test`, from an image's content digest."""
+        drawn = hashlib.sha256(f"{self.seed}:".encode() + content).digest()[:8]
+        return "test" if int.from_bytes(drawn) < self.ratio * 2**64 else "train"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The images of one shard per split; the `number`-th of `count`."""
+
+    number: int
+    count: int
+    images: tuple[storage.File, ...]
+
+
+class Accepted(NamedTuple):
+    """An image that is in the span: name and label."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """What became of a chunk.
+
+    Attributes:
+      chunk: The chunk.
+      shards: The shards staged; a split without images has none.
+      counts: Images by split and label.
+      contents: The accepted images by content digest.
+      skipped: The images that could not be used, with reasons.
+      duplicates: The images whose content another one has.
+    """
+
+    chunk: Chunk
+    shards: tuple[Shard, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    contents: Mapping[bytes, Accepted]
+    skipped: tuple[Skipped, ...]
+    duplicates: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A span in the making: everything that a chunk's worker needs, so that it can be sent to one.
+
+    Attributes:
+      data_root: Where the spans are.
+      span: The number claimed.
+      snapshot: The images.
+      labels: Where their labels come from.
+      split: The train/test split.
+      max_skipped: Share of images that may be unusable.
+      run: The pipeline run.
+    """
+
+    data_root: str
+    span: Span
+    snapshot: Snapshot = field(repr=False)
+    labels: Labels
+    split: Split
+    max_skipped: float
+    run: str
+
+
+def prepare(
+    store: SpanStore,
+    snapshot: Snapshot,
+    labels: Labels,
+    split: Split = Split(),
+    *,
+    shard_bytes: int = 128 * 2**20,
+    max_skipped: float = 0.05,
+    run: str = "",
+    key: str = "",
+) -> Manifest:
+    """Makes a snapshot a published span, in this process.
+
+    The number is claimed for the snapshot or, where one is given, for `key`: another snapshot under the same key gets
+    the same number, as long as nothing is published under it.
+
+    Returns:
+      The manifest; of the span that is there where the same snapshot was prepared before.
+
+    Failure: cut off at any point, no span or the whole one is visible; the next call with the same snapshot finishes.
+
+    Raises:
+      TooManySkipped: More than `max_skipped` of the images have no known label or cannot be decoded.
+      SpanTooSmall: A split would be empty.
+      SplitChanged: The newest span was split otherwise.
+    """
+    preparation = begin(store, snapshot, labels, split, max_skipped, run, key)
+    if published := find_published(store, preparation.span):
+        return published
+    reports = (write_chunk(preparation, chunk) for chunk in chunks(snapshot, shard_bytes))
+    return finish(preparation, reports)
+
+
+def begin(
+    store: SpanStore, snapshot: Snapshot, labels: Labels, split: Split, max_skipped: float, run: str, key: str = ""
+) -> Preparation:
+    """Claims the span's number, for the snapshot or for `key`; the same one gets the same number again."""
+    _refuse_changed_split(store, split)
+    return Preparation(store.root, store.claim(key or snapshot.key), snapshot, labels, split, max_skipped, run)
+
+
+def find_published(store: SpanStore, span: Span) -> Manifest | None:
+    """The manifest where the span is published already; what earlier attempts left of it is removed."""
+    if not store.is_published(span):
+        return None
+    manifest = store.manifest(span)
+    store.sweep(manifest)
+    return manifest
+
+
+def chunks(snapshot: Snapshot, shard_bytes: int) -> list[Chunk]:
+    """Cuts a snapshot into chunks of about `shard_bytes`, which depend on nothing but the file list.
+
+    The images are ordered by a hash of their names, so that each chunk holds a fair sample of all classes.
+    """
+    ordered = sorted(snapshot.images, key=lambda image: hashlib.sha256(image.name.encode()).digest())
+    cuts: list[list[storage.File]] = [[]]
+    filled = 0
+    for image in ordered:
+        if filled >= shard_bytes:
+            cuts.append([])
+            filled = 0
+        cuts[-1].append(image)
+        filled += image.size
+    return [Chunk(number, len(cuts), tuple(images)) for number, images in enumerate(cuts)]
+
+
+def write_chunk(preparation: Preparation, chunk: Chunk, seen: Mapping[bytes, Accepted] | None = None) -> ChunkReport:
+    """Reads a chunk's images and stages its shards, one per split.
+
+    Args:
+      preparation: The span in the making.
+      chunk: Its images.
+      seen: Images of earlier chunks by content digest; an image with such content is left out.
+
+    Failure: staged files are replaced by the next attempt; an image that is gone, or has changed since the snapshot was
+    taken, is skipped with a reason; any other failure to read is raised.
+    """
+    draft = _Draft(preparation, seen or {})
+    parts = _parts(chunk)
+    for examined in process_pool.share(_Examiner.of(preparation), parts, len(parts) // PARTS_PER_WORKER):
+        draft.add(examined)
+    shards = tuple(
+        draft.stage(split, f"{chunk.number:05d}-of-{chunk.count:05d}") for split in SPLITS if draft.records[split]
+    )
+    report(f"prepared shard {chunk.number + 1} of {chunk.count}")
+    counts = {split: count_labels(draft.labels[split], preparation.labels.names) for split in SPLITS}
+    return ChunkReport(chunk, shards, counts, draft.contents, tuple(draft.skipped), tuple(draft.duplicates))
+
+
+def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest:
+    """Publishes the span from the reports of all its chunks, given in any order; errors as for `prepare`."""
+    found = list(_without_duplicates(preparation, reports))
+    skipped = sorted(skipped for chunk in found for skipped in chunk.skipped)
+    refuse_if_too_many(skipped, len(preparation.snapshot.images), preparation.max_skipped)
+    manifest = _manifest(preparation, found, skipped)
+    for split in SPLITS:
+        if not manifest.images_in(split):
+            raise SpanTooSmall(
+                f"{preparation.span} would have no {split} image: {manifest.images} of "
+                f"{len(preparation.snapshot.images)} images can be used. Collect more, then run it again."
+            )
+    return SpanStore(preparation.data_root).publish(manifest, preparation.snapshot)
+
+
+def image_problem(data: bytes) -> str | None:
+    """Why an image cannot be used; None where it can: it is JPEG or PNG and decodes to its end.
+
+    The reason is for a person to read, and the same whenever it is asked for: it becomes part of the span's digest.
+    """
+    if not data:
+        return "is empty"
+    if image_check.is_whole(data, LARGEST_IMAGE):
+        return None
+    reader = next((_READERS[start] for start in _READERS if data.startswith(start)), None)
+    if reader is None:
+        return "is no JPEG or PNG image"
+    try:
+        with reader(io.BytesIO(data)) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                return f"is too large ({image.width} x {image.height} pixels)"
+            image.load()
+    except MemoryError:
+        raise
+    except Exception:  # what Pillow raises for damaged files is not documented, and its words differ between versions
+        return "cannot be decoded: it is damaged or cut off"
+    return None
+
+
+# An image that can be in the span: name, label, side of the split, digest of its content, record. A plain tuple: very
+# many travel between processes, and named ones would take twice as long.
+_Usable = tuple[str, str, str, bytes, bytes]
+
+
+@dataclass(frozen=True)
+class _Examiner:
+    """Reads images and makes records of those that can be used: all that may be done anywhere, in any order."""
+
+    root: str
+    labels: Labels
+    split: Split
+    span: int
+
+    @classmethod
+    def of(cls, preparation: Preparation) -> _Examiner:
+        return cls(preparation.snapshot.root, preparation.labels, preparation.split, preparation.span.number)
+
+    def __call__(self, images: Sequence[storage.File]) -> list[_Usable | Skipped]:
+        readable = [image for image in images if image.size <= LARGEST_FILE]
+        folder = storage.join(self.root, "")
+        contents = storage.read_many([folder + image.name for image in readable])
+        large = (image for image in images if image.size > LARGEST_FILE)
+        unread = [Skipped(image.name, f"is too large ({image.size} bytes)") for image in large]
+        return unread + [self._examine(image, data) for image, data in zip(readable, contents, strict=True)]
+
+    def _examine(self, image: storage.File, data: bytes | OSError) -> _Usable | Skipped:
+        try:
+            usable, label = _checked(image, data), self.labels.of(image.name)
+        except (UnknownLabel, _Unusable) as error:
+            return Skipped(image.name, str(error))
+        content = hashlib.sha256(usable).digest()
+        record = LabelledImage(usable, self.labels.index(label), image.name, self.span).to_record()
+        return image.name, label, self.split.side(content), content, record
+
+
+class _Draft:
+    """A chunk's records while they are being collected."""
+
+    def __init__(self, preparation: Preparation, seen: Mapping[bytes, Accepted]) -> None:
+        self.preparation = preparation
+        self.seen = seen
+        self.records: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+        self.labels: dict[str, list[str]] = {split: [] for split in SPLITS}
+        self.contents: dict[bytes, Accepted] = {}
+        self.skipped: list[Skipped] = []
+        self.duplicates: list[Skipped] = []
+
+    def add(self, examined: Iterable[_Usable | Skipped]) -> None:
+        """Takes the images that can be used and that none before has the content of."""
+        for one in examined:
+            if isinstance(one, Skipped):
+                self.skipped.append(one)
+            else:
+                self._accept(one)
+
+    def stage(self, split: str, place: str) -> Shard:
+        """Writes the split's shard."""
+        content = b"".join(self.records[split])
+        shard = Shard.of(split, place, content, len(self.records[split]))
+        SpanStore(self.preparation.data_root).stage(self.preparation.span, shard, content)
+        return shard
+
+    def _accept(self, image: _Usable) -> None:
+        name, label, split, content, record = image
+        accepted = Accepted(name, label)
+        if first := self.seen.get(content) or self.contents.get(content):
+            self.duplicates.append(Skipped(name, _duplicate_reason(accepted, first)))
+            return
+        self.records[split].append(record)
+        self.labels[split].append(label)
+        self.contents[content] = accepted
+
+
+class _Unusable(Exception):
+    """Why an image is left out."""
+
+
+def _parts(chunk: Chunk) -> list[tuple[storage.File, ...]]:
+    """The chunk's images in portions of little work each."""
+    parts: list[list[storage.File]] = [[]]
+    filled = 0
+    for image in chunk.images:
+        if len(parts[-1]) == PART_IMAGES or filled >= PART_BYTES:
+            parts.append([])
+            filled = 0
+        parts[-1].append(image)
+        filled += image.size
+    return [tuple(part) for part in parts]
+
+
+def _checked(image: storage.File, data: bytes | OSError) -> bytes:
+    if isinstance(data, FileNotFoundError):
+        raise _Unusable("is gone since the snapshot was taken")
+    if isinstance(data, OSError):
+        raise data
+    if len(data) != image.size:
+        raise _Unusable("has changed since the snapshot was taken")
+    if problem := image_problem(data):
+        raise _Unusable(problem)
+    return data
+
+
+def _refuse_changed_split(store: SpanStore, split: Split) -> None:
+    newest_first = map(store.manifest, reversed(store.spans()))
+    before = next((manifest for manifest in newest_first if manifest.ratio), None)  # what was adopted has none
+    if before and (before.seed, before.ratio) != (split.seed, split.ratio):
+        raise SplitChanged(
+            f"span-{before.span} was split with seed {before.seed} and test ratio {before.ratio}, this one would be "
+            f"with {split.seed} and {split.ratio}: an image could be trained on in one span and tested on in another. "
+            "Set data.seed and data.test_ratio back, or start another data root."
+        )
+
+
+def _without_duplicates(preparation: Preparation, reports: Iterable[ChunkReport]) -> Iterator[ChunkReport]:
+    """The reports in order; a chunk that repeats an image of an earlier one is written again without it."""
+    seen: dict[bytes, Accepted] = {}
+    for chunk_report in sorted(reports, key=lambda one: one.chunk.number):
+        if seen.keys() & chunk_report.contents.keys():
+            chunk_report = write_chunk(preparation, chunk_report.chunk, seen)
+        seen.update(chunk_report.contents)
+        yield chunk_report
+
+
+def _manifest(preparation: Preparation, reports: list[ChunkReport], skipped: list[Skipped]) -> Manifest:
+    names = preparation.labels.names
+    return Manifest(
+        span=preparation.span.number,
+        batch=preparation.snapshot.batch,
+        key=preparation.snapshot.key,
+        counts={
+            split: {name: sum(chunk.counts[split][name] for chunk in reports) for name in names} for split in SPLITS
+        },
+        shards=tuple(sorted(shard for chunk in reports for shard in chunk.shards)),
+        skipped=tuple(sorted([*skipped, *(twin for chunk in reports for twin in chunk.duplicates)])),
+        seed=preparation.split.seed,
+        ratio=preparation.split.ratio,
+        labels=names,
+        run=preparation.run,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _duplicate_reason(image: Accepted, first: Accepted) -> str:
+    other_label = f", which is labelled {first.label}" if first.label != image.label else ""
+    return f"has the same content as {first.name}{other_label}"

@@ -1,0 +1,1 @@
+"""Figures and decisions: prediction results, confusion, accuracy, the gate."""

@@ -1,0 +1,245 @@
+"""Evaluation: predictions in, figures out; and the decision that is taken on them.
+
+How the predictions are held against the images and their true labels is the matter of `tally`; what follows a decision
+is up to the pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adaptation.data.batches import Snapshot
+from adaptation.data.labels import Labels, Skipped, refuse_if_too_many
+from adaptation.errors import AdaptationError
+from adaptation.evaluation.confusion import Tally, tally
+
+Z_95 = 1.959963984540054
+
+
+class InvalidThreshold(AdaptationError, ValueError):
+    """A threshold that no accuracy can be compared with."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a share, both ends in 0 to 1."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How one class fared; a figure is None where it would divide by zero.
+
+    Attributes:
+      label: The class.
+      images: Number of images that truly are of the class.
+      correct: Number of them that were predicted as such.
+      recall: Share of the class's images that were predicted as such.
+      precision: Share of those predicted as the class that truly are.
+      f1: Harmonic mean of both.
+    """
+
+    label: str
+    images: int
+    correct: int
+    recall: float | None
+    precision: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that was predicted wrongly; `confidence` is None where the model gave none."""
+
+    name: str
+    truth: str
+    predicted: str
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on a batch.
+
+    Attributes:
+      batch: Name of the batch.
+      images: Number of images that were evaluated; those that were skipped are not among them.
+      correct: Number of images that were predicted rightly.
+      accuracy: Share of them; None where no image was evaluated.
+      interval: The accuracy's 95 % Wilson interval.
+      classes: The figures of each class, in the order of the labels.
+      label_names: The labels.
+      confusion: Numbers of images: a row for each true label, in it a column for each predicted one.
+      skipped: Images without a known label or with a prediction error, sorted by name.
+      mistakes: Up to 20 of the wrong ones, the most confident first.
+    """
+
+    batch: str
+    images: int
+    correct: int
+    accuracy: float | None
+    interval: Interval
+    classes: tuple[ClassFigures, ...]
+    label_names: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    skipped: tuple[Skipped, ...]
+    mistakes: tuple[Mistake, ...]
+
+    def to_json(self) -> bytes:
+        """The evaluation as a file's content; `from_json` reads it."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Evaluation:
+        """The evaluation that `to_json` wrote."""
+        value: dict[str, Any] = json.loads(data)
+        value["interval"] = Interval(**value["interval"])
+        value["label_names"] = tuple(value["label_names"])
+        value["confusion"] = tuple(map(tuple, value["confusion"]))
+        for field, kind in (("classes", ClassFigures), ("skipped", Skipped), ("mistakes", Mistake)):
+            value[field] = tuple(kind(**item) for item in value[field])
+        return cls(**value)
+
+
+def evaluate(snapshot: Snapshot, predictions_folder: str, labels: Labels, max_skipped: float) -> Evaluation:
+    """Compares the predictions of a snapshot's images with their true labels.
+
+    Args:
+      snapshot: The images that were to be predicted.
+      predictions_folder: URI of the folder with the results, files and lines in any order.
+      labels: Where the true labels come from; the model must speak of the same ones.
+      max_skipped: Share of the images, 0 to 1, that may lack a known label or have a prediction error.
+
+    Raises:
+      NoPredictions: The folder has no results.
+      InvalidPrediction: A line is broken, or the model predicts what is no label.
+      UnlistedPredictions: There is a prediction for an image that is not in the snapshot.
+      DuplicatePredictions: An image has more than one prediction or error.
+      MissingPredictions: An image has none.
+      TooManySkipped: More images than allowed had to be left out.
+    """
+    told = tally(snapshot, predictions_folder, labels)
+    skipped = tuple(sorted(told.skipped))
+    refuse_if_too_many(skipped, len(snapshot.images), max_skipped)
+    return _evaluation(snapshot.batch, told, labels.names, skipped)
+
+
+def wilson_interval(correct: int, images: int, z: float = Z_95) -> Interval:
+    """The Wilson score interval of the share `correct / images`; all of 0 to 1 where there are no images.
+
+    Args:
+      correct: Number of successes.
+      images: Number of trials.
+      z: Quantile of the normal distribution; the default gives 95 %.
+    """
+    if not images:
+        return Interval(0.0, 1.0)
+    share, spread = correct / images, z * z / images
+    middle = share + spread / 2
+    half = z * math.sqrt(share * (1 - share) / images + spread / (4 * images))
+    low = (middle - half) / (1 + spread) if correct else 0.0
+    high = (middle + half) / (1 + spread) if correct < images else 1.0
+    return Interval(low, high)
+
+
+class Rule(StrEnum):
+    """When an accuracy counts as too low. POINT: it is below the threshold. WILSON: its interval is, as a whole."""
+
+    POINT = "point"
+    WILSON = "wilson"
+
+
+class Outcome(StrEnum):
+    """What is to be done."""
+
+    RETRAIN = "retrain"
+    KEEP = "keep"
+    TOO_FEW = "too few"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to retrain, what that rests on, and the same as a sentence with the figures."""
+
+    retrain: bool
+    outcome: Outcome
+    reason: str
+
+
+def decide(evaluation: Evaluation, threshold: float, rule: Rule, min_images: int) -> Decision:
+    """Decides whether the model must be retrained.
+
+    Args:
+      evaluation: How the model did.
+      threshold: The accuracy that it must reach, above 0 and up to 1.
+      rule: What must be below the threshold.
+      min_images: With fewer evaluated images, and always with none, nothing is concluded.
+
+    Raises:
+      InvalidThreshold: The threshold is not above 0 and up to 1.
+    """
+    if not 0 < threshold <= 1:
+        raise InvalidThreshold(f"the threshold {threshold} is no accuracy. Set one above 0 and up to 1, such as 0.9.")
+    if evaluation.accuracy is None or evaluation.images < min_images:
+        reason = f"{evaluation.images} images were evaluated, too few to say anything: it takes {max(1, min_images)}"
+        return Decision(False, Outcome.TOO_FEW, reason)
+    accuracy, high = evaluation.accuracy, evaluation.interval.high
+    measured, name = (accuracy, "the accuracy") if rule is Rule.POINT else (high, "the interval's upper bound")
+    retrain = measured < threshold
+    reason = f"{_figures(evaluation)}; {name} is {'below' if retrain else 'not below'} the threshold {threshold:g}"
+    return Decision(retrain, Outcome.RETRAIN if retrain else Outcome.KEEP, reason)
+
+
+def _figures(evaluation: Evaluation) -> str:
+    interval = evaluation.interval
+    return (
+        f"{evaluation.correct} of {evaluation.images} images are right: accuracy {evaluation.accuracy:.4f} "
+        f"(95 % interval {interval.low:.4f} to {interval.high:.4f})"
+    )
+
+
+def _evaluation(batch: str, told: Tally, names: tuple[str, ...], skipped: tuple[Skipped, ...]) -> Evaluation:
+    confusion = told.confusion
+    images, correct = int(confusion.sum()), int(confusion.trace())
+    return Evaluation(
+        batch=batch,
+        images=images,
+        correct=correct,
+        accuracy=_share(correct, images),
+        interval=wilson_interval(correct, images),
+        classes=_classes(confusion, names),
+        label_names=names,
+        confusion=tuple(map(tuple, confusion.tolist())),
+        skipped=skipped,
+        mistakes=tuple(Mistake(*row) for row in told.mistakes.iter_rows()),
+    )
+
+
+def _classes(confusion: npt.NDArray[np.int64], names: Sequence[str]) -> tuple[ClassFigures, ...]:
+    counts = confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist(), confusion.diagonal().tolist()
+    return tuple(map(_class_figures, names, *counts))
+
+
+def _class_figures(label: str, images: int, predicted: int, correct: int) -> ClassFigures:
+    return ClassFigures(
+        label=label,
+        images=images,
+        correct=correct,
+        recall=_share(correct, images),
+        precision=_share(correct, predicted),
+        f1=_share(2 * correct, images + predicted),
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,213 @@
+"""Tally: the results of a batch prediction, counted against the images that were to be predicted.
+
+Each image of the snapshot must have one prediction or error, and no other image any. A block of results is read, held
+against the true labels, counted and forgotten: its counts stay, its worst mistakes and what had to be skipped. Which
+figures follow from the counts is the matter of `evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from adaptation.data.batches import Snapshot
+from adaptation.data.labels import Labels, Skipped
+from adaptation.errors import AdaptationError
+from adaptation.evaluation.prediction_results import InvalidPrediction, conclude_predictions, read_predictions
+from adaptation.io import storage
+
+MISTAKES = 20
+_EXAMPLES = 3
+_NAMES_AT_ONCE = 100_000
+_SEEDS = (1, 2)
+
+
+class UnlistedPredictions(AdaptationError, ValueError):
+    """Predictions for images that are not in the snapshot."""
+
+
+class DuplicatePredictions(AdaptationError, ValueError):
+    """Images with more than one prediction or error."""
+
+
+class MissingPredictions(AdaptationError, LookupError):
+    """Images with neither a prediction nor an error."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Tells whether two lists hold the same texts, in whatever order: their number, and sums of two hashes of 64 bits.
+
+    It takes a fraction of the time that texts would. Others have the same one by a chance of 1 in 2**128, if the hashes
+    are as good as random ones; they are no defence against somebody who makes names up to that end.
+    """
+
+    count: int = 0
+    sums: tuple[int, ...] = (0,) * len(_SEEDS)
+
+    @classmethod
+    def of_names(cls, snapshot: Snapshot) -> Fingerprint:
+        """That of the images' names."""
+        images = snapshot.images
+        slices = (images[start : start + _NAMES_AT_ONCE] for start in range(0, len(images), _NAMES_AT_ONCE))
+        names = (pl.Series([image.name for image in part], dtype=pl.String) for part in slices)
+        return sum(map(cls.of, names), cls())
+
+    @classmethod
+    def of(cls, texts: pl.Series) -> Fingerprint:
+        """That of all texts of a series."""
+        return cls(len(texts), tuple(int(texts.hash(seed).to_numpy().sum(dtype=np.uint64)) for seed in _SEEDS))
+
+    def __add__(self, other: Fingerprint) -> Fingerprint:
+        sums = zip(self.sums, other.sums, strict=True)
+        return Fingerprint(self.count + other.count, tuple((one + two) % 2**64 for one, two in sums))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What results amount to: all of them, or a part.
+
+    Attributes:
+      images: What the images' names amount to.
+      is_foreign: Whether there is an image from outside the snapshot's folder, or a predicted label that is none.
+      confusion: Numbers of images by true label (row) and predicted one (column), without those that are skipped; int64
+        [labels, labels].
+      skipped: The images that have no known label or no prediction, in no order.
+      mistakes: The worst mistakes, at most `MISTAKES`, in order: name, true label, predicted label and confidence.
+    """
+
+    images: Fingerprint
+    is_foreign: bool
+    confusion: npt.NDArray[np.int64]
+    skipped: tuple[Skipped, ...]
+    mistakes: pl.DataFrame
+
+    @classmethod
+    def sum(cls, parts: Iterable[Tally]) -> Tally:
+        """The whole of at least one part; their order means nothing."""
+        every = list(parts)
+        return cls(
+            images=sum((part.images for part in every), Fingerprint()),
+            is_foreign=any(part.is_foreign for part in every),
+            confusion=np.sum([part.confusion for part in every], axis=0),
+            skipped=tuple(chain.from_iterable(part.skipped for part in every)),
+            mistakes=_worst(pl.concat(part.mistakes for part in every)),
+        )
+
+
+def tally(snapshot: Snapshot, predictions_folder: str, labels: Labels) -> Tally:
+    """Counts the predictions of a snapshot's images, whatever the order of files and lines.
+
+    Raises:
+      AdaptationError: As for `evaluation.evaluate`.
+    """
+    folder = storage.join(snapshot.root, "")
+    with ThreadPoolExecutor(1) as pool:
+        listed = pool.submit(Fingerprint.of_names, snapshot)
+        told = Tally.sum(conclude_predictions(predictions_folder, lambda told: _counted(told, folder, labels)))
+    if told.is_foreign or told.images != listed.result():
+        _refuse(snapshot, predictions_folder, labels)
+    return told
+
+
+def _counted(told: pl.DataFrame, folder: str, labels: Labels) -> Tally:
+    """What the results say of images, as frames of `read_predictions`, held against the true labels."""
+    told = told.drop_nulls("image")
+    names = told["image"].str.slice(len(folder)).alias("name")
+    outcomes = told.select(
+        names,
+        labels.of_all(names).alias("truth"),
+        pl.col("label").cast(pl.Enum(labels.names), strict=False),
+        pl.col("confidence", "error"),
+    )
+    evaluated = outcomes.drop_nulls(["truth", "label"])
+    return Tally(
+        images=Fingerprint.of(names),
+        is_foreign=not told["image"].str.starts_with(folder).all() or _has_foreign_label(outcomes),
+        confusion=_confusion(evaluated, len(labels.names)),
+        skipped=_skipped(outcomes, labels),
+        mistakes=_worst(evaluated.filter(pl.col("truth") != pl.col("label"))),
+    )
+
+
+def _has_foreign_label(outcomes: pl.DataFrame) -> bool:
+    return bool((outcomes["label"].is_null() & outcomes["error"].is_null()).any())
+
+
+def _skipped(outcomes: pl.DataFrame, labels: Labels) -> tuple[Skipped, ...]:
+    left_out = outcomes.filter(pl.col("error").is_not_null() | pl.col("truth").is_null())
+    return tuple(_skip(name, error, labels) for name, error in left_out.select("name", "error").iter_rows())
+
+
+def _skip(name: str, error: str | None, labels: Labels) -> Skipped:
+    return Skipped(name, labels.why_unknown(name) if error is None else f"not predicted: {error}")
+
+
+def _confusion(evaluated: pl.DataFrame, classes: int) -> npt.NDArray[np.int64]:
+    truth, label = (evaluated[column].to_physical().cast(pl.Int64).to_numpy() for column in ("truth", "label"))
+    return np.bincount(truth * classes + label, minlength=classes * classes).reshape(classes, classes)
+
+
+def _worst(wrong: pl.DataFrame) -> pl.DataFrame:
+    """The most confident mistakes, of equal ones the first by name; those without a confidence come last."""
+    columns = wrong.select("name", "truth", "label", "confidence")
+    worst = columns.top_k(MISTAKES, by=["confidence", "name"], reverse=[False, True])
+    return worst.sort(["confidence", "name"], descending=[True, False], nulls_last=True)
+
+
+def _refuse(snapshot: Snapshot, folder: str, labels: Labels) -> NoReturn:
+    """Says what is wrong with results that are not those of the snapshot's images, from all their texts."""
+    told = pl.concat(read_predictions(folder)).join(_listed(snapshot), on="image", how="left", maintain_order="left")
+    _refuse_foreign_labels(told, labels)
+    _refuse_unless_one_each(snapshot, folder, told)
+    raise MissingPredictions(f"{folder} changed while it was read. Evaluate it again when its prediction has ended.")
+
+
+def _listed(snapshot: Snapshot) -> pl.DataFrame:
+    """The row of each image and, as `image`, its URI."""
+    return pl.DataFrame({"image": snapshot.uris}, schema={"image": pl.String}).with_row_index("row")
+
+
+def _refuse_foreign_labels(told: pl.DataFrame, labels: Labels) -> None:
+    """Refuses a predicted label that is none of the labels, because the model then speaks of something else."""
+    foreign = told.filter(~pl.col("label").is_in(labels.names))
+    if len(foreign):
+        image, label = foreign.select("image", "label").row(0)
+        raise InvalidPrediction(
+            f"the model predicts {label!r} for {image}, and the labels are {_examples(labels.names)}. Evaluate a model "
+            "that was trained with these labels, or set the labels that it was trained with."
+        )
+
+
+def _refuse_unless_one_each(snapshot: Snapshot, folder: str, told: pl.DataFrame) -> None:
+    strays = told.filter(pl.col("row").is_null())
+    unlisted = strays["image"].drop_nulls()
+    if len(unlisted):
+        raise UnlistedPredictions(
+            f"{folder} has {len(unlisted)} predictions for images that are not listed in {snapshot.root}: "
+            f"{_examples(unlisted)}. Evaluate the results of this very file list."
+        )
+    counts = np.bincount(told["row"].drop_nulls().to_numpy(), minlength=len(snapshot.images))
+    if duplicated := np.flatnonzero(counts > 1).tolist():
+        raise DuplicatePredictions(
+            f"{folder} has more than one prediction or error for {len(duplicated)} images: "
+            f"{_examples(snapshot.images[row].name for row in duplicated)}. Predict the batch again."
+        )
+    if missing := np.flatnonzero(counts == 0).tolist():
+        raise MissingPredictions(
+            f"{folder} has no prediction for {len(missing)} of {len(snapshot.images)} listed images: "
+            f"{_examples(snapshot.images[row].name for row in missing)}. Complete it, or predict the batch again."
+            + "".join(f"\nIts errors file says: {error}" for error in strays["error"][:_EXAMPLES])
+        )
+
+
+def _examples(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:_EXAMPLES]) + (", ..." if len(ordered) > _EXAMPLES else "")

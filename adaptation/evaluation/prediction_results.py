@@ -1,0 +1,339 @@
+"""Batch prediction results: the folder that Vertex AI writes, and the local predictor in its likeness.
+
+`prediction-<model>-<timestamp>/` holds `prediction.results-NNNNN-of-NNNNN`, one JSON object a line, and
+`prediction.errors_stats-NNNNN-of-NNNNN`. Here such a folder is written, and read in each form that Vertex AI gives it.
+Whether the predictions are right, or even those that were asked for, is the evaluation's matter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+import fsspec
+import polars as pl
+
+from adaptation.errors import AdaptationError
+from adaptation.io import process_pool, storage
+
+RESULTS = "prediction.results"
+ERRORS = "prediction.errors_stats"
+IMAGE_FIELDS = ("uri", "path", "key")
+INVALID_ARGUMENT = 3
+SHARD_LINES = 100_000
+BLOCK = 8 * 2**20
+BLOCKS_AT_ONCE = 4
+
+_COLUMNS = {"image": pl.String, "label": pl.String, "confidence": pl.Float64, "error": pl.String}
+_PREDICTION = pl.Struct({"label": pl.String, "confidence": pl.Float64})
+_LINE = pl.Schema([("instance", pl.String()), ("prediction", _PREDICTION), ("error", pl.String())])
+_COMMON_FORM = {
+    "image": pl.col("instance"),
+    "label": pl.col("prediction").struct.field("label"),
+    "confidence": pl.col("prediction").struct.field("confidence"),
+    "error": pl.col("error"),
+}
+_IS_COMMON = pl.all_horizontal(
+    pl.col("image", "label", "confidence").is_not_null(),
+    *(~pl.col("image", "label").str.starts_with(bracket) for bracket in "[{"),
+    pl.col("error").is_null(),
+)
+_T = TypeVar("_T")
+
+
+class InvalidPrediction(AdaptationError, ValueError):
+    """A line of the results that is no prediction."""
+
+
+class NoPredictions(AdaptationError, FileNotFoundError):
+    """A folder without results."""
+
+
+class ResultsElsewhere(AdaptationError, ValueError):
+    """An output folder that is not on this machine's disk."""
+
+
+def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
+    """Reads the results of a batch prediction, block by block: memory holds a few blocks, whatever the files' sizes.
+
+    A line is `{"instance": ..., "prediction": ...}` or `{"instance": ..., "error": ...}`, in either kind of file. The
+    instance is the image's URI, or an object that names it by its field `uri`, `path` or `key`, the first that is a
+    text; where the service echoes a key of its own (`"key": ...` beside the prediction), that is the image. The
+    prediction is `{"label": ..., "confidence": ...}` or the label alone; a label that is a number counts as its text.
+    What an errors file says without naming an image, such as Vertex AI's counts of failures, is kept as it is.
+
+    Args:
+      folder: URI of the folder that holds the files, local or remote.
+
+    Yields:
+      Frames with the columns `image` (text; null where an error names no image), `label` (text; null where there is an
+      error), `confidence` (float64; null where there is none) and `error` (text; null where there is none). The first
+      one is empty: there is one even where there are no lines.
+
+    Raises:
+      NoPredictions: There are no results.
+      InvalidPrediction: A line is broken or of another form; the message names it.
+    """
+    return conclude_predictions(folder, lambda told: told)
+
+
+def conclude_predictions(folder: str, conclude: Callable[[pl.DataFrame], _T]) -> Iterator[_T]:
+    """What `conclude` makes of each of the frames of `read_predictions`, in their order.
+
+    Blocks are parsed and concluded from in threads, a few at once; what is concluded is all that stays of them.
+
+    Args:
+      folder: URI of the folder that holds the files, local or remote.
+      conclude: What is to be done with a frame; it is called from several threads at a time.
+
+    Raises:
+      Exception: As for `read_predictions`, and what `conclude` raises, in the place of its block.
+    """
+    names = [file.name for file in storage.files(folder) if file.name.startswith((RESULTS, ERRORS))]
+    if not any(name.startswith(RESULTS) for name in names):
+        raise NoPredictions(
+            f"{folder} has no {RESULTS}-* files. Name the folder prediction-<model>-<timestamp> that the batch "
+            "prediction reported, and look at that job if it has none."
+        )
+    yield conclude(pl.DataFrame(schema=_COLUMNS))
+    blocks = chain.from_iterable(_blocks(storage.join(folder, name)) for name in names)
+    yield from process_pool.ahead(lambda block: conclude(block.read()), blocks, BLOCKS_AT_ONCE)
+
+
+def _blocks(uri: str) -> Iterator[_Block]:
+    start = 0
+    with fsspec.open(uri, "rb") as file:
+        while lines := file.read(BLOCK) + file.readline():
+            yield _Block(uri, start, lines)
+            start += len(lines)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Whole lines of a file, and the byte that they start at."""
+
+    uri: str
+    start: int
+    lines: bytes
+
+    def read(self) -> pl.DataFrame:
+        """What the lines say."""
+        common = _read_common_form(self.lines)
+        return _read_any_form(self) if common is None else common
+
+
+def _read_common_form(lines: bytes) -> pl.DataFrame | None:
+    """The lines read by polars alone, which is fast; None where that cannot be trusted and each must be looked at.
+
+    Polars takes an object or a list as its JSON text where it expects a text, and what is missing as null.
+    """
+    try:
+        told = pl.read_ndjson(lines, schema=_LINE).select(**_COMMON_FORM)
+    except pl.exceptions.PolarsError:
+        return None
+    return told if told.select(_IS_COMMON.all()).item() else None
+
+
+def _read_any_form(block: _Block) -> pl.DataFrame:
+    rows = []
+    for number, line in enumerate(block.lines.split(b"\n"), 1):
+        if line.strip():
+            try:
+                rows.append(_read_line(line))
+            except ValueError as error:
+                if not storage.basename(block.uri).startswith(ERRORS):
+                    place = f"{block.uri}, line {_lines_before(block) + number}"
+                    raise _invalid(line, place, error) from error
+                rows.append(_Row(error=line.decode(errors="replace").strip()))
+    return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
+
+
+def _invalid(line: bytes, place: str, error: ValueError) -> InvalidPrediction:
+    return InvalidPrediction(f"{place}: {error}\nThe line begins: {line[:120].decode(errors='replace')}")
+
+
+def _lines_before(block: _Block) -> int:
+    """How many lines end before a block; counted only where somebody is told, because it takes long."""
+    with fsspec.open(block.uri, "rb") as file:
+        return sum(file.read(min(BLOCK, block.start - at)).count(b"\n") for at in range(0, block.start, BLOCK))
+
+
+class _Row(NamedTuple):
+    image: str | None = None
+    label: str | None = None
+    confidence: float | None = None
+    error: str | None = None
+
+
+def _read_line(line: bytes) -> _Row:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON ({error}). If it was cut off, predict the batch again.") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object. Each line must be an object with instance and prediction.")
+    if value.get("error"):
+        return _Row(_image(value), error=_error_text(value["error"]))
+    return _Row(_image(value), *_label_and_confidence(value.get("prediction")))
+
+
+def _image(value: dict[str, Any]) -> str:
+    instance = value.get("instance", value.get("key"))
+    fields = instance if isinstance(instance, dict) else {"uri": instance}
+    for field in IMAGE_FIELDS:
+        if isinstance(name := fields.get(field), str):
+            return _text(name)
+    raise ValueError(
+        "it does not name its image. Predict from a file list, or give each instance its image's URI in a field "
+        f"{', '.join(IMAGE_FIELDS)}."
+    )
+
+
+def _error_text(error: object) -> str:
+    if not isinstance(error, dict):
+        return _text(str(error))
+    code = error.get("code", error.get("status"))
+    return _text(f"{error.get('message') or 'no message'}" + ("" if code is None else f" (code {code})"))
+
+
+def _label_and_confidence(prediction: object) -> tuple[str, float | None]:
+    if not isinstance(prediction, dict):
+        return _label(prediction), None
+    return _label(prediction.get("label")), _confidence(prediction.get("confidence"))
+
+
+def _label(value: object) -> str:
+    if isinstance(value, str | int | float):
+        return _text(value if isinstance(value, str) else json.dumps(value))
+    raise ValueError(
+        f"its prediction gives the label {_excerpt(value)}. Serve the model with a signature whose outputs are label "
+        "(a text) and confidence."
+    )
+
+
+def _confidence(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ValueError(f"its confidence is {_excerpt(value)}, not a number. Look at the model's serving signature.")
+
+
+def _text(text: str) -> str:
+    text.encode()  # JSON can spell what Unicode cannot: half of a surrogate pair
+    return text
+
+
+def _excerpt(value: object) -> str:
+    return json.dumps(value)[:60]
+
+
+class ResultsWriter:
+    """Writes the results of one batch prediction; a context manager.
+
+    Failure: the folder appears under its name at the end, complete and flushed to disk, or not at all. What a killed
+    process leaves is a hidden folder that no reader looks into.
+
+    Attributes:
+      folder: `<output>/prediction-<model>-<timestamp>`, where the results are once the context is left.
+    """
+
+    def __init__(self, output: str, model: str, started: datetime, shard_lines: int = SHARD_LINES) -> None:
+        """Opens the writer; nothing is written yet.
+
+        Args:
+          output: Folder on this machine under which the results' folder is made.
+          model: Name or version number of the model.
+          started: When the prediction was started, with its time zone.
+          shard_lines: Most lines that one file gets.
+
+        Raises:
+          ResultsElsewhere: `output` is not on this machine's disk.
+          FileExistsError: The folder is there already.
+        """
+        if not storage.is_local(output):
+            raise ResultsElsewhere(f"{output} is not on this machine. Let the local predictor write to a local folder.")
+        self.folder = storage.join(storage.absolute(output), f"prediction-{model}-{_timestamp(started)}")
+        if os.path.exists(self.folder):
+            raise FileExistsError(self.folder)
+        self._staging = Path(self.folder).parent / f"{storage.TEMPORARY}{uuid.uuid4().hex}"
+        self._results = _Shards(self._staging, RESULTS, shard_lines)
+        self._errors = _Shards(self._staging, ERRORS, shard_lines)
+
+    def prediction(self, uri: str, label: str, confidence: float) -> None:
+        """Adds an image's prediction. A confidence that is no number, which JSON cannot hold, makes it an error."""
+        if math.isfinite(confidence):
+            self._results.write({"instance": uri, "prediction": {"label": label, "confidence": confidence}})
+        else:
+            self.error(uri, INVALID_ARGUMENT, f"the model's confidence is {confidence}")
+
+    def error(self, uri: str, code: int, message: str) -> None:
+        """Adds the reason why an image has no prediction; `code` is one of google.rpc.Code (3: invalid argument)."""
+        self._errors.write({"instance": uri, "error": {"code": code, "message": message}})
+
+    def __enter__(self) -> ResultsWriter:
+        self._staging.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for shards in (self._results, self._errors):
+                shards.finish()
+            if error is None:
+                os.rename(self._staging, self.folder)
+        finally:
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+
+class _Shards:
+    """Files of at most `lines` lines each; their names tell how many there are, so they get them at the end."""
+
+    def __init__(self, folder: Path, kind: str, lines: int) -> None:
+        self._folder, self._kind, self._lines = folder, kind, lines
+        self._files: list[Path] = []
+        self._open: BinaryIO | None = None
+        self._free = 0
+
+    def write(self, value: dict[str, Any]) -> None:
+        if self._open is None or not self._free:
+            self._open = self._next()
+        self._open.write(json.dumps(value).encode() + b"\n")
+        self._free -= 1
+
+    def finish(self) -> None:
+        """Closes the last file, an empty one where nothing was written, and gives all their names."""
+        if not self._files:
+            self._next()
+        self._close()
+        for number, file in enumerate(self._files):
+            file.rename(self._folder / f"{self._kind}-{number:05d}-of-{len(self._files):05d}")
+
+    def _next(self) -> BinaryIO:
+        self._close()
+        self._files.append(self._folder / f"{self._kind}-{len(self._files):05d}")
+        self._open, self._free = self._files[-1].open("xb"), self._lines
+        return self._open
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.flush()
+            os.fsync(self._open.fileno())
+            self._open.close()
+
+
+def _timestamp(moment: datetime) -> str:
+    """The moment as Vertex AI writes it into a folder's name, e.g. 2021_10_15T05_00_00_123Z."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y_%m_%dT%H_%M_%S}_{utc.microsecond // 1000:03d}Z"

@@ -1,0 +1,1 @@
+"""Machinery below the domain: storage, journal, locks, processes."""

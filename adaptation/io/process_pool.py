@@ -1,0 +1,197 @@
+"""Workers: what helps with work on very many things, of which few are held at a time.
+
+What Python itself has to do is shared with other processes of this machine. They are plain Python processes that talk
+over pipes. So they may be started from any process, whatever threads and libraries it holds (a fork may not), and
+import nothing but what their task needs (the standard library's would import the program that started them, which may
+be all of TFX). What libraries do outside of Python's lock takes no more than threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, Any, TypeVar
+
+from adaptation.errors import AdaptationError
+
+_SERVE = "import sys; sys.path[:] = {path!r}; from adaptation.io.process_pool import serve; serve()"
+_LENGTH = struct.Struct("<Q")
+_PIPE_BYTES = 2**20  # a worker goes on while its result waits
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class WorkerLost(AdaptationError, RuntimeError):
+    """A worker that ended in the middle of its work."""
+
+
+def share(task: Callable[[_T], _R], items: Sequence[_T], workers: int) -> list[_R]:
+    """`task` of every item, in order, by this process and by others that help it.
+
+    Args:
+      task: A function that can be pickled: one of a module, or a `functools.partial` of one.
+      items: What it is to be done for; each takes what it does next, so that none waits for a slower one.
+      workers: How many processes are to help; more than there are idle processors are not started.
+
+    Raises:
+      Exception: What the task raised, here or there.
+      WorkerLost: A worker was ended from outside.
+    """
+    todo, done = deque(enumerate(items)), dict[int, _R]()
+    helpers = min(workers, processors() - 1)
+    if helpers < 1:
+        return [task(item) for item in items]
+    with ThreadPoolExecutor(helpers) as pool:
+        try:
+            helping = [pool.submit(_help, task, todo, done) for _ in range(helpers)]
+            _work(task, todo, done)
+        finally:
+            todo.clear()  # also after an error here
+        for helper in helping:
+            helper.result()
+    return [done[number] for number in range(len(items))]
+
+
+def ahead(task: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
+    """`task` of each item, in order, while the next ones are under way in so many threads of this process.
+
+    An item is taken from `items` when its turn comes: no more than `threads` of them wait, or are being worked on, or
+    are done and not asked for yet, besides the one whose result is waited for. So memory is bounded by them.
+
+    Raises:
+      Exception: What the task raised, in its item's place.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[_R]] = deque()
+        for item in items:
+            under_way.append(pool.submit(task, item))
+            if len(under_way) > threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def serve() -> None:
+    """The life of a worker: a task comes first, then items; the result of each goes back. It ends with its input."""
+    incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # what a task prints must not mix with its results
+    task = _receive(incoming)
+    with contextlib.suppress(EOFError):
+        while True:
+            _send(outgoing, _outcome(task, _receive(incoming)))
+
+
+def _work(task: Callable[[Any], Any], todo: deque[tuple[int, Any]], done: dict[int, Any]) -> None:
+    for number, item in _taken(todo):
+        done[number] = task(item)
+
+
+def _help(task: Callable[[Any], Any], todo: deque[tuple[int, Any]], done: dict[int, Any]) -> None:
+    """Has a worker do what there is to do. It has the next item before it is asked for the result of the last."""
+    try:
+        with _worker(task) as (results, items):
+            _feed(items, results, todo, done)
+    except BaseException:
+        todo.clear()  # nobody begins anything more
+        raise
+
+
+def _feed(items: IO[bytes], results: IO[bytes], todo: deque[tuple[int, Any]], done: dict[int, Any]) -> None:
+    """Gives a worker one item ahead, but none that could block this side while a large result blocks the other."""
+    asked: deque[int] = deque()
+    room = _room(items)
+    for number, item in _taken(todo):
+        message = _packed(item)
+        while len(asked) > (1 if len(message) <= room else 0):
+            done[asked.popleft()] = _result(results)
+        _write(items, message)
+        asked.append(number)
+    for number in asked:
+        done[number] = _result(results)
+
+
+def _taken(todo: deque[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    while True:
+        try:
+            yield todo.popleft()
+        except IndexError:
+            return
+
+
+@contextlib.contextmanager
+def _worker(task: Callable[[Any], Any]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    command = (sys.executable, "-c", _SERVE.format(path=sys.path))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        for pipe in (process.stdin, process.stdout):
+            _widen(pipe)
+        try:
+            _send(process.stdin, task)
+            yield process.stdout, process.stdin
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+            raise WorkerLost(
+                "a process that helped has ended in the middle of its work; if memory ran out, give it more. "
+                "Run it again."
+            ) from error
+        finally:
+            process.kill()
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # on Linux
+        with contextlib.suppress(PermissionError):  # the user has too many pipes: they stay as they are
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _room(pipe: IO[bytes]) -> int:
+    """How many bytes may wait in a pipe; 0 where the system does not tell."""
+    return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 0
+
+
+def _result(results: IO[bytes]) -> Any:
+    result, error = _receive(results)
+    if error:
+        raise error
+    return result
+
+
+def _send(pipe: IO[bytes], value: Any) -> None:
+    _write(pipe, _packed(value))
+
+
+def _packed(value: Any) -> bytes:
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return _LENGTH.pack(len(data)) + data
+
+
+def _write(pipe: IO[bytes], message: bytes) -> None:
+    pipe.write(message)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:
+    """A value in two reads: while this process is at work itself, each costs a turn of Python's global lock."""
+    head = pipe.read(_LENGTH.size)
+    if not head:
+        raise EOFError
+    return pickle.loads(pipe.read(*_LENGTH.unpack(head)))
+
+
+def _outcome(task: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
+    try:
+        return task(item), None
+    except Exception as error:
+        return None, error

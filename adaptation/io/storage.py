@@ -1,0 +1,385 @@
+"""One storage API over fsspec: local paths and `gs://` URIs alike.
+
+A URI is a string: an absolute local path, or `gs://bucket/key`, taken literally: no character in it is a pattern. What
+lives here is what the contracts of the other rooms need and no more: whole-file reads and writes that are atomic, an
+exclusive create, a move that never overwrites, listings that are never stale, bulk reads that keep many requests in
+flight. What is not here: what the files mean, and what only object stores need (`object_store`).
+
+A write is seen whole or not at all, also when the process dies in the middle of it. Locally the bytes go to a hidden
+neighbour that is flushed to disk and then renamed or linked into place; an object store does the same by itself. One
+that cannot be reached is tried again for a while, then `StorageFailed` is raised; `StorageRefused` where something is
+not allowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from adaptation.io import locks, object_store
+from adaptation.io.collector import collector_at_rest
+from adaptation.io.object_store import REQUESTS_IN_FLIGHT, told, told_one_by_one
+
+TEMPORARY = ".tmp-"
+_READ_BYTES = 2**20
+_LOCAL = LocalFileSystem()
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class File(NamedTuple):
+    """A file found by listing. `name` is relative to the folder that was listed, `size` is in bytes."""
+
+    name: str
+    size: int
+
+
+def join(base: str, *parts: str) -> str:
+    """Joins URI parts with single slashes.
+
+    >>> join("gs://bucket/data/", "span-1", "train")
+    'gs://bucket/data/span-1/train'
+    """
+    return "/".join([base.rstrip("/") if base != "/" else "", *(part.strip("/") for part in parts)])
+
+
+def basename(uri: str) -> str:
+    """The last part of a URI.
+
+    >>> basename("gs://bucket/2021-10/airplane_1.jpg")
+    'airplane_1.jpg'
+    """
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def is_local(uri: str) -> bool:
+    """Whether the URI names a place on this machine's own file system."""
+    return _protocol(uri) in LocalFileSystem.protocol
+
+
+def absolute(uri: str) -> str:
+    """The URI as other processes can use it: local paths made absolute, others unchanged."""
+    return os.path.abspath(_open(uri)[1]) if is_local(uri) else uri.rstrip("/")
+
+
+@told
+def exists(uri: str) -> bool:
+    """Whether a file or a folder is there."""
+    fs, path = _open(uri)
+    return bool(fs.exists(path))
+
+
+@told
+def read(uri: str) -> bytes:
+    """The whole file.
+
+    Raises:
+      FileNotFoundError: There is no such file.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        with open(path, "rb") as file:
+            return file.read()
+    return bytes(fs.cat_file(path))
+
+
+def read_many(uris: Sequence[str], chunk: int = 4 * REQUESTS_IN_FLIGHT) -> Iterator[bytes | OSError]:
+    """The files' contents in the order of `uris`, an OSError in the place of each that could not be read.
+
+    Holds at most `chunk` files in memory. On object storage their requests are in flight together.
+    """
+    for start in range(0, len(uris), chunk):
+        part = uris[start : start + chunk]
+        if is_local(part[0]):
+            yield from map(_read_or_error, map(_path, part))
+        else:
+            yield from object_store.read_all(_open(part[0])[0], part)
+
+
+@told
+def write(uri: str, data: bytes) -> None:
+    """Writes the file, replacing one that is there.
+
+    Failure: the old content, or none, is left; never a part of the new one.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        with _staged(path, data) as staged:
+            os.replace(staged, path)
+    else:
+        fs.pipe_file(path, data)
+
+
+@told
+def create(uri: str, data: bytes) -> None:
+    """Writes the file if, and only if, there is none: of any number of callers exactly one succeeds.
+
+    Raises:
+      FileExistsError: There is one already; it is left as it is.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        with _staged(path, data) as staged:
+            os.link(staged, path)
+    else:
+        object_store.create(fs, path, data)
+
+
+@told
+def move(source: str, target: str) -> None:
+    """Moves one file without ever overwriting another.
+
+    Failure: cut off half-way, the file is at both places, with the same content; moving it again raises
+    FileExistsError. On object storage, where the answer was lost on the way, either error may be raised although the
+    file has been moved.
+
+    Raises:
+      FileExistsError: There is a file at `target`.
+      FileNotFoundError: There is none at `source`.
+    """
+    fs, path = _open(source)
+    _, new_path = _open(target)
+    if isinstance(fs, LocalFileSystem):
+        _link_exclusively(path, new_path)
+        os.unlink(path)
+    else:
+        object_store.move(fs, path, new_path)
+
+
+@told
+def link(source: str, target: str) -> None:
+    """Makes `target` the same immutable file as `source` without moving its bytes through this process.
+
+    A hard link on one disk, a server-side copy on object storage, a plain copy between disks. Repeating it is safe.
+    """
+    fs, path = _open(source)
+    _, new_path = _open(target)
+    if not isinstance(fs, LocalFileSystem):
+        fs.cp_file(path, new_path)
+        return
+    os.makedirs(os.path.dirname(new_path), exist_ok=True)
+    try:
+        os.link(path, new_path)
+    except FileExistsError:
+        return
+    except OSError:
+        write(target, read(source))
+
+
+@told
+def remove(uri: str) -> None:
+    """Removes a file; one that is not there is no error."""
+    _remove(*_open(uri))
+
+
+@told
+def remove_folder(uri: str) -> None:
+    """Removes a folder with all that is in it, unfinished writes too; one that is not there is no error.
+
+    What cannot be removed, because somebody writes there at the same time, is left.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        in_parallel(lambda item: _remove(fs, item["name"]), object_store.objects_below(fs, path))
+
+
+@told
+def folders(uri: str, start: str = "", end: str = "") -> list[str]:
+    """The names of the folders directly inside, sorted; none where the folder itself is missing.
+
+    Args:
+      uri: The folder.
+      start: The first name that is wanted, included.
+      end: The last one, not included; all that follow where it is empty. What is outside costs no page of a listing.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        found = (entry.name for entry in _entries(path) if entry.is_dir())
+    else:
+        items = object_store.children(fs, path, start, end)
+        found = (basename(item["name"]) for item in items if item["type"] == "directory")
+    return sorted(name for name in found if start <= name and (not end or name < end))
+
+
+@told
+def files(uri: str) -> list[File]:
+    """The files directly inside, sorted by name, without unfinished writes; none where the folder is missing."""
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        return _sorted(_local_files(path))
+    return _sorted(_remote_files(object_store.children(fs, path), path))
+
+
+def files_below(uri: str) -> list[File]:
+    """The files inside at any depth, sorted by their name relative to `uri`, without unfinished writes.
+
+    A symbolic link to a file counts as the file; folders that are linked into the tree are not entered.
+    """
+    return _sorted(iter_files_below(uri))
+
+
+@told_one_by_one
+def iter_files_below(uri: str) -> Iterator[File]:
+    """What `files_below` lists, in no promised order, found while it is iterated over.
+
+    Who stops early pays for what was found until then: on object storage, for the pages of up to 1,000 names so far.
+    """
+    fs, path = _open(uri)
+    if isinstance(fs, LocalFileSystem):
+        yield from _local_files_below(path)
+    else:
+        yield from _remote_files(object_store.objects_below(fs, path), path)
+
+
+@contextlib.contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """Keeps the other processes of this machine out while the context lasts; waits for them.
+
+    The system takes the lock back when the process ends, however it ends. Object storage has no such lock: there nobody
+    is kept out.
+    """
+    fs, path = _open(uri)
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with locks.locked(path):
+        yield
+
+
+def in_parallel(task: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """`task` of every item, in order, with many requests in flight."""
+    with ThreadPoolExecutor(REQUESTS_IN_FLIGHT) as pool:
+        return list(pool.map(task, items))
+
+
+def _open(uri: str) -> tuple[AbstractFileSystem, str]:
+    if is_local(uri):
+        return _LOCAL, _path(uri)
+    fs = object_store.store(_protocol(uri))
+    return fs, fs._strip_protocol(uri)
+
+
+def _path(uri: str) -> str:
+    """The path of a local URI; one that is a path already is not looked at twice, because there are very many."""
+    is_path = uri.startswith("/") and not uri.endswith("/")
+    return uri if is_path else str(_LOCAL._strip_protocol(uri))
+
+
+def _protocol(uri: str) -> str:
+    return uri.partition("://")[0] if "://" in uri else "file"
+
+
+def _link_exclusively(path: str, new_path: str) -> None:
+    while True:
+        os.makedirs(os.path.dirname(new_path), exist_ok=True)
+        try:
+            return os.link(path, new_path)
+        except FileNotFoundError:  # which the system also says of a file that is being replaced at this very moment
+            if not os.path.lexists(path):
+                raise
+
+
+def _read_or_error(path: str) -> bytes | OSError:
+    """Python's own file objects would take half of the time that a small file costs."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return b"".join(iter(partial(os.read, descriptor, _READ_BYTES), b""))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error
+
+
+def _remove(fs: AbstractFileSystem, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def _remote_files(items: Iterable[dict[str, Any]], path: str) -> Iterator[File]:
+    """The files among what was listed; objects whose names end with a slash are some tools' way to make a folder."""
+    prefix = path.rstrip("/") + "/"
+    found = (item for item in items if item["type"] == "file" and not item["name"].endswith("/"))
+    listed = (File(item["name"].removeprefix(prefix), int(item["size"])) for item in found)
+    return (file for file in listed if not _is_unfinished(file.name))
+
+
+def _sorted(files: Iterable[File]) -> list[File]:
+    with collector_at_rest():
+        return sorted(files, key=itemgetter(0))  # by name: many times as fast as comparing files
+
+
+def _local_files(folder: str) -> Iterator[File]:
+    """The files directly inside."""
+    return (File(entry.name, size) for entry in _entries(folder) if (size := _size(entry)) is not None)
+
+
+def _local_files_below(folder: str, place: str = "") -> Iterator[File]:
+    """The files at any depth; `place` is where the folder is in the one that is listed, with a slash at its end."""
+    inside = []
+    for entry in _entries(folder):
+        if (size := _size(entry)) is not None:
+            yield File(place + entry.name, size)
+        elif entry.is_dir(follow_symlinks=False):
+            inside.append(entry.name)
+    for name in inside:
+        yield from _local_files_below(os.path.join(folder, name), f"{place}{name}/")
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """The entry's size, if it is a file and no unfinished write."""
+    if entry.name.startswith(TEMPORARY) or not entry.is_file():
+        return None
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What is directly in a folder; nothing where it is missing.
+
+    The folder is opened once: the system would go through its whole path again for the size of every file.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        with os.scandir(descriptor) as entries:
+            yield from entries
+    finally:
+        os.close(descriptor)
+
+
+def _is_unfinished(name: str) -> bool:
+    return TEMPORARY in name and basename(name).startswith(TEMPORARY)
+
+
+@contextlib.contextmanager
+def _staged(path: str, data: bytes) -> Iterator[str]:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    staged = os.path.join(folder, f"{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        with open(staged, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield staged
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(staged)

@@ -1,0 +1,194 @@
+"""A fork server: a process that has imported what others need, and forks whenever one of them is to be started.
+
+Importing TFX takes longer than many a job's work. A series of processes, started from one and from each other, can
+share one import: `serving` holds a server as long as its context lasts, and `start` has it fork where it serves the
+command. Where there is no server, or none any more, `start` does nothing, and its caller starts a process in the
+ordinary way. What the processes do is not known here.
+
+A server runs the code that it once imported. So it is for a series that soon ends, not for what starts jobs for days.
+
+It has no address. Who asks it writes to one end of a pair of sockets that its owner made; the owner and what the server
+has forked have that end open, and it closes in whatever program they execute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, NamedTuple
+
+from adaptation.io.collector import collector_at_rest
+
+PATIENCE_SECONDS = 120.0  # it may still be importing
+_PYTHON = (sys.executable, "-P")
+_SERVE = "from adaptation.platforms.local.forkserver import serve; serve({module!r}, {preload!r}, {asking}, {asked})"
+_REQUEST_BYTES = 2**18
+_BEGUN = b"\n"
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A process that was forked. It holds the other end of the connection as long as it lives."""
+
+    connection: socket.socket
+
+    def wait(self) -> None:
+        """Waits until it has ended, however it does."""
+        with self.connection, contextlib.suppress(ConnectionError):
+            self.connection.recv(1)
+
+
+@dataclass(frozen=True)
+class _Server:
+    """The server that this process can ask: the start of the commands that it serves, and where to ask."""
+
+    command: tuple[str, ...]
+    asking: socket.socket
+
+
+class _Request(NamedTuple):
+    """What a forked process gets: JSON, and the descriptors of its connection and its log."""
+
+    content: bytes
+    connection: int
+    log: int
+
+
+_server: _Server | None = None
+
+
+@contextlib.contextmanager
+def serving(module: str, preload: str) -> Iterator[None]:
+    """Holds a server for the commands `python -P -m MODULE ...`. It imports while the caller goes on.
+
+    It ends with the context, and with this process, however that ends; what it has forked goes on. There is none but on
+    Linux: elsewhere libraries with threads of their own do not survive a fork.
+
+    Args:
+      module: The module that it runs.
+      preload: The module that it imports first. That must neither begin work nor start threads that anybody waits for.
+    """
+    global _server
+    if sys.platform != "linux":
+        yield
+        return
+    asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with asking, _started(module, preload, asking, asked) as process:
+        asked.close()
+        _server = _Server(_command(module), asking)
+        try:
+            yield
+        finally:
+            _server = None
+            process.kill()
+
+
+def start(command: Sequence[str], log: IO[bytes]) -> Forked | None:
+    """Starts a process in a session of its own, without input, that runs the command; None where no server does.
+
+    Args:
+      command: Program and arguments.
+      log: A file; the process writes there whatever it prints.
+    """
+    if _server is None or tuple(command[: len(_server.command)]) != _server.command:
+        return None
+    connection, theirs = socket.socketpair()
+    connection.settimeout(PATIENCE_SECONDS)
+    with contextlib.suppress(OSError):  # the server has ended, or does not answer
+        with theirs:
+            _ask(_server.asking, _content(command[len(_server.command) :]), [theirs.fileno(), log.fileno()])
+        if connection.recv(1) == _BEGUN:
+            connection.settimeout(None)
+            return Forked(connection)
+    connection.close()
+    return None
+
+
+def serve(module: str, preload: str, asking: int, asked: int) -> None:
+    """The life of the server and, from the fork on, of each process that was asked for."""
+    global _server
+    _server = _Server(_command(module), _inherited(asking))
+    with collector_at_rest():
+        importlib.import_module(preload)
+    gc.freeze()  # else the collectors of the forked processes write to what was imported, and so make copies of it
+    sys.stdout.flush()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended: the system need not keep it
+    with _inherited(asked) as requests:
+        request = _forked(requests)
+    if request:
+        _become(request)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _started(module: str, preload: str, asking: socket.socket, asked: socket.socket) -> subprocess.Popen[bytes]:
+    serve = _SERVE.format(module=module, preload=preload, asking=asking.fileno(), asked=asked.fileno())
+    return subprocess.Popen(
+        [*_PYTHON, "-c", serve],
+        stdin=subprocess.PIPE,  # it closes when this process ends
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # who interrupts this process at the terminal does not mean the server
+        pass_fds=(asking.fileno(), asked.fileno()),
+    )
+
+
+def _command(module: str) -> tuple[str, ...]:
+    return (*_PYTHON, "-m", module)
+
+
+def _ask(asking: socket.socket, content: bytes, descriptors: Sequence[int]) -> None:
+    """Like `socket.send_fds`, but where the queue is full it raises: Python 3.11 forgets the flags there."""
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+    asking.sendmsg([content], [rights], socket.MSG_DONTWAIT)
+
+
+def _content(arguments: Sequence[str]) -> bytes:
+    """What a process has from its creator."""
+    value = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
+    return json.dumps(value).encode()
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=descriptor)
+
+
+def _forked(requests: socket.socket) -> _Request | None:
+    """Forks for each request: that is what the forked process gets. The server gets None, when its owner has ended."""
+    while sys.stdin not in select.select([sys.stdin, requests], [], [])[0]:
+        content, descriptors, *_ = socket.recv_fds(requests, _REQUEST_BYTES, 2)
+        if os.fork() == 0:
+            return _Request(content, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return None
+
+
+def _become(request: _Request) -> None:
+    """Makes this process what its creator would have started. Where that fails, it ends without having begun."""
+    value = json.loads(request.content)
+    os.chdir(value["folder"])
+    os.environ.clear()
+    os.environ.update(value["environment"])
+    sys.argv[1:] = value["arguments"]
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.set_inheritable(request.connection, False)  # it stays open, but in no program that is executed
+    os.write(request.connection, _BEGUN)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in [(nothing, 0), (request.log, 1), (request.log, 2)]:
+        os.dup2(source, target)
+    for descriptor in (nothing, request.log):
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Object storage on the loopback interface, over the protocol of Google Cloud Storage."""

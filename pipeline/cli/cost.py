@@ -1,0 +1,52 @@
+"""The command `adapt cost`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.shell import Command, in_workspace
+
+if TYPE_CHECKING:
+    from pipeline.workspace.workspace import Workspace
+
+
+@click.command(cls=Command)
+@in_workspace
+@click.option("--evaluations", type=click.IntRange(min=0), default=1, show_default=True, help="Evaluations in a month.")
+@click.option("--trainings", type=click.IntRange(min=0), default=1, show_default=True, help="Trainings in a month.")
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file of prices; else prices.toml beside the settings, or the package's own.",
+)
+@click.option("--show-prices", is_flag=True, help="Print the prices that are used, for a file of your own.")
+def cost(folder: Path, evaluations: int, trainings: int, prices: Path | None, show_prices: bool) -> None:
+    """Estimate what a month on Google Cloud costs.
+
+    Durations are those of the newest runs in the workspace; on one machine they tell how long the same tasks may take
+    over there. Prices are in a file of your own: save what --show-prices prints as prices.toml beside the settings.
+    """
+    from pipeline.console import show
+    from pipeline.cost import Month, bill, load_prices, prices_file, total
+    from pipeline.durations import newest_durations
+    from pipeline.workspace.workspace import Workspace
+
+    workspace = Workspace.open(folder)
+    file = prices_file(prices, workspace.settings.file)
+    if show_prices:
+        click.echo(file.read_text(), nl=False)
+        return
+    month = Month(evaluations, trainings, _stored(workspace), newest_durations(workspace))
+    items = bill(month, workspace.settings.vertex, load_prices(file))
+    rows = [(item.name, item.quantity, "?" if item.amount is None else f"{item.amount:.2f}") for item in items]
+    show("A month on Google Cloud", ["", "", "USD"], [*rows, ("together", "", f"{total(items):.2f}")])
+    click.echo(f"prices from {file}: list prices change, look at yours")
+
+
+def _stored(workspace: Workspace) -> int:
+    """Bytes of the spans, and of the images that they were made from, which are archived."""
+    manifests = map(workspace.spans.manifest, workspace.spans.spans())
+    return 2 * sum(shard.size for manifest in manifests for shard in manifest.shards)

@@ -1,0 +1,1 @@
+"""Compiled specs: compile, check, publish, submit."""

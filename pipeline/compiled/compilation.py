@@ -1,0 +1,95 @@
+"""Compilation: the two pipelines as specs that Vertex AI Pipelines and Kubeflow Pipelines run.
+
+The definitions are those that run on one machine. What is known only when a run starts is a runtime parameter: the
+month of an evaluation, the window of a training or, where ImportExampleGen ingests, its configuration.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tfx import v1 as tfx
+from tfx.orchestration.data_types import RuntimeParameter
+
+from adaptation.trigger import EVALUATION, TRAINING
+from pipeline.compiled.spec import Spec, check
+from pipeline.evaluation import evaluation_pipeline
+from pipeline.ingestion import imported, linked
+from pipeline.training import Place, training_pipeline
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.vertex_settings import beam_arguments, output_folder, vertex_config
+from pipeline.workspace.workspace import Workspace
+
+RUN_NAME = "{{$.pipeline_job_name}}"
+BATCH = "data_gcs_prefix"
+WINDOW, DIGEST = "window", "digest"
+INPUT_CONFIG, OUTPUT_CONFIG = "input-config", "output-config"
+_FILE = "spec.json"
+_NO_IMAGE = "none"  # what the compiler wants to hear where no container is started
+
+
+def compile_pipeline(settings: Settings, name: str) -> Spec:
+    """The checked spec of a pipeline; the same settings give the same spec. Nothing outside this machine is asked.
+
+    Args:
+      settings: What it is to do, and where.
+      name: `training` or `evaluation`.
+
+    Raises:
+      InvalidSettings: The settings do not say enough for Google Cloud.
+      BrokenSpec: The spec would not run.
+    """
+    config = vertex_config(settings).to_json()
+    place = Place(
+        root=output_folder(settings, name),
+        platform=config,
+        run=RUN_NAME,
+        beam=beam_arguments(settings),
+        ingestion=settings.training.ingestion,
+    )
+    spec = _compiled(settings, name, place)
+    check(spec)
+    return spec
+
+
+def compile_here(workspace: Workspace, name: str) -> Spec:
+    """The spec of a pipeline for a rehearsal: its tasks work on a local workspace's own folders and platform.
+
+    Args:
+      workspace: A workspace of this machine.
+      name: `training` or `evaluation`.
+    """
+    outputs = workspace.folder("rehearsal", "outputs", name)
+    return _compiled(workspace.settings, name, Place(outputs, workspace.config.to_json(), RUN_NAME))
+
+
+def _training(settings: Settings, place: Place) -> tuple[tfx.dsl.Pipeline, dict[str, str]]:
+    if settings.training.ingestion == "spans":
+        examples = linked(settings, _parameter(WINDOW), _parameter(DIGEST))
+        return training_pipeline(settings, examples, place), {WINDOW: settings.training.window, DIGEST: ""}
+    examples = imported(settings, _parameter(INPUT_CONFIG), _parameter(OUTPUT_CONFIG))
+    return training_pipeline(settings, examples, place), {INPUT_CONFIG: "{}", OUTPUT_CONFIG: "{}"}
+
+
+def _evaluation(settings: Settings, place: Place) -> tuple[tfx.dsl.Pipeline, dict[str, str]]:
+    return evaluation_pipeline(settings, _parameter(BATCH), place), {BATCH: ""}
+
+
+def _parameter(name: str) -> Any:
+    return RuntimeParameter(name=name, ptype=str)
+
+
+def _compiled(settings: Settings, name: str, place: Place) -> Spec:
+    pipeline, parameters = {TRAINING: _training, EVALUATION: _evaluation}[name](settings, place)
+    # The default schema, 2.0.0, drops what an ExampleGen's driver finds out (a span in a file pattern, for one).
+    config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
+        default_image=settings.vertex.image or _NO_IMAGE, use_pipeline_spec_2_1=True
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
+            config=config, output_dir=folder, output_filename=_FILE
+        )
+        runner.run(pipeline, parameter_values=parameters)
+        return Spec.from_json(Path(folder, _FILE).read_bytes())

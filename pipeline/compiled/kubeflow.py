@@ -1,0 +1,115 @@
+"""Kubeflow Pipelines: the same spec, submitted with the kfp client.
+
+Kubeflow takes the `pipelineSpec` part alone, as YAML (source: kfp's `load_component_from_file`, which refuses the whole
+job); what else the job says goes into the request for the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adaptation.errors import AdaptationError
+from pipeline.compiled.spec import Spec
+
+REQUEST_SECONDS = (10, 60)  # to connect, and for the answer
+
+
+class KubeflowFailed(AdaptationError, ConnectionError):
+    """The Kubeflow Pipelines API is not there, or did not take the run."""
+
+
+def package(spec: Spec, folder: Path) -> Path:
+    """Writes the pipeline as Kubeflow's YAML below a folder; returns the file."""
+    file = folder / f"{spec.name}.yaml"
+    file.write_text(yaml.safe_dump(spec.pipeline, sort_keys=True))
+    return file
+
+
+def request(spec: Spec, host: str) -> dict[str, Any]:
+    """What `submit` asks for. The client adds only the id of the experiment, `Default`, which the server knows."""
+    body = {
+        "display_name": spec.job["displayName"],
+        "pipeline_spec": spec.pipeline,
+        "runtime_config": {"parameters": dict(spec.parameters), "pipeline_root": _root(spec)},
+    }
+    return {"method": "POST", "url": f"{host.rstrip('/')}/apis/v2beta1/runs", "body": body}
+
+
+def submit(spec: Spec, host: str) -> str:
+    """Starts a run on a Kubeflow Pipelines backend; returns the address of the run's page.
+
+    Args:
+      spec: The job: the pipeline, the values of its runtime parameters, its name and where the outputs go.
+      host: Address of the backend's API.
+
+    Raises:
+      KubeflowFailed: It does not answer, or refuses.
+
+    Failure: the run was started or not; its name tells. Nothing is sent twice.
+    """
+    with tempfile.TemporaryDirectory() as folder, _told(host, spec.job["displayName"]):
+        started = _client(host).create_run_from_pipeline_package(
+            str(package(spec, Path(folder))),
+            arguments=dict(spec.parameters),
+            run_name=spec.job["displayName"],
+            pipeline_root=_root(spec),
+        )
+        if not started.run_id:
+            raise ValueError("the answer names no run")
+    return f"{host.rstrip('/')}/#/runs/details/{started.run_id}"
+
+
+def _root(spec: Spec) -> str:
+    return str(spec.job["runtimeConfig"]["gcsOutputDirectory"])
+
+
+def _client(host: str) -> Any:
+    """The client, whose requests end; left to itself it waits for ever, and asks a wrong address five times."""
+    import kfp
+
+    class Client(kfp.Client):
+        def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+            return self._healthz_api.healthz_service_get_healthz(_request_timeout=REQUEST_SECONDS)
+
+    client = Client(host=host)
+    rest = client._run_api.api_client.rest_client
+    send = rest.request
+    rest.request = lambda *args, **options: send(*args, **{**options, "_request_timeout": REQUEST_SECONDS})
+    return client
+
+
+@contextlib.contextmanager
+def _told(host: str, run: str) -> Iterator[None]:
+    """Errors in this package's words; what the client prints and warns of by itself is not for this command's user."""
+    import kfp_server_api  # type: ignore[import-untyped]
+    import urllib3
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            yield
+    except kfp_server_api.ApiException as error:
+        raise KubeflowFailed(f"{host} refused the run {run}: HTTP {error.status} {_reason(error)}") from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise KubeflowFailed(
+            f"{host} does not answer: {error}. Check --host; where the connection was lost, "
+            f"look first whether {run} is among its runs."
+        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise KubeflowFailed(f"{host} does not answer as Kubeflow Pipelines does: {error}. Check --host.") from error
+
+
+def _reason(error: Any) -> str:
+    """The server's own words, or the beginning of a page that is not its own."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return f"{error.reason}: {str(error.body)[:200]!r}"

@@ -1,0 +1,68 @@
+"""Publication: specs in the pipeline bucket, under names that never change meaning, and the one that is run.
+
+    <root>/specs/training/<digest>.json        a spec; written once
+                          index/0001.json ...  which digest became the latest when
+                          latest.json          the latest spec itself, which the trigger submits
+
+Nothing that was published is ever removed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from adaptation.io import storage
+from adaptation.io.journal import Journal
+from pipeline.compiled.spec import Spec
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.vertex_settings import LATEST, spec_folder
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published spec: its URI, which its digest names, and whether it was there before."""
+
+    uri: str
+    known: bool
+
+
+def publish(settings: Settings, pipeline: str, spec: Spec) -> Published:
+    """Puts a spec into the bucket and makes it the latest.
+
+    Of several published at the same time, the one that the index names last is the latest when all have ended.
+
+    Failure: cut off at any point, the latest spec is the old one or the new one, whole; publishing again finishes.
+    """
+    folder = spec_folder(settings, pipeline)
+    index, uri = Journal(storage.join(folder, "index")), storage.join(folder, f"{spec.digest}.json")
+    known = not _created(uri, spec)
+    _enter(index, spec.digest)
+    _follow_index(index, folder)
+    return Published(uri, known)
+
+
+def _created(uri: str, spec: Spec) -> bool:
+    try:
+        storage.create(uri, spec.to_json())
+    except FileExistsError:
+        return False
+    return True
+
+
+def _enter(index: Journal, digest: str) -> None:
+    entry = {"digest": digest, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+    while (last := index.last()) is None or last.value["digest"] != digest:
+        with contextlib.suppress(FileExistsError):  # another was published meanwhile: this one comes after it
+            index.append(entry, after=last.number if last else 0)
+            return
+
+
+def _follow_index(index: Journal, folder: str) -> None:
+    """Makes the index's last spec the latest; looks again, because another may have been entered meanwhile."""
+    written = None
+    while (last := index.last()) != written:
+        assert last is not None  # an entry was made before, and none is ever removed
+        storage.write(storage.join(folder, LATEST), storage.read(storage.join(folder, f"{last.value['digest']}.json")))
+        written = last

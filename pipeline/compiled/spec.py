@@ -1,0 +1,212 @@
+"""Compiled pipelines: one JSON object that Vertex AI Pipelines runs as it is, and Kubeflow by its `pipelineSpec` part.
+
+Here is what must be true of one before it leaves this machine. The compiler does not notice a component that was left
+out of the pipeline, a condition on an input that nobody declared, or a parameter without a value; and it writes down
+whatever it is given, a path of the building machine included. How a spec is made is in `compilation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptation.errors import AdaptationError
+
+SCHEMA = "2.1.0"
+_EXECUTOR_FLAG = "--executor_class_path"
+_CONDITION_KEY = re.compile(r"inputs\.(artifacts|parameter_values|parameters)\['([^']+)'\]")
+_SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|\"private_key\"|\bya29\.[\w-]{20}|\bAIza[\w-]{35}|\bgh[pousr]_\w{36}|\bsk-[\w-]{20}"
+)
+
+
+class BrokenSpec(AdaptationError, ValueError):
+    """A spec that would not run; the message lists every fault."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A compiled pipeline.
+
+    Attributes:
+      job: The PipelineJob's JSON object: `displayName`, `pipelineSpec`, `runtimeConfig` ...
+    """
+
+    job: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Spec:
+        """The spec in a file's content.
+
+        Raises:
+          BrokenSpec: It is no JSON object with a `pipelineSpec`.
+        """
+        try:
+            job = json.loads(data)
+            job["pipelineSpec"]["root"]["dag"]["tasks"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise BrokenSpec(f'this is no compiled pipeline ({error!r}). Write one with "adapt compile".') from error
+        return cls(job)
+
+    def to_json(self) -> bytes:
+        """The spec as a file's content; the same spec gives the same bytes."""
+        return json.dumps(self.job, indent=1, sort_keys=True).encode() + b"\n"
+
+    @property
+    def digest(self) -> str:
+        """Names the content (64 hex digits)."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    @property
+    def pipeline(self) -> Mapping[str, Any]:
+        """The part that Kubeflow Pipelines takes."""
+        return dict(self.job["pipelineSpec"])
+
+    @property
+    def name(self) -> str:
+        """Name of the pipeline."""
+        return str(self.pipeline["pipelineInfo"]["name"])
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The runtime parameters' values by name; None where there is none."""
+        declared = self.pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
+        values = self.job.get("runtimeConfig", {}).get("parameterValues", {})
+        return {name: values.get(name) for name in declared}
+
+    @property
+    def tasks(self) -> Mapping[str, Mapping[str, Any]]:
+        """The tasks by name."""
+        return dict(self.pipeline["root"]["dag"]["tasks"])
+
+    @property
+    def executors(self) -> Mapping[str, Mapping[str, Any]]:
+        """What carries the tasks out, by label."""
+        return dict(self.pipeline["deploymentSpec"]["executors"])
+
+    def component(self, task: str) -> Mapping[str, Any]:
+        """The component that a task is an instance of; empty where the spec has none."""
+        return dict(self.pipeline["components"].get(self.tasks[task]["componentRef"]["name"], {}))
+
+
+def check(spec: Spec) -> None:
+    """Refuses a spec that would not run, or that tells what must stay on this machine.
+
+    Raises:
+      BrokenSpec: The message lists every fault.
+    """
+    _refuse(spec, [*_faults(spec), *_leaks(spec)])
+
+
+def check_runnable(spec: Spec) -> None:
+    """Refuses a spec that would not run; what it tells of this machine may stay in it.
+
+    Raises:
+      BrokenSpec: The message lists every fault.
+    """
+    _refuse(spec, list(_faults(spec)))
+
+
+def executor_classes(spec: Spec) -> list[str]:
+    """Import paths of the classes that the containers run, sorted."""
+    arguments = (executor.get("container", {}).get("args", []) for executor in spec.executors.values())
+    return sorted({args[args.index(_EXECUTOR_FLAG) + 1] for args in arguments if _EXECUTOR_FLAG in args})
+
+
+def _refuse(spec: Spec, faults: Sequence[str]) -> None:
+    if faults:
+        raise BrokenSpec("\n  ".join([f"{spec.name} is broken:", *faults]))
+
+
+def _faults(spec: Spec) -> Iterator[str]:
+    for find in (_schema, _references, _conditions, _parameters, _classes):
+        yield from find(spec)
+
+
+def _schema(spec: Spec) -> Iterator[str]:
+    version = spec.pipeline.get("schemaVersion")
+    if version != SCHEMA:
+        yield f"its schema is {version}, not {SCHEMA}: spans in file patterns would not be resolved"
+
+
+def _references(spec: Spec) -> Iterator[str]:
+    for name, task in spec.tasks.items():
+        if not spec.component(name):
+            yield f"{name} refers to a component that is not there"
+        elif spec.component(name).get("executorLabel") not in spec.executors:
+            yield f"{name} has no executor"
+        for upstream in task.get("dependentTasks", []):
+            if upstream not in spec.tasks:
+                yield f"{name} depends on {upstream}, which is not in the pipeline"
+        for key, source in task.get("inputs", {}).get("artifacts", {}).items():
+            yield from _producer(spec, name, key, source.get("taskOutputArtifact"), "artifacts", "outputArtifactKey")
+        for key, source in task.get("inputs", {}).get("parameters", {}).items():
+            yield from _producer(spec, name, key, source.get("taskOutputParameter"), "parameters", "outputParameterKey")
+
+
+def _producer(
+    spec: Spec, task: str, key: str, source: Mapping[str, str] | None, kind: str, output_key: str
+) -> Iterator[str]:
+    if source is None:
+        return
+    producer = source["producerTask"]
+    if producer not in spec.tasks:
+        yield f"{task} takes {key} from {producer}, which is not in the pipeline"
+    elif source[output_key] not in spec.component(producer).get("outputDefinitions", {}).get(kind, {}):
+        yield f"{task} takes {key} from {producer}, which has no output {source[output_key]}"
+
+
+def _conditions(spec: Spec) -> Iterator[str]:
+    for name, task in spec.tasks.items():
+        condition = task.get("triggerPolicy", {}).get("condition", "")
+        for kind, key in _CONDITION_KEY.findall(condition):
+            declared = task.get("inputs", {}).get("artifacts" if kind == "artifacts" else "parameters", {})
+            if key not in declared:
+                yield f"the condition of {name} asks for {key}, which is none of its inputs"
+
+
+def _parameters(spec: Spec) -> Iterator[str]:
+    for name, value in spec.parameters.items():
+        if value is None:
+            yield f"the runtime parameter {name} has no value"
+    for task, given in spec.tasks.items():
+        for key, source in given.get("inputs", {}).get("parameters", {}).items():
+            wanted = source.get("componentInputParameter")
+            if wanted is not None and wanted not in spec.parameters:
+                yield f"{task} takes {key} from the runtime parameter {wanted}, which is not declared"
+
+
+def _classes(spec: Spec) -> Iterator[str]:
+    for path in executor_classes(spec):
+        module, _, name = path.rpartition(".")
+        try:
+            getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            yield f"the executor {path} cannot be imported ({error})"
+
+
+def _leaks(spec: Spec) -> Iterator[str]:
+    homes = {str(path) for path in (Path.cwd(), Path.home(), Path(__file__).parents[2])} - {"/"}
+    for place, text in _texts(spec.job, ""):
+        for home in sorted(homes):
+            if re.search(rf"(?<![\w/]){re.escape(home)}(?![\w-])", text):
+                yield f"{place} names a path of this machine: {home}"
+        if _SECRET.search(text):
+            yield f"{place} holds what looks like a secret"
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place.lstrip("."), value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, f"{place}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, place)

@@ -1,0 +1,1 @@
+"""`adapt doctor`: what is missing or wrong, and what to do."""

@@ -1,0 +1,69 @@
+"""The doctor: what is not as it should be with the machine, the settings and what they lead to. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from adaptation.io import storage
+from adaptation.platforms.vertex.config import VERTEX
+from pipeline.doctor.checks import Check, Finding, Result, broken, carry_out, warning
+from pipeline.doctor.google_cloud import cloud_checks, credentials_check
+from pipeline.doctor.machine import machine_checks
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.settings_file import InvalidSettings, NoSettings
+from pipeline.workspace.vertex_settings import vertex_config
+from pipeline.workspace.workspace import Workspace, locate_settings
+
+
+def examine(path: Path) -> Iterator[Result]:
+    """What is found of a workspace, check by check. What rests on something broken is not looked at.
+
+    Args:
+      path: The workspace's folder, or its settings file; there need be none.
+    """
+    yield from carry_out(machine_checks(locate_settings(path).parent))
+    try:
+        workspace = Workspace.open(path)
+        if workspace.settings.platform.kind == VERTEX:
+            vertex_config(workspace.settings)
+    except NoSettings as error:
+        yield Result("settings", (warning(str(error)),))
+    except InvalidSettings as error:
+        yield Result("settings", (broken(str(error)),))
+    else:
+        yield Result("settings", ())
+        yield from _on_vertex(workspace) if workspace.settings.platform.kind == VERTEX else _on_this_machine(workspace)
+
+
+def _on_vertex(workspace: Workspace) -> Iterator[Result]:
+    (credentials,) = carry_out([credentials_check(workspace.settings)])
+    yield credentials
+    if not credentials.broken:
+        yield from carry_out([*_label_checks(workspace.settings), *cloud_checks(workspace)])
+
+
+def _on_this_machine(workspace: Workspace) -> Iterator[Result]:
+    checks = _label_checks(workspace.settings)
+    return carry_out([*checks, Check("model in service", lambda: _service_findings(workspace))])
+
+
+def _label_checks(settings: Settings) -> list[Check]:
+    file = settings.labels.file
+    return [Check("labels", lambda: _label_findings(file))] if file else []
+
+
+def _label_findings(file: str) -> Iterator[Finding]:
+    if not storage.exists(file):
+        yield broken(f"the table of labels {file} is not there. Put it there, or set labels.file to another.")
+
+
+def _service_findings(workspace: Workspace) -> Iterator[Finding]:
+    platform = workspace.platform
+    champion, serving = platform.registry.champion(), list(platform.endpoint.serving())
+    expected = [champion.number] if champion else []
+    if serving == expected:
+        return
+    served = ", ".join(f"version {number}" for number in serving) or "nothing"
+    named = f"version {champion.number}" if champion else "no version"
+    yield broken(f'{served} is served, but {named} is the champion. Run "adapt train", or "adapt rollback".')

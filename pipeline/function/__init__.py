@@ -1,0 +1,1 @@
+"""The Cloud Function: built and deployed."""

@@ -1,0 +1,75 @@
+"""Starting runs on a workspace: a training by hand, an evaluation by hand, and the trigger's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from adaptation.data.batches import Batch
+from adaptation.data.selection import training_parameters
+from adaptation.platforms.base import Job, JobRequest
+from adaptation.platforms.vertex.config import VERTEX
+from adaptation.trigger import TRAINING, Delivery, Outcome, Plan, State, act, look, plan, tick
+from pipeline.workspace.workspace import Workspace
+
+
+def start_training(workspace: Workspace, window: str = "") -> Job:
+    """Starts a training run on a window of spans, the settings' own where none is given.
+
+    Raises:
+      AdaptationError: The window is none, or names a span that is not published; nothing was started.
+    """
+    return workspace.jobs.create(training_request(workspace, window))
+
+
+def training_request(workspace: Workspace, window: str = "") -> JobRequest:
+    """What asks for a training run on a window; errors as for `start_training`."""
+    settings, selection = workspace.settings, workspace.select(window)
+    ingestion = settings.training.ingestion if settings.platform.kind == VERTEX else "spans"
+    parameters = training_parameters(settings.data.root, selection, ingestion)
+    return JobRequest(by_hand(TRAINING), TRAINING, parameters)
+
+
+def by_hand(pipeline: str) -> str:
+    """Id of a job that a person starts."""
+    return f"{pipeline}-by-hand-{datetime.now(UTC):%Y%m%dt%H%M%S%f}"
+
+
+def start_evaluation(workspace: Workspace, batch: str = "") -> Delivery:
+    """Starts the evaluation of a batch, the newest where none is named, however few of its images are new.
+
+    Where one is running it is left alone, and the delivery says so and names its job.
+
+    Raises:
+      InvalidBatch, NoBatch, EmptyBatch: It names no month, one that is not there, or one without images.
+      NoSuchModel: There is no champion to evaluate.
+    """
+    chosen = Batch.parse(batch) if batch else workspace.batches.newest()
+    workspace.batches.snapshot(chosen)
+    workspace.platform.registry.find()
+    while True:
+        state = _look(workspace, chosen, force=True)
+        intended = plan(state)
+        running = state.job if intended.outcome is Outcome.RUNNING else None
+        job = act(intended, workspace.triggers, workspace.platform.jobs) or running
+        if job or intended.outcome is not Outcome.START:  # else another was faster: look again
+            return Delivery(intended, job)
+
+
+def trigger(workspace: Workspace) -> Delivery:
+    """Starts the evaluation of the newest batch if enough new images have arrived.
+
+    Raises:
+      NoSuchModel: There is no champion to evaluate; nothing was started.
+    """
+    return tick(workspace.platform, workspace.batches, workspace.triggers, workspace.settings.collection.min_images)
+
+
+def planned(workspace: Workspace) -> tuple[State, Plan]:
+    """What the trigger finds now, all images counted, and what it would do, once there is a champion."""
+    state = _look(workspace, whole=True)
+    return state, plan(state)
+
+
+def _look(workspace: Workspace, batch: Batch | None = None, *, force: bool = False, whole: bool = False) -> State:
+    jobs, min_images = workspace.platform.jobs, workspace.settings.collection.min_images
+    return look(workspace.batches, workspace.triggers, jobs, min_images, batch=batch, force=force, whole=whole)

@@ -1,0 +1,51 @@
+"""The process of a job: `python -m pipeline.local.job --settings FILE FOLDER` runs the pipeline that FOLDER asks for.
+
+It is started by `adaptation.platforms.local.jobs`, once for each job, with the job's log as its output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from functools import partial
+from typing import Any
+
+from adaptation.errors import AdaptationError
+from adaptation.io.collector import collector_at_rest
+from adaptation.platforms.base import JobRequest
+from adaptation.platforms.local.jobs import run_recorded
+from adaptation.progress import report
+from adaptation.trigger import EVALUATION, TRAINING
+from pipeline.workspace.workspace import Workspace
+
+
+class UnknownPipeline(AdaptationError, ValueError):
+    """A job that asks for something else than this package's pipelines."""
+
+
+def main() -> None:
+    """Runs one job."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help="the settings file")
+    parser.add_argument("folder", help="the job's folder")
+    arguments = parser.parse_args()
+    run_recorded(arguments.folder, partial(_work, arguments.settings))
+
+
+def _work(settings: str, request: JobRequest) -> dict[str, Any]:
+    workspace = Workspace.open(settings)
+    sys.path.append(str(workspace.settings.file.parent))  # for a model of the user's own, beside the settings
+    if request.pipeline not in (TRAINING, EVALUATION):
+        raise UnknownPipeline(f"there is no pipeline {request.pipeline!r}. Ask for {TRAINING} or {EVALUATION}.")
+    if "tfx" not in sys.modules:  # else the process was forked from one that has it
+        report("starting TFX")
+    with collector_at_rest():
+        from pipeline.local.runs import run_evaluation, run_training
+
+    run = run_training if request.pipeline == TRAINING else run_evaluation
+    return dataclasses.asdict(run(workspace, request.id, **request.parameters))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The two pipelines as runs on this machine: what a job does, from its parameters to its result."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ml_metadata import MetadataStore
+from tfx import v1 as tfx
+
+from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.deployment import Deployment
+from adaptation.io import storage
+from adaptation.progress import report
+from components import artifacts
+from pipeline.evaluation import evaluation_pipeline
+from pipeline.ingestion import ingestion
+from pipeline.local.blessings import align_blessings
+from pipeline.local.runner import Output, run_pipeline
+from pipeline.training import Place, training_pipeline
+from pipeline.workspace.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run concluded.
+
+    Attributes:
+      deployed: Whether there is a new champion.
+      version: Its number; 0 where the challenger was refused.
+      reason: Why, in a sentence.
+      spans: The window that was trained on, like `1-3`.
+    """
+
+    deployed: bool
+    version: int
+    reason: str
+    spans: str
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation run concluded.
+
+    Attributes:
+      batch: The month.
+      images: How many images were evaluated.
+      accuracy: Their share that was predicted right; None where there were none.
+      retrain: Whether the model is retrained.
+      reason: Why, in a sentence.
+      training: Id of the training job; None where none was started.
+    """
+
+    batch: str
+    images: int
+    accuracy: float | None
+    retrain: bool
+    reason: str
+    training: str | None
+
+
+def run_training(workspace: Workspace, name: str, window: str = "", digest: str = "") -> TrainingResult:
+    """Trains on a window of spans and deploys the model if the gate lets it. One training runs at a time.
+
+    Args:
+      workspace: What it works on.
+      name: Name of this run.
+      window: The spans; the settings' own where it is left out.
+      digest: The content that is meant; any where it is left out.
+
+    Raises:
+      AdaptationError: The window is none, its content is not that of `digest`, or a component failed.
+    """
+    selection = workspace.select(window, digest)
+    report(f"training on span {selection.window}: {sum(manifest.images for manifest in selection.manifests)} images")
+    with _alone(workspace, "training"):
+        champion = workspace.platform.registry.champion()
+        place = _place(workspace, "training", name)
+        align_blessings(MetadataStore(place.metadata), champion.source if champion else None)
+        run = run_pipeline(training_pipeline(workspace.settings, ingestion(workspace.settings, selection), place), name)
+    deployment = Deployment.from_json(_read(run.outputs["Deployer", "deployment"], artifacts.DEPLOYMENT))
+    return TrainingResult(deployment.deployed, deployment.version, deployment.reason, selection.window)
+
+
+def run_evaluation(workspace: Workspace, name: str, batch: str = "") -> EvaluationResult:
+    """Evaluates a batch and triggers the training if it is called for.
+
+    Args:
+      workspace: What it works on.
+      name: Name of this run.
+      batch: The month; the newest where it is left out.
+
+    Raises:
+      AdaptationError: There is no such batch, or a component failed.
+    """
+    with _alone(workspace, "evaluation"):
+        place = _place(workspace, "evaluation", name)
+        run = run_pipeline(evaluation_pipeline(workspace.settings, batch, place), name)
+    metrics = run.outputs["PerformanceEvaluator", "metrics"]
+    evaluation = Evaluation.from_json(_read(metrics, artifacts.EVALUATION))
+    decision = json.loads(_read(metrics, artifacts.DECISION))
+    training = run.outputs.get(("PipelineTrigger", "job"))
+    return EvaluationResult(
+        batch=evaluation.batch,
+        images=evaluation.images,
+        accuracy=evaluation.accuracy,
+        retrain=decision["retrain"],
+        reason=decision["reason"],
+        training=str(training.properties["job"]) if training else None,
+    )
+
+
+def _place(workspace: Workspace, pipeline: str, run: str) -> Place:
+    database = workspace.folder("metadata", f"{pipeline}.sqlite")
+    os.makedirs(os.path.dirname(database), exist_ok=True)
+    return Place(
+        root=workspace.folder("pipelines", pipeline),
+        platform=workspace.config.to_json(),
+        run=run,
+        metadata=tfx.orchestration.metadata.sqlite_metadata_connection_config(database),
+    )
+
+
+def _alone(workspace: Workspace, pipeline: str) -> AbstractContextManager[None]:
+    return storage.locked(workspace.folder("metadata", f"{pipeline}.lock"))
+
+
+def _read(output: Output, name: str) -> bytes:
+    return storage.read(storage.join(output.uri, name))

@@ -1,0 +1,1 @@
+"""The cloud that a rehearsal runs against: emulated on this machine, seeded with copies of the data."""

@@ -1,0 +1,150 @@
+"""What a rehearsal in the emulated cloud begins with: a deployment's buckets, filled from a workspace of this machine.
+
+The local workspace is only read: its spans, its months, its table of labels and its champion are copied. The deployment
+is the one that the settings describe or, for a local workspace, one with the same settings and a bucket of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adaptation.io import storage
+from adaptation.platforms.base import ModelVersion, Upload
+from adaptation.platforms.rollout import put_in_service
+from adaptation.platforms.vertex.config import VERTEX
+from pipeline.compiled.publication import publish
+from pipeline.rehearsal import Place, TaskState
+from pipeline.rehearsal.cloud.emulated import Cloud
+from pipeline.rehearsal.executions import Artifact, Metadata
+from pipeline.rehearsal.run_context import metadata_in
+from pipeline.workspace.settings import Section, Settings, VertexSettings
+from pipeline.workspace.vertex_settings import PIPELINES
+from pipeline.workspace.workspace import Workspace
+
+BUCKET = PROJECT = IMAGE = "rehearsal"
+POLL_SECONDS = 0.5
+SERVING_FOLDER = "Format-Serving"  # of a Model artifact: tfx/utils/path_utils.py
+_SCHEMA = "title: tfx.{}\ntype: object\n"
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A deployment in the emulated cloud.
+
+    Attributes:
+      workspace: Its workspace.
+      place: Where its pipelines are rehearsed.
+      refused: The requests so far that were for another place, and were refused.
+    """
+
+    workspace: Workspace
+    place: Place
+    refused: Sequence[str]
+
+
+@contextmanager
+def emulated(workspace: Workspace, source: Workspace, folder: Path, parallel: int = 2) -> Iterator[Emulated]:
+    """Brings up the cloud with a deployment in it; this process is a client of it while the context lasts.
+
+    Args:
+      workspace: The deployment's, or a local one.
+      source: A local workspace; the deployment begins with what is in it, and with both pipelines published.
+      folder: Folder of this machine for logs and the record of runs; a new one, for the cloud is new as well.
+      parallel: How many tasks of a pipeline run at the same time.
+    """
+    target = Workspace(in_cloud(workspace.settings))
+    vertex = target.settings.vertex
+    cloud = Cloud(folder, vertex.project, vertex.location, _buckets(target.settings), parallel=parallel)
+    with cloud, cloud.as_client():
+        place = Place(folder, environment=cloud.environment, parallel=parallel)
+        seed(source, target, metadata_in(place))
+        _publish(target.settings)
+        yield Emulated(target, place, cloud.proxy.refused)
+
+
+def in_cloud(settings: Settings) -> Settings:
+    """The settings as those of a deployment on Google Cloud at Google's own addresses; a local one gets a bucket."""
+    if settings.platform.kind == VERTEX:
+        vertex = _changed(settings.vertex, api_endpoint="", credentials="default")
+        return settings.model_copy(update={"vertex": vertex})
+    root, file = f"gs://{BUCKET}", settings.labels.file
+    return settings.model_copy(
+        update={
+            "data": _changed(settings.data, root=storage.join(root, "data")),
+            "collection": _changed(settings.collection, root=storage.join(root, "collection")),
+            "labels": _changed(settings.labels, file=storage.join(root, storage.basename(file)) if file else ""),
+            "platform": _changed(settings.platform, kind=VERTEX),
+            "vertex": VertexSettings(
+                project=PROJECT, root=storage.join(root, "adaptation"), image=IMAGE, poll_seconds=POLL_SECONDS
+            ),
+        }
+    )
+
+
+def seed(source: Workspace, target: Workspace, metadata: Metadata) -> None:
+    """Copies spans, months and the table of labels; registers the champion, serves it and records its blessing.
+
+    Args:
+      source: A local workspace.
+      target: A deployment in the emulated cloud, of which this process is a client.
+      metadata: The record of the deployment's runs.
+    """
+    _copy_folder(source.settings.data.root, target.settings.data.root)
+    _copy_folder(source.settings.collection.root, target.settings.collection.root)
+    if source.settings.labels.file:
+        storage.write(target.settings.labels.file, storage.read(source.settings.labels.file))
+    if champion := source.platform.registry.champion():
+        model = storage.join(target.root, "seed", "model")
+        _copy_folder(champion.uri, storage.join(model, SERVING_FOLDER))
+        _put_in_service(champion, model, target)
+        _bless(model, f"{target.settings.name}-training", metadata)
+
+
+def _put_in_service(champion: ModelVersion, model: str, target: Workspace) -> None:
+    files, platform = storage.join(model, SERVING_FOLDER), target.platform
+    upload = Upload(files, champion.key, champion.spans, champion.metrics, model, champion.run)
+    put_in_service(platform.registry, platform.endpoint, platform.registry.upload(upload), "the rehearsal's champion")
+
+
+def _bless(model: str, pipeline: str, metadata: Metadata) -> None:
+    """Enters what the training that made the model would have, so that the next one meets it at the gate."""
+    made = _enter(metadata, pipeline, "Trainer", "model", "Model", model, {})
+    blessed = {"blessed": 1, "current_model": model, "current_model_id": made.name}
+    _enter(metadata, pipeline, "ChampionGate", "blessing", "ModelBlessing", f"{model}/blessing", blessed)
+
+
+def _enter(
+    metadata: Metadata, pipeline: str, task: str, output: str, kind: str, uri: str, properties: Mapping[str, Any]
+) -> Artifact:
+    execution = metadata.begin(pipeline, "seed", task)
+    schema = {"instanceSchema": _SCHEMA.format(kind)}
+    artifact = execution.new_artifact(output, schema, uri).with_metadata(properties)
+    metadata.end(replace(execution, state=TaskState.SUCCEEDED, outputs={output: (artifact,)}))
+    return artifact
+
+
+def _publish(settings: Settings) -> None:
+    from pipeline.compiled.compilation import compile_pipeline
+
+    for name in PIPELINES:
+        publish(settings, name, compile_pipeline(settings, name))
+
+
+def _buckets(settings: Settings) -> set[str]:
+    places = (settings.data.root, settings.collection.root, settings.labels.file, settings.vertex.root)
+    return {place.split("/")[2] for place in places if place.startswith("gs://")}
+
+
+def _changed(section: Section, **values: Any) -> Section:
+    return section.model_copy(update=values)
+
+
+def _copy_folder(source: str, target: str) -> None:
+    def copy(file: storage.File) -> None:
+        storage.write(storage.join(target, file.name), storage.read(storage.join(source, file.name)))
+
+    storage.in_parallel(copy, storage.files_below(source))

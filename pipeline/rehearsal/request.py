@@ -1,0 +1,98 @@
+"""What `adapt rehearse` runs: a workspace's compiled pipeline, or a file's, with parameters and a place to run it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from adaptation.data.selection import training_parameters
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+from adaptation.io.object_store import StorageFailed
+from adaptation.platforms.vertex.config import VERTEX
+from adaptation.trigger import TRAINING
+from pipeline.compiled.spec import Spec
+from pipeline.compiled.submission import read_spec
+from pipeline.workspace.workspace import Workspace
+
+_REMOTE = "gs://"
+_SECONDS = 10
+
+
+class CloudNeeded(AdaptationError, ConnectionError):
+    """A spec whose tasks work on Google Cloud, which cannot be reached from here."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A pipeline to rehearse.
+
+    Attributes:
+      spec: It, compiled.
+      parameters: Values of its runtime parameters.
+      folder: Folder of this machine for the logs and the record of runs.
+    """
+
+    spec: Spec
+    parameters: Mapping[str, str]
+    folder: Path
+
+
+def session(
+    workspace: Workspace, pipeline: str, file: Path | None, parameters: Mapping[str, str], task: str = ""
+) -> Session:
+    """The session that a person asks for; nothing is run.
+
+    Args:
+      workspace: What it works on, where no file says otherwise.
+      pipeline: `training` or `evaluation`.
+      file: A compiled spec; where there is none it is compiled from the workspace.
+      parameters: Values of runtime parameters. A training that is given none gets those of the settings' window.
+      task: A task to repeat alone; what is not given then stays as it was in that run.
+
+    Raises:
+      BrokenSpec, OtherSpec: The file is no compiled pipeline, or another one.
+      SpanNotPublished, InvalidWindow: The window names no published spans.
+      CloudNeeded: The spec names Google Cloud's storage, which cannot be reached.
+    """
+    spec = _spec(workspace, pipeline, file)
+    _refuse_unreachable(spec)
+    if pipeline == TRAINING and not parameters and not task:
+        settings = workspace.settings
+        parameters = training_parameters(settings.data.root, workspace.select(), settings.training.ingestion)
+    return Session(spec, parameters, session_folder(workspace))
+
+
+def session_folder(workspace: Workspace) -> Path:
+    """Folder of a workspace's rehearsals, on this machine."""
+    settings = workspace.settings
+    return (settings.file.parent if settings.platform.kind == VERTEX else Path(workspace.root)) / "rehearsal"
+
+
+def _spec(workspace: Workspace, pipeline: str, file: Path | None) -> Spec:
+    if file:
+        return read_spec(file, workspace.settings, pipeline)
+    from pipeline.compiled.compilation import compile_here, compile_pipeline
+
+    if workspace.settings.platform.kind == VERTEX:
+        return compile_pipeline(workspace.settings, pipeline)
+    return compile_here(workspace, pipeline)
+
+
+def _refuse_unreachable(spec: Spec) -> None:
+    outputs = str(spec.job.get("runtimeConfig", {}).get("gcsOutputDirectory", ""))
+    if not outputs.startswith(_REMOTE):
+        return
+    try:
+        # Any answer will do here; the client of object storage would try, and complain, for half a minute.
+        requests.head(os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com"), timeout=_SECONDS)
+        storage.exists(outputs)
+    except (requests.ConnectionError, requests.Timeout, StorageFailed) as error:
+        raise CloudNeeded(
+            f"the tasks of {spec.name} work on {outputs}, which cannot be reached from here ({error}). Give --cloud to "
+            "rehearse on emulators of this machine, or credentials that may read and write there."
+        ) from error

@@ -1,0 +1,189 @@
+"""What a report computes from what was read: pure functions from the domain's values to the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from adaptation.data.labels import Skipped
+from adaptation.data.spans import SPLITS, Manifest
+from adaptation.evaluation.accuracy import ClassFigures, Evaluation
+from adaptation.evaluation.gate import Comparison, Part, Score, Verdict
+from adaptation.platforms.base import ModelVersion
+from pipeline.report.content import (
+    ComparisonFacts,
+    Confusion,
+    EvaluationFacts,
+    Event,
+    Kind,
+    LabelCount,
+    LabelMatch,
+    Lineage,
+    Match,
+    MistakeFacts,
+    Origin,
+    Picture,
+    SkippedFacts,
+    SpanFacts,
+    SpanMatch,
+    Summary,
+)
+from pipeline.report.timeline import BY_HAND, Sources
+
+MATRIX_LABELS = 20
+WORST = 10
+SKIPPED_PLACES = 8
+SKIPPED_EXAMPLES = 6
+
+
+def summary(manifests: Sequence[Manifest], events: Sequence[Event], champion: ModelVersion | None) -> Summary:
+    """The state of the system in a few figures."""
+    measured = [event for event in events if event.accuracy is not None]
+    last = measured[-1] if measured else None
+    return Summary(
+        champion=champion.number if champion else None,
+        batch=last.subject if last else "",
+        accuracy=last.accuracy if last else None,
+        low=last.low if last else None,
+        high=last.high if last else None,
+        spans=len(manifests),
+        images=sum(manifest.images for manifest in manifests),
+        evaluations=len(measured),
+        retrainings=sum(event.kind is Kind.TRAINING and event.cause != BY_HAND for event in events),
+    )
+
+
+def span(manifest: Manifest, samples: tuple[Picture, ...]) -> SpanFacts:
+    """What is told of a span."""
+    counts = manifest.counts
+    return SpanFacts(
+        span=manifest.span,
+        batch=manifest.batch,
+        created=manifest.created,
+        run=manifest.run,
+        images=manifest.images,
+        train=manifest.images_in("train"),
+        test=manifest.images_in("test"),
+        labels=tuple(
+            LabelCount(label, *(counts[split].get(label, 0) for split in SPLITS)) for label in manifest.labels
+        ),
+        skipped=len(manifest.skipped),
+        samples=samples,
+    )
+
+
+def evaluation(job: str, found: Evaluation, reason: str, mistakes: tuple[MistakeFacts, ...]) -> EvaluationFacts:
+    """What is told of an evaluation."""
+    return EvaluationFacts(
+        job=job,
+        batch=found.batch,
+        images=found.images,
+        correct=found.correct,
+        accuracy=found.accuracy,
+        low=found.interval.low,
+        high=found.interval.high,
+        reason=reason,
+        label_names=found.label_names,
+        matrix=found.confusion if len(found.label_names) <= MATRIX_LABELS else (),
+        confusions=_confusions(found),
+        worst=_worst(found.classes),
+        mistakes=mistakes,
+    )
+
+
+def comparison(job: str, verdict: Verdict, labels: tuple[LabelMatch, ...]) -> ComparisonFacts:
+    """What is told of a challenger."""
+    return ComparisonFacts(
+        job=job,
+        blessed=verdict.blessed,
+        reasons=verdict.reasons,
+        newest=max(verdict.challenger, default=None),
+        spans=tuple(
+            SpanMatch(number, _match(score, verdict.champion.get(number)))
+            for number, score in sorted(verdict.challenger.items())
+        ),
+        labels=labels,
+    )
+
+
+def label_matches(parts: Comparison, newest: int | None, names: Sequence[str]) -> tuple[LabelMatch, ...]:
+    """Both models label by label; labels without a test image are left out."""
+    found = (
+        LabelMatch(name, _part_match(parts, Part(None, label)), _part_match(parts, Part(newest, label)))
+        for label, name in enumerate(names)
+    )
+    return tuple(one for one in found if one.all)
+
+
+def lineage(champion: ModelVersion, sources: Sources, manifests: Iterable[Manifest]) -> Lineage:
+    """What the champion was made from."""
+    by_number = {manifest.span: manifest for manifest in manifests}
+    cause = sources.cause_of(champion.run)
+    reasons = (one.reason for one in reversed(sources.promotions) if one.version == champion.number)
+    return Lineage(
+        version=champion.number,
+        created=champion.created,
+        run=champion.run,
+        code=champion.code,
+        evaluation=cause,
+        evidence=sources.reason_of(cause),
+        reason=next(reasons, ""),
+        spans=tuple(_origin(number, by_number.get(number)) for number in champion.spans),
+    )
+
+
+def skipped(manifests: Sequence[Manifest], sources: Sources) -> tuple[SkippedFacts, ...]:
+    """What was left out by evaluations and from spans."""
+    evaluated = [
+        _left_out(f"evaluation of {one.batch}, {job}", one.skipped, one.images)
+        for job, one in sources.evaluations.items()
+    ]
+    prepared = [_left_out(f"span-{one.span}, from {one.batch}", one.skipped, one.images) for one in manifests]
+    found = [one for one in [*reversed(evaluated), *reversed(prepared)] if one.count]
+    return tuple(found[:SKIPPED_PLACES])
+
+
+def next_steps(manifests: Sequence[Manifest], sources: Sources, collection: str) -> tuple[str, ...]:
+    """What to do first, where the loop has not been gone through yet."""
+    if not manifests:
+        return ('Make a first span: "adapt init --images DIR", or "adapt init" for the digits of scikit-learn.',)
+    if not sources.versions:
+        return ('Train a first model: "adapt train".',)
+    if not sources.evaluations:
+        return (
+            f"Put images into a folder named after their month, like {collection}/2021-10.",
+            'Evaluate them: "adapt evaluate", or let "adapt watch" do it whenever enough have come.',
+        )
+    return ()
+
+
+def _worst(classes: Iterable[ClassFigures]) -> tuple[ClassFigures, ...]:
+    with_images = [one for one in classes if one.recall is not None]
+    return tuple(sorted(with_images, key=lambda one: (one.recall, one.label))[:WORST])
+
+
+def _confusions(found: Evaluation) -> tuple[Confusion, ...]:
+    names = found.label_names
+    pairs = [
+        Confusion(names[row], names[column], count)
+        for row, counts in enumerate(found.confusion)
+        for column, count in enumerate(counts)
+        if count and row != column
+    ]
+    return tuple(sorted(pairs, key=lambda one: -one.images)[:WORST])
+
+
+def _part_match(parts: Comparison, part: Part) -> Match | None:
+    score = parts.challenger.get(part)
+    return _match(score, parts.champion.get(part)) if score else None
+
+
+def _match(challenger: Score, champion: Score | None) -> Match:
+    return Match(challenger.images, challenger.accuracy, champion.accuracy if champion else None)
+
+
+def _origin(number: int, manifest: Manifest | None) -> Origin:
+    return Origin(number, manifest.batch, manifest.run) if manifest else Origin(number, "", "")
+
+
+def _left_out(where: str, images: Sequence[Skipped], taken: int) -> SkippedFacts:
+    return SkippedFacts(where, len(images), len(images) + taken, tuple(images[:SKIPPED_EXAMPLES]))

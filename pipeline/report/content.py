@@ -1,0 +1,339 @@
+"""The facts of a report: one immutable value, of which the page shows nothing but what is in it.
+
+Shares (accuracies, bounds, recalls) are between 0 and 1, times ISO 8601 in UTC; "" and None stand for what is not
+known. Where the facts come from is in `collect`, how they look in `page`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from adaptation.data.labels import Skipped
+from adaptation.evaluation.accuracy import ClassFigures
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that decide: when to retrain, and what the gate demands."""
+
+    threshold: float
+    rule: str
+    min_images: int
+    floor: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The state of the system in a few figures.
+
+    Attributes:
+      champion: Number of the version in service.
+      batch: The month that was evaluated last.
+      accuracy: Of the version that was in service then, on that month.
+      low: Lower end of its 95 % interval.
+      high: Upper end.
+      spans: How many are published.
+      images: How many they have together.
+      evaluations: How many ended with a figure.
+      retrainings: How many trainings an evaluation has started.
+    """
+
+    champion: int | None
+    batch: str
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    spans: int
+    images: int
+    evaluations: int
+    retrainings: int
+
+
+class Kind(StrEnum):
+    """What an event is. PROMOTION: a version was put in service otherwise than by the training that made it."""
+
+    EVALUATION = "evaluation"
+    TRAINING = "training"
+    PROMOTION = "promotion"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step in the story of the system.
+
+    Attributes:
+      kind: What it was.
+      time: When it began.
+      subject: The month that was evaluated, the spans that were trained on, the version that was promoted.
+      job: Id of its job; "" for a promotion.
+      outcome: retrain, keep or too few; deployed, refused or ended; promoted; or the state of a job that has not
+        succeeded.
+      reason: Why, in a sentence.
+      cause: What started it, in a sentence.
+      images: How many images were evaluated.
+      correct: How many of them were predicted rightly.
+      accuracy: Their share.
+      low: Lower end of its 95 % interval.
+      high: Upper end.
+      version: The version that was evaluated, made or promoted.
+      serving: The version in service when it had ended.
+      seconds: How long its job took.
+    """
+
+    kind: Kind
+    time: str
+    subject: str
+    job: str
+    outcome: str
+    reason: str
+    cause: str = ""
+    images: int | None = None
+    correct: int | None = None
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    version: int | None = None
+    serving: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, scaled down: its name and label, and its content as a `data:` URI."""
+
+    name: str
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How many images of a label a span has in each split."""
+
+    label: str
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class SpanFacts:
+    """A published span; `run` made it, `samples` are some of its images."""
+
+    span: int
+    batch: str
+    created: str
+    run: str
+    images: int
+    train: int
+    test: int
+    labels: tuple[LabelCount, ...]
+    skipped: int
+    samples: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many images of one label were taken for another."""
+
+    truth: str
+    predicted: str
+    images: int
+
+
+@dataclass(frozen=True)
+class MistakeFacts:
+    """An image that was predicted wrongly, with the image where it could be found."""
+
+    name: str
+    truth: str
+    predicted: str
+    confidence: float | None
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """The last evaluation.
+
+    Attributes:
+      job: Id of its job.
+      batch: The month.
+      images: How many images were evaluated.
+      correct: How many of them were predicted rightly.
+      accuracy: Their share.
+      low: Lower end of its 95 % interval.
+      high: Upper end.
+      reason: What was decided, in a sentence.
+      label_names: The labels.
+      matrix: A row for each true label, in it the number of images for each predicted one; empty where there are too
+        many labels to be shown.
+      confusions: The pairs of labels that were confused most often.
+      worst: The classes, the one with the lowest recall first.
+      mistakes: Images that were predicted wrongly, the most confident first.
+    """
+
+    job: str
+    batch: str
+    images: int
+    correct: int
+    accuracy: float | None
+    low: float
+    high: float
+    reason: str
+    label_names: tuple[str, ...]
+    matrix: tuple[tuple[int, ...], ...]
+    confusions: tuple[Confusion, ...]
+    worst: tuple[ClassFigures, ...]
+    mistakes: tuple[MistakeFacts, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Both models on the same test images; `champion` is None where there was none, or it has no such figure."""
+
+    images: int
+    challenger: float
+    champion: float | None
+
+
+@dataclass(frozen=True)
+class SpanMatch:
+    """Both models on a span's test split."""
+
+    span: int
+    match: Match
+
+
+@dataclass(frozen=True)
+class LabelMatch:
+    """Both models on the images of a label: on those of all spans that were trained on, and on the newest span's."""
+
+    label: str
+    all: Match | None
+    newest: Match | None
+
+
+@dataclass(frozen=True)
+class ComparisonFacts:
+    """The newest challenger against the champion that it met, and the gate's verdict."""
+
+    job: str
+    blessed: bool
+    reasons: tuple[str, ...]
+    newest: int | None
+    spans: tuple[SpanMatch, ...]
+    labels: tuple[LabelMatch, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a span came from: its batch, and the run that made it."""
+
+    span: int
+    batch: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What the champion was made from.
+
+    Attributes:
+      version: Its number.
+      created: When it was registered.
+      run: The pipeline run that trained it.
+      code: Version of the code that did.
+      evaluation: Id of the evaluation that caused that run; "" where a person did.
+      evidence: What the evaluation concluded, in a sentence.
+      reason: Why it was put in service.
+      spans: What it was trained on.
+    """
+
+    version: int
+    created: str
+    run: str
+    code: str
+    evaluation: str
+    evidence: str
+    reason: str
+    spans: tuple[Origin, ...]
+
+
+@dataclass(frozen=True)
+class SkippedFacts:
+    """What was left out where, how many of how many, and some of them with the reason."""
+
+    where: str
+    count: int
+    total: int
+    examples: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """A task of a run: how it ended and how long it took."""
+
+    name: str
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A pipeline run and its tasks, in the order in which they began; `seconds` is their sum."""
+
+    job: str
+    pipeline: str
+    started: str
+    seconds: float
+    tasks: tuple[TaskFacts, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report tells.
+
+    Attributes:
+      name: Name of the deployment.
+      platform: `local` or `vertex`.
+      created: When the report was made.
+      rules: The settings that decide.
+      summary: The state in a few figures.
+      events: The story, the first first; of a long one its newest part.
+      spans: The newest published spans, the first first.
+      evaluation: The last one that ended with figures.
+      comparison: The newest challenger against the champion.
+      lineage: What the champion was made from.
+      skipped: What was left out, the newest first.
+      runs: The newest pipeline runs with their tasks, the newest first.
+      missing: A sentence for each part that could not be read, or is not kept.
+      next_steps: What to do first, where nothing much is there yet.
+    """
+
+    name: str
+    platform: str
+    created: str
+    rules: Rules
+    summary: Summary
+    events: tuple[Event, ...]
+    spans: tuple[SpanFacts, ...]
+    evaluation: EvaluationFacts | None
+    comparison: ComparisonFacts | None
+    lineage: Lineage | None
+    skipped: tuple[SkippedFacts, ...]
+    runs: tuple[RunFacts, ...]
+    missing: tuple[str, ...]
+    next_steps: tuple[str, ...]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The same as JSON values, in which `3.images` in a list `spans` is the path `spans.3.images`."""
+        mapping: dict[str, Any] = json.loads(self.to_json())
+        return mapping
+
+    def to_json(self) -> str:
+        """The same as JSON text."""
+        return json.dumps(asdict(self), indent=1)

@@ -1,0 +1,138 @@
+"""The story of the system: evaluations, trainings and promotions, told by the jobs and what is recorded around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from adaptation.evaluation.accuracy import Evaluation
+from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion
+from adaptation.trigger import EVALUATION
+from pipeline.report.content import Event, Kind
+
+BY_HAND = "started by hand"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the story is told from.
+
+    Attributes:
+      jobs: The pipeline runs, oldest first.
+      evaluations: What those that got so far have measured, by job.
+      decisions: What was decided on it, by job: `outcome` and `reason`.
+      trainings: The training that an evaluation has started, by the evaluation's job.
+      triggers: Why an evaluation was started, by job.
+      promotions: Which version became the champion when, the first first.
+      versions: The registered versions.
+    """
+
+    jobs: Sequence[Job] = ()
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trainings: Mapping[str, str] = field(default_factory=dict)
+    triggers: Mapping[str, str] = field(default_factory=dict)
+    promotions: Sequence[Promotion] = ()
+    versions: Sequence[ModelVersion] = ()
+
+    def cause_of(self, training: str) -> str:
+        """The evaluation that started a training; "" where a person did."""
+        return next((job for job, started in self.trainings.items() if started == training), "")
+
+    def reason_of(self, evaluation: str) -> str:
+        """Why an evaluation decided as it did; "" where that is not known."""
+        return str(self.decisions.get(evaluation, {}).get("reason", ""))
+
+    def version_of(self, run: str) -> ModelVersion | None:
+        """The version that a run made."""
+        return next((version for version in self.versions if version.run == run), None)
+
+    def serving(self, moment: str) -> int | None:
+        """The version in service at a moment; None where there was none, or it is not known."""
+        if not moment:
+            return None
+        before = [one.version for one in self.promotions if one.time and _time(one.time) <= _time(moment)]
+        return before[-1] if before else None
+
+
+def tell(sources: Sources) -> list[Event]:
+    """All events, the first first."""
+    jobs = [(_evaluation if job.pipeline == EVALUATION else _training)(sources, job) for job in sources.jobs]
+    return sorted([*jobs, *_promotions(sources)], key=lambda event: event.time and _time(event.time).isoformat())
+
+
+def _evaluation(sources: Sources, job: Job) -> Event:
+    measured = sources.evaluations.get(job.id)
+    return Event(
+        kind=Kind.EVALUATION,
+        time=job.created,
+        subject=measured.batch if measured else str(job.parameters.get("batch", "")),
+        job=job.id,
+        outcome=_outcome(job, str(sources.decisions.get(job.id, {}).get("outcome", "evaluated"))),
+        reason=job.message or sources.reason_of(job.id),
+        cause=sources.triggers.get(job.id, ""),
+        images=measured.images if measured else None,
+        correct=measured.correct if measured else None,
+        accuracy=measured.accuracy if measured else None,
+        low=measured.interval.low if measured else None,
+        high=measured.interval.high if measured else None,
+        version=sources.serving(job.created),
+        serving=sources.serving(job.ended or job.created),
+        seconds=_seconds(job),
+    )
+
+
+def _training(sources: Sources, job: Job) -> Event:
+    made, evaluation = sources.version_of(job.id), sources.cause_of(job.id)
+    return Event(
+        kind=Kind.TRAINING,
+        time=job.created,
+        subject=str(job.result.get("spans") or job.parameters.get("window", "")),
+        job=job.id,
+        outcome=_outcome(job, _verdict(job.result.get("deployed", True if made else None))),
+        reason=job.message or str(job.result.get("reason", "")),
+        cause=f"started by {evaluation}" if evaluation else BY_HAND,
+        version=made.number if made else None,
+        serving=sources.serving(job.ended or job.created),
+        seconds=_seconds(job),
+    )
+
+
+def _verdict(deployed: bool | None) -> str:
+    """What became of a challenger; a job on Google Cloud does not tell, unless a version came of it."""
+    return "ended" if deployed is None else "deployed" if deployed else "refused"
+
+
+def _promotions(sources: Sources) -> Iterable[Event]:
+    """Those that no training in the story has made: going back to an earlier version."""
+    told = {version.number for job in sources.jobs if (version := sources.version_of(job.id))}
+    seen: set[int] = set()
+    for one in sources.promotions:
+        if one.time and (one.version in seen or one.version not in told):
+            yield Event(
+                kind=Kind.PROMOTION,
+                time=one.time,
+                subject=f"version {one.version}",
+                job="",
+                outcome="promoted",
+                reason=one.reason,
+                version=one.version,
+                serving=one.version,
+            )
+        seen.add(one.version)
+
+
+def _outcome(job: Job, success: str) -> str:
+    return success if job.state is JobState.SUCCEEDED else str(job.state).lower()
+
+
+def _seconds(job: Job) -> float | None:
+    if not job.created or not job.ended:
+        return None
+    return round((_time(job.ended) - _time(job.created)).total_seconds(), 3)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

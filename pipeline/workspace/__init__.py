@@ -1,0 +1,1 @@
+"""Workspaces: settings, folders, set-up."""

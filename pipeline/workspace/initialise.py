@@ -1,0 +1,168 @@
+"""Bootstrap: a folder of images becomes a workspace with settings and a first span."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
+from pathlib import Path, PurePosixPath
+
+from adaptation.data.batches import Snapshot, snapshot_folder
+from adaptation.data.labels import Labels, UnknownLabel
+from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.spans import Manifest
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+from pipeline.workspace.digit_images import write_digits
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.settings_file import write_settings
+from pipeline.workspace.workspace import Workspace, locate_settings
+
+FIRST_BATCH = "bootstrap"
+DIGITS = "digits"
+_PREFIX = re.compile(r"(.+?)_\d|(.+)_")
+
+
+class AlreadyInitialised(AdaptationError, FileExistsError):
+    """A workspace that has spans."""
+
+
+class SettingsDiffer(AdaptationError, ValueError):
+    """A settings file that is there and says something else than what was asked for."""
+
+
+class TooFewClasses(AdaptationError, ValueError):
+    """A folder of images whose names tell of fewer than two classes."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the names of images say of their classes: which there are, and whether by `folder` or by `prefix`."""
+
+    names: tuple[str, ...]
+    source: str
+
+
+def initialise(
+    path: Path, images: Path | None = None, limit: int | None = None, overrides: Mapping[str, object] | None = None
+) -> tuple[Workspace, Manifest]:
+    """Makes the workspace: its settings and its first span.
+
+    Args:
+      path: The workspace's folder, or its settings file.
+      images: A folder with a folder a class, or with files named `<class>_<anything>`; scikit-learn's digits where it
+        is left out. It is only read.
+      limit: How many images to take, evenly over the classes; all where it is left out.
+      overrides: Settings by dotted key.
+
+    Failure: cut off at any point, the next call finishes. A settings file that is there is used as it is.
+
+    Raises:
+      AlreadyInitialised: The workspace has spans.
+      SettingsDiffer: There is a settings file, and it has other values than `overrides`.
+      InvalidSettings: Those that are there, or would be with `overrides`; no file is made then.
+      EmptyBatch, TooFewClasses: There are no images, or fewer than two classes of them.
+      TooManySkipped, SpanTooSmall: Too few of the images can be used.
+    """
+    file = locate_settings(path)
+    if file.exists():
+        _check(Workspace.open(file), overrides or {})
+    snapshot = snapshot_folder(str(images or _digits(file.parent)), FIRST_BATCH)
+    workspace = Workspace.open(file) if file.exists() else _new_workspace(file, find_classes(snapshot), overrides or {})
+    return workspace, _first_span(workspace, _limited(snapshot, workspace.labels, limit) if limit else snapshot)
+
+
+def find_classes(snapshot: Snapshot) -> Classes:
+    """The classes of a folder's images: by their folders where most of them lie in one, else by their prefixes.
+
+    Raises:
+      TooFewClasses: There are fewer than two.
+    """
+    in_folders = sum("/" in name for name in snapshot.names) * 2 > len(snapshot.names)
+    names = tuple(sorted({_class_of(name, in_folders) for name in snapshot.names} - {""}))
+    if len(names) < 2:
+        raise TooFewClasses(
+            f"the names of the images in {snapshot.root} tell of {f'one class, {names[0]}' if names else 'no class'}. "
+            "There must be two at least: put the images of each into a folder of its name, or name them ship_1.jpg."
+        )
+    return Classes(names, "folder" if in_folders else "prefix")
+
+
+def _check(workspace: Workspace, overrides: Mapping[str, object]) -> None:
+    settings = workspace.settings
+    if spans := workspace.spans.spans():
+        raise AlreadyInitialised(
+            f"there are spans below {settings.data.root} already (newest: {spans[-1]}). "
+            "Name another folder with --workspace."
+        )
+    for key, value in overrides.items():
+        if value != (present := _value(settings, key)):
+            raise SettingsDiffer(
+                f"{settings.file} is there already and has {key} = {present!r}, not {value!r}. "
+                "Edit or remove it, or name another folder with --workspace."
+            )
+
+
+def _value(settings: Settings, key: str) -> object:
+    value: object = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _new_workspace(file: Path, classes: Classes, overrides: Mapping[str, object]) -> Workspace:
+    write_settings(file, classes.names, {"labels.source": classes.source, **overrides})
+    try:
+        workspace = Workspace.open(file)
+        _check(workspace, overrides)
+    except AdaptationError:  # what was asked for cannot be: the file must not stand in the way of the next try
+        file.unlink()
+        raise
+    return workspace
+
+
+def _digits(folder: Path) -> Path:
+    write_digits(folder / DIGITS)
+    return folder / DIGITS
+
+
+def _limited(snapshot: Snapshot, labels: Labels, limit: int) -> Snapshot:
+    """The same images whenever they are asked for: by the hash of their names, one of each class in turn."""
+    by_class: dict[str, list[storage.File]] = defaultdict(list)
+    for image in sorted(snapshot.images, key=lambda image: hashlib.sha256(image.name.encode()).digest()):
+        by_class[_label(labels, image.name)].append(image)
+    in_turn = (image for images in zip_longest(*by_class.values()) for image in images if image)
+    return replace(snapshot, images=tuple(sorted(islice(in_turn, limit))))
+
+
+def _label(labels: Labels, name: str) -> str:
+    try:
+        return labels.of(name)
+    except UnknownLabel:
+        return ""
+
+
+def _first_span(workspace: Workspace, snapshot: Snapshot) -> Manifest:
+    """Claims the number for the bootstrap, not for its images: another try with other images gets the same."""
+    settings = workspace.settings
+    return prepare(
+        workspace.spans,
+        snapshot,
+        workspace.labels,
+        Split(settings.data.seed, settings.data.test_ratio),
+        shard_bytes=settings.data.shard_megabytes * 2**20,
+        max_skipped=settings.labels.max_skipped,
+        run="adapt init",
+        key=FIRST_BATCH,
+    )
+
+
+def _class_of(name: str, in_folders: bool) -> str:
+    path = PurePosixPath(name)
+    if in_folders:
+        return path.parent.name
+    match = _PREFIX.match(path.stem)
+    return (match[1] or match[2]) if match else ""

@@ -1,0 +1,236 @@
+"""The settings of one deployment: a file, `adapt.toml`, that environment variables override.
+
+Every setting is declared here, once, with its default, its limits and its explanation. Nothing is read when this module
+is imported, and nothing here acts on a setting; files are read and written in `settings_file`.
+
+`ADAPT_EVALUATION__THRESHOLD=0.8` overrides `threshold` in `[evaluation]`; lists are written as JSON. All variables that
+start with `ADAPT_` are taken for settings, so that a misspelt one is refused like a misspelt key.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "ADAPT_"
+BUILT_IN_MODELS = ("digits", "cifar", "resnet50")
+BUILT_IN_WEIGHTS = ("none", "imagenet")
+SERVING_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("should be lower-case letters, digits and hyphens, at most 100, like ships-2")
+    return text
+
+
+def _grey_or_colour(channels: int) -> int:
+    if channels not in (1, 3):
+        raise ValueError("should be 1 (grey) or 3 (colour)")
+    return channels
+
+
+def _model(name: str) -> str:
+    if name not in BUILT_IN_MODELS and not _MODULE.fullmatch(name):
+        raise ValueError(
+            f"should be {', '.join(BUILT_IN_MODELS)}, or the path of your own module, like shop.models.small"
+        )
+    return name
+
+
+def _labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(name.strip() for name in names):
+        raise ValueError("should have no empty name")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"should have each name once; twice or more: {', '.join(twice)}")
+    return names
+
+
+def _window(text: str) -> str:
+    from adaptation.data.windows import Window  # the command's help would wait for the storage clients behind it
+
+    return str(Window.parse(text))
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A section of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSettings(Section):
+    """Spans: where they are and how images become one."""
+
+    root: str = Field("data", min_length=1, description="folder of the spans, beside this file, absolute, or gs://")
+    test_ratio: float = Field(
+        0.2, gt=0, lt=1, description="share of a span's images that is held out as its test split"
+    )
+    seed: int = Field(0, description="which images these are; another seed holds out others")
+    shard_megabytes: int = Field(128, gt=0, description="size of a span's files")
+
+
+class CollectionSettings(Section):
+    """Collected images: a folder a month, such as 2021-10."""
+
+    root: str = Field("collection", min_length=1, description="folder of the months")
+    min_images: int = Field(100, gt=0, description="new images in a month that start an evaluation")
+
+
+class LabelSettings(Section):
+    """The classes, and where the true label of an image comes from."""
+
+    names: Annotated[tuple[str, ...], AfterValidator(_labels)] = Field(
+        min_length=2, description="in the order of the model's outputs", json_schema_extra={"uniqueItems": True}
+    )
+    source: Literal["prefix", "folder", "file"] = Field(
+        "prefix", description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label"
+    )
+    file: str = Field("", validate_default=True, description="the table, CSV or JSON lines")
+    max_skipped: Share = Field(0.05, description="share of images without a label or unreadable from which a run fails")
+
+    @field_validator("file")
+    @classmethod
+    def _goes_with_the_source(cls, file: str, info: ValidationInfo) -> str:
+        source = info.data.get("source")
+        if source == "file" and not file:
+            raise ValueError('should name the table, because labels.source is "file"')
+        if source in ("prefix", "folder") and file:
+            raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "file"')
+        return file
+
+
+class ModelSettings(Section):
+    """The model. What is left out takes the value that suits the model."""
+
+    name: Annotated[str, AfterValidator(_model)] = Field(
+        "digits", description="digits, cifar, resnet50, or your own module, installed or beside this file: shop.small"
+    )
+    image_size: int | None = Field(None, gt=0, description="width and height in pixels")
+    channels: Annotated[int, AfterValidator(_grey_or_colour)] | None = Field(
+        None, description="1 grey, 3 colour", json_schema_extra={"enum": [1, 3]}
+    )
+    epochs: int | None = Field(None, gt=0, description="passes over the training data")
+    batch_size: int | None = Field(None, gt=0, description="images in a training step")
+    learning_rate: float | None = Field(None, gt=0, description="size of a training step")
+    weights: str | None = Field(None, min_length=1, description="what resnet50 starts from: none, imagenet, or a file")
+    seed: int = Field(0, ge=0, description="of all that is random in training")
+    precision: Literal["auto", "float32", "mixed"] = Field(
+        "auto", description="mixed: float16 where it does no harm, faster on a GPU; auto: on a GPU that is made for it"
+    )
+    xla: Literal["auto", "on", "off"] = Field("auto", description="whether XLA compiles the step; auto: on a GPU")
+    cache_megabytes: int = Field(1024, ge=0, description="decoded images stay in memory if they take no more; 0: never")
+    prefetch: int = Field(0, ge=0, description="batches made ready ahead; 0: as many as it takes")
+    warm_start: bool = Field(False, description="start from the champion's weights instead of from scratch")
+
+
+class TrainingSettings(Section):
+    """What a training run reads."""
+
+    window: Annotated[str, AfterValidator(_window)] = Field("all", description="its spans: all, last:2, or 1,3,9-11")
+    ingestion: Literal["spans", "import"] = Field(
+        "spans", description="spans: links the window's files; import: TFX's ImportExampleGen reads them"
+    )
+
+
+class EvaluationSettings(Section):
+    """When a month counts as a change that needs retraining."""
+
+    threshold: float = Field(0.9, gt=0, le=1, description="accuracy below which the model is retrained")
+    rule: Literal["point", "wilson"] = Field(
+        "point", description="point: accuracy below it; wilson: even the 95 % interval's upper end below it"
+    )
+    min_images: int = Field(30, gt=0, description="with fewer images nothing is decided")
+
+
+class GateSettings(Section):
+    """What a new model must reach before it replaces the champion."""
+
+    floor: Share = Field(0.8, description="accuracy on the test split of every span")
+    tolerance: Share = Field(0.0, description="how far it may fall behind the champion on the newest span")
+
+
+class VertexSettings(Section):
+    """Google Cloud, where platform.kind is vertex. Nothing here is a secret: credentials are the environment's own."""
+
+    project: str = Field("", description="id of the project")
+    location: str = Field("us-central1", min_length=1, description="region")
+    root: str = Field("", description="gs:// folder of specs and pipeline outputs")
+    image: str = Field("", description="container image that every task runs in, made from the Dockerfile")
+    serving_image: str = Field(SERVING_IMAGE, min_length=1, description="container image that serves the model")
+    service_account: str = Field("", description="e-mail of what the pipelines run as; empty: the project's default")
+    network: str = Field("", description="full name of the network to peer with; empty: none")
+    labels: dict[str, str] = Field({}, description="labels of all that is created")
+    encryption_key: str = Field("", description="name of the Cloud KMS key; empty: Google's own")
+    caching: bool = Field(False, description="whether a task may take over an earlier run's result")
+    serving_machine: str = Field("n1-standard-2", min_length=1, description="machine type of the endpoint")
+    prediction_machine: str = Field("n1-standard-4", min_length=1, description="machine type of batch predictions")
+    training_machine: str = Field("", description="machine type of a training job of its own; empty: in the task")
+    accelerator: str = Field("", description="accelerator type of that training job, like NVIDIA_TESLA_T4")
+    accelerators: int = Field(1, gt=0, description="how many of them")
+    dataflow: bool = Field(False, description="whether Beam runs on Dataflow instead of in the task")
+    api_endpoint: str = Field("", description="address of another server than Vertex AI's, for a rehearsal")
+    credentials: Literal["default", "anonymous"] = Field("default", description="anonymous: none, for a rehearsal")
+    poll_seconds: float = Field(10, gt=0, description="pause between two looks at a job or at an operation")
+
+
+class FunctionSettings(Section):
+    """The Cloud Function that starts evaluations, where platform.kind is vertex."""
+
+    schedule: str = Field("*/15 * * * *", min_length=1, description="when it looks for new images by itself: cron, UTC")
+
+
+class PlatformSettings(Section):
+    """Where the pipelines run."""
+
+    kind: Literal["local", "vertex"] = Field("local", description="local: this machine; vertex: Google Cloud")
+    root: str = Field(".", min_length=1, description="folder of jobs, models, metadata and pipeline outputs")
+
+
+class Settings(BaseSettings):
+    """All settings of one deployment; folders are absolute. `load` makes it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
+    _file: Path = PrivateAttr()
+
+    name: Annotated[str, AfterValidator(_name)] = Field(
+        "digits",
+        description="what the pipelines' names start with",
+        json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
+    )
+    data: DataSettings = DataSettings()
+    collection: CollectionSettings = CollectionSettings()
+    labels: LabelSettings
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gate: GateSettings = GateSettings()
+    platform: PlatformSettings = PlatformSettings()
+    vertex: VertexSettings = VertexSettings()
+    function: FunctionSettings = FunctionSettings()
+
+    @property
+    def file(self) -> Path:
+        """Absolute path of the file that they were read from."""
+        return self._file
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before what `load` found in the file."""
+        return env_settings, init_settings

@@ -1,0 +1,231 @@
+"""Settings files: read with all that is wrong with them told at once, written with every setting explained.
+
+What the settings are is declared in `settings`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
+
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+from pipeline.workspace.settings import BUILT_IN_WEIGHTS, PREFIX, Section, Settings
+
+_WORDS = {"tuple_type": "should be a list", "model_type": "should be a section, written [{key}]"}
+_INLINE = 80
+
+
+class NoSettings(AdaptationError, FileNotFoundError):
+    """There is no settings file."""
+
+
+class SettingsExist(AdaptationError, FileExistsError):
+    """There is a settings file already where a new one was to be written."""
+
+
+class InvalidSettings(AdaptationError, ValueError):
+    """Settings that cannot be used; the message lists every problem."""
+
+
+def load(path: str | Path) -> Settings:
+    """The settings of a file, with the environment's overrides.
+
+    Relative folders are taken from the file's own folder, so that a command finds them wherever it is started.
+
+    Raises:
+      NoSettings: There is no such file.
+      InvalidSettings: It is no TOML, or keys or values are wrong: all of them are in the message.
+    """
+    file = Path(os.path.abspath(Path(path).expanduser()))
+    values = _read(file)
+    problems = [_no_such(key) for key in values if key not in Settings.model_fields] + _unknown_variables()
+    try:
+        settings = Settings(**_known(values))
+    except ValidationError as error:
+        problems += map(_problem, error.errors())
+    except SettingsError as error:
+        problems.append(_unreadable_variable(error))
+    if problems:
+        raise InvalidSettings("\n  ".join([f"{file} cannot be used as it is. Mend:", *problems]))
+    return _placed(settings, file)
+
+
+def write_settings(path: str | Path, labels: Sequence[str], overrides: Mapping[str, object] | None = None) -> Path:
+    """Writes a new settings file and returns its absolute path; the arguments are those of `render`.
+
+    Raises:
+      SettingsExist: There is a file at that path; it is left as it is.
+    """
+    file = Path(os.path.abspath(Path(path).expanduser()))
+    text = render(labels, overrides)
+    try:
+        storage.create(str(file), text.encode())
+    except FileExistsError as error:
+        raise SettingsExist(f"{file} is there already. Edit it, or choose another folder.") from error
+    return file
+
+
+def render(labels: Sequence[str], overrides: Mapping[str, object] | None = None) -> str:
+    """A settings file with every setting explained: the defaults, but for what is overridden.
+
+    Args:
+      labels: Names of the classes.
+      overrides: Values by dotted key, like {"evaluation.threshold": 0.8}; None stands for the default.
+
+    Raises:
+      InvalidSettings: There is no such key.
+    """
+    values = {**(overrides or {}), "labels.names": tuple(labels)}
+    unknown = [key for key in values if key not in _keys()]
+    if unknown:
+        raise InvalidSettings("\n".join(map(_no_such, unknown)))
+    top = {"name": Settings.model_fields["name"]}
+    parts = [_lines("", top, values)]
+    for section, model in _SECTIONS.items():
+        parts.append(f"# {model.__doc__}\n[{section}]\n{_lines(section + '.', model.model_fields, values)}")
+    return "\n".join(parts)
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+
+
+def _keys() -> list[str]:
+    return ["name", *(f"{section}.{key}" for section, model in _SECTIONS.items() for key in model.model_fields)]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise NoSettings(
+            f'there is no settings file {file}. Make one with "adapt init", or name the one that you have.'
+        )
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{file} is not written as TOML is: {error}. Mend that place.") from error
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is no unknown section; absent sections are empty, so that what is missing is named by its full key."""
+    return {section: {} for section in _SECTIONS} | {key: values[key] for key in values if key in Settings.model_fields}
+
+
+def _no_such(key: str) -> str:
+    near = _nearest(key)
+    section = key.rpartition(".")[0]
+    known = [name for name in (*_SECTIONS, *_keys()) if name.rpartition(".")[0] == section]
+    return f"{key}: there is no such setting. " + (f"Did you mean {near}?" if near else f"Known: {', '.join(known)}.")
+
+
+def _nearest(key: str) -> str | None:
+    """The known key, or section, of the nearest last part; one in the same section comes first."""
+    section, _, last = key.rpartition(".")
+    known = [*_keys(), *_SECTIONS]
+    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    anywhere = {name.rpartition(".")[2]: name for name in known}
+    for names in (beside, anywhere):
+        if close := get_close_matches(last, names, n=1):
+            return names[close[0]]
+    return None
+
+
+def _unknown_variables() -> list[str]:
+    keys = {name: _key_of(name) for name in sorted(os.environ) if name.upper().startswith(PREFIX)}
+    return [
+        f"{_no_such(key)} (environment variable {name})"
+        for name, key in keys.items()
+        if key != "name" and key.split(".")[0] not in _SECTIONS
+    ]
+
+
+def _key_of(variable: str) -> str:
+    return variable[len(PREFIX) :].lower().replace("__", ".")
+
+
+def _unreadable_variable(error: SettingsError) -> str:
+    text = getattr(error.__cause__, "doc", None)
+    names = [name for name, value in os.environ.items() if value == text and name.upper().startswith(PREFIX)]
+    return f'{", ".join(names) or error}: a list is written as JSON, like ["cat", "dog"], not {_shown(text)}'
+
+
+def _problem(error: ErrorDetails) -> str:
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])[1:]
+    if error["type"] == "extra_forbidden":
+        return _no_such(key) + _origin(key)
+    if error["type"] == "missing":
+        return f"{key} is missing, and has no default"
+    return f"{key} = {_shown(error['input'])}: {_allowed(key, error)}{_origin(key)}"
+
+
+def _allowed(key: str, error: ErrorDetails) -> str:
+    words = _WORDS.get(error["type"])
+    return words.format(key=key) if words else re.sub(r"^(Value error,|Input|String|Tuple) ", "", error["msg"])
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _INLINE else text[:_INLINE] + " ..."
+
+
+def _origin(key: str) -> str:
+    names = [name for name in os.environ if name.upper().startswith(PREFIX) and _key_of(name) == key]
+    return f" (environment variable {names[0]})" if names else ""
+
+
+def _placed(settings: Settings, file: Path) -> Settings:
+    def moved(section: Section, key: str) -> Section:
+        return section.model_copy(update={key: _absolute(file.parent, getattr(section, key))})
+
+    placed = settings.model_copy(
+        update={
+            "data": moved(settings.data, "root"),
+            "collection": moved(settings.collection, "root"),
+            "labels": moved(settings.labels, "file") if settings.labels.file else settings.labels,
+            "model": settings.model
+            if settings.model.weights in (None, *BUILT_IN_WEIGHTS)
+            else moved(settings.model, "weights"),
+            "platform": moved(settings.platform, "root"),
+        }
+    )
+    placed._file = file
+    return placed
+
+
+def _absolute(folder: Path, place: str) -> str:
+    return place if "://" in place else os.path.abspath(folder / os.path.expanduser(place))
+
+
+def _lines(prefix: str, fields: Mapping[str, FieldInfo], values: Mapping[str, object]) -> str:
+    return "".join(_line(key, field, values.get(prefix + key)) for key, field in fields.items())
+
+
+def _line(key: str, field: FieldInfo, override: object) -> str:
+    value = field.default if override is None else override
+    if value is None:
+        return f"{f'# {key} =':<24}  # {field.description}; left out: what suits the model\n"
+    return f"{f'{key} = {_toml(value)}':<24}  # {field.description}\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple | list):
+        items = [_toml(item) for item in value]
+        inline = f"[{', '.join(items)}]"
+        return inline if len(inline) <= _INLINE else "[\n" + "".join(f"    {item},\n" for item in items) + "]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(item)}' for key, item in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,36 @@
+"""The JSON schema of settings files, by which an editor completes, explains and checks them while they are written.
+
+It says what can be said of one value at a time. `settings_file.load` has the last word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.workspace import SETTINGS_FILE
+
+
+def settings_schema() -> dict[str, Any]:
+    """The schema, with the explanation, the default and the limits of every setting."""
+    about = {"title": SETTINGS_FILE, "description": "Settings of one deployment."}
+    return {"$schema": _Generator.schema_dialect, **Settings.model_json_schema(schema_generator=_Generator), **about}
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's, without what a TOML file cannot say or a reader does not need: null, and titles made from keys."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default") is None or isinstance(schema["default"], BaseModel):
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)

@@ -1,0 +1,118 @@
+"""Google Cloud from the settings: the platform's configuration, and where specs and outputs lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptation.io import storage
+from adaptation.platforms.vertex.config import Container, Machine, Patience, VertexConfig
+from adaptation.trigger import EVALUATION, TRAINING
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.settings_file import InvalidSettings
+
+PIPELINES = (TRAINING, EVALUATION)
+LATEST = "latest.json"
+# Where no runner is named, Beam fetches one (Prism) from the network for each of its pipelines, and falls back to this
+# one where it cannot. Where no image is, TFX packs itself for workers that this runner does not have.
+BEAM_IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=none")
+
+
+def vertex_config(settings: Settings) -> VertexConfig:
+    """The configuration that the settings describe.
+
+    Raises:
+      InvalidSettings: Something that Google Cloud needs is left out, or lies on this machine.
+    """
+    _refuse_incomplete(settings)
+    vertex = settings.vertex
+    return VertexConfig(
+        name=settings.name,
+        project=vertex.project,
+        location=vertex.location,
+        root=vertex.root,
+        specs={pipeline: storage.join(spec_folder(settings, pipeline), LATEST) for pipeline in PIPELINES},
+        container=Container(vertex.serving_image),
+        api_endpoint=vertex.api_endpoint,
+        credentials=vertex.credentials,
+        serving=Machine(vertex.serving_machine),
+        prediction=Machine(vertex.prediction_machine),
+        service_account=vertex.service_account,
+        network=vertex.network,
+        labels=vertex.labels,
+        encryption_key=vertex.encryption_key,
+        caching=vertex.caching,
+        patience=Patience(poll=vertex.poll_seconds),
+    )
+
+
+def spec_folder(settings: Settings, pipeline: str) -> str:
+    """Where the published specs of a pipeline are."""
+    return storage.join(settings.vertex.root, "specs", pipeline)
+
+
+def output_folder(settings: Settings, pipeline: str) -> str:
+    """Where a pipeline's outputs go."""
+    return storage.join(settings.vertex.root, "pipelines", pipeline)
+
+
+def training_job(settings: Settings) -> dict[str, Any]:
+    """What TFX's Vertex AI Trainer is told: a custom training job on a machine of its own, in the pipelines' image.
+
+    Source of the keys: tfx/extensions/google_cloud_ai_platform/constants.py and trainer/executor.py; of the job:
+    google.cloud.aiplatform.v1.CustomJob.
+    """
+    vertex = settings.vertex
+    machine: dict[str, Any] = {"machine_type": vertex.training_machine}
+    if vertex.accelerator:
+        machine |= {"accelerator_type": vertex.accelerator, "accelerator_count": vertex.accelerators}
+    pool = {"machine_spec": machine, "replica_count": 1, "container_spec": {"image_uri": vertex.image}}
+    spec = {name: value for name in ("service_account", "network") if (value := getattr(vertex, name))}
+    key = {"encryption_spec": {"kms_key_name": vertex.encryption_key}} if vertex.encryption_key else {}
+    job = {
+        "project": vertex.project,
+        "job_spec": {**spec, "worker_pool_specs": [pool]},
+        "labels": vertex.labels,
+        **key,
+    }
+    return {
+        "ai_platform_enable_vertex": True,
+        "ai_platform_vertex_region": vertex.location,
+        "ai_platform_training_args": job,
+    }
+
+
+def beam_arguments(settings: Settings) -> list[str]:
+    """How Beam runs in the tasks: on Dataflow, with the pipelines' image on its workers, or in the task itself."""
+    vertex = settings.vertex
+    if not vertex.dataflow:
+        return list(BEAM_IN_PROCESS)
+    optional = {"service_account_email": vertex.service_account, "network": vertex.network.rpartition("/")[2]}
+    given = {
+        "runner": "DataflowRunner",
+        "project": vertex.project,
+        "region": vertex.location,
+        "temp_location": storage.join(vertex.root, "temporary"),
+        "sdk_container_image": vertex.image,
+        **{name: value for name, value in optional.items() if value},
+    }
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
+def _refuse_incomplete(settings: Settings) -> None:
+    vertex = settings.vertex
+    missing = [f"vertex.{name} is missing" for name in ("project", "root", "image") if not getattr(vertex, name)]
+    places = {
+        "data.root": settings.data.root,
+        "collection.root": settings.collection.root,
+        "vertex.root": vertex.root,
+        "labels.file": settings.labels.file,
+    }
+    elsewhere = [
+        f"{name} = {place!r} is not in a bucket; it should start with gs://"
+        for name, place in places.items()
+        if place and not place.startswith("gs://")
+    ]
+    if missing or elsewhere:
+        raise InvalidSettings(
+            "\n  ".join([f"{settings.file} does not say enough for Google Cloud. Mend:", *missing, *elsewhere])
+        )

@@ -1,0 +1,105 @@
+"""A workspace: the rooms of one deployment, opened from its settings. Nothing heavy is imported or loaded here."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from adaptation.data.batches import BatchStore
+from adaptation.data.labels import Labels
+from adaptation.data.selection import Selection, select
+from adaptation.data.spans import SpanStore
+from adaptation.io import storage
+from adaptation.platforms.base import Jobs, Platform
+from adaptation.platforms.connect import LocalConfig, connect
+from adaptation.platforms.vertex.config import VERTEX, VertexConfig
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.settings_file import load
+from pipeline.workspace.vertex_settings import vertex_config
+
+SETTINGS_FILE = "adapt.toml"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a command or a job works on.
+
+    Attributes:
+      settings: The settings.
+    """
+
+    settings: Settings
+
+    @classmethod
+    def open(cls, path: str | Path) -> Workspace:
+        """The workspace of a settings file, or of the folder that holds an `adapt.toml`.
+
+        Raises:
+          NoSettings, InvalidSettings: There is no file, or it cannot be used.
+        """
+        return cls(load(locate_settings(Path(path))))
+
+    @property
+    def root(self) -> str:
+        """Folder of jobs, models, metadata and pipeline outputs."""
+        settings = self.settings
+        return settings.vertex.root if settings.platform.kind == VERTEX else settings.platform.root
+
+    @cached_property
+    def batches(self) -> BatchStore:
+        """The collected images."""
+        return BatchStore(self.settings.collection.root)
+
+    @cached_property
+    def spans(self) -> SpanStore:
+        """The spans."""
+        return SpanStore(self.settings.data.root)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Where true labels come from."""
+        return Labels(self.settings.labels.names, self.settings.labels.source, self.settings.labels.file)
+
+    @property
+    def config(self) -> LocalConfig | VertexConfig:
+        """The platform's configuration, as the components get it.
+
+        Raises:
+          InvalidSettings: The settings do not say enough for Google Cloud.
+        """
+        if self.settings.platform.kind == VERTEX:
+            return vertex_config(self.settings)
+        # -P: a folder `pipeline` or `models` where the command was given must not be taken for this package's.
+        command = (sys.executable, "-P", "-m", "pipeline.local.job", "--settings", str(self.settings.file))
+        return LocalConfig(self.root, command)
+
+    @cached_property
+    def platform(self) -> Platform:
+        """Jobs, predictor, registry and endpoint."""
+        return connect(self.config)
+
+    @property
+    def jobs(self) -> Jobs:
+        """The pipeline runs."""
+        return self.platform.jobs
+
+    @property
+    def triggers(self) -> str:
+        """Folder of the records of what was triggered."""
+        return self.folder("triggers")
+
+    def folder(self, *parts: str) -> str:
+        """A folder below the root."""
+        return storage.join(self.root, *parts)
+
+    def select(self, window: str = "", digest: str = "") -> Selection:
+        """The spans of a window, the settings' own where none is given; errors as for `selection.select`."""
+        settings = self.settings
+        return select(settings.data.root, window or settings.training.window, digest, settings.labels.names)
+
+
+def locate_settings(path: Path) -> Path:
+    """The settings file that a path means: itself, or `adapt.toml` in the folder that it is, or is to be."""
+    return path if path.is_file() or (path.suffix == ".toml" and not path.is_dir()) else path / SETTINGS_FILE

@@ -1,0 +1,89 @@
+"""The glance at a JPEG file: it knows the everyday ones, and never takes a file for whole that Pillow would refuse."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import pytest
+from PIL import Image
+
+from adaptation.data import image_check, span_preparation
+from adaptation.data.span_preparation import image_problem
+
+MANY = 10**8
+KINDS = ({}, {"progressive": True}, {"quality": 95, "subsampling": 0}, {"optimize": True}, {"restart_marker_blocks": 2})
+SIZES = ((1, 1), (7, 9), (64, 40), (300, 200))
+DAMAGED_FILES = 4_000
+
+
+def encoded(mode: str = "RGB", size: tuple[int, int] = (32, 32), **options: object) -> bytes:
+    noise = random.Random(f"{mode}{size}").randbytes(size[0] * size[1] * len(mode))
+    file = io.BytesIO()
+    Image.frombytes(mode, size, noise).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """The file cut off, with a bit flipped, with a byte of its header replaced, or with some bytes left out."""
+    place = chance.randrange(len(data))
+    match chance.randrange(4):
+        case 0:
+            return data[:place]
+        case 1:
+            return data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :]
+        case 2:
+            place %= 640
+            return data[:place] + chance.randbytes(1) + data[place + 1 :]
+        case _:
+            return data[:place] + data[place + chance.randrange(1, 30) :]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind) or "plain")
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_everyday_files_are_known_at_a_glance(mode: str, kind: dict[str, object], size: tuple[int, int]) -> None:
+    assert image_check.is_whole(encoded(mode, size, **kind), MANY)
+
+
+def test_nothing_is_said_of_what_is_not_everyday() -> None:
+    assert not image_check.is_whole(encoded("CMYK"), MANY)
+    assert not image_check.is_whole(encoded(exif=Image.Exif().tobytes() + b"Exif"), MANY)
+    assert not image_check.is_whole(b"\xff\xd8\xff", MANY)
+    assert not image_check.is_whole(b"\x89PNG\r\n\x1a\n" + bytes(100), MANY)
+    assert image_problem(encoded("CMYK")) is None
+
+
+def test_nothing_is_said_of_a_header_of_unusual_length() -> None:
+    data = encoded(comment=bytes(5_000))
+    assert not image_check.is_whole(data, MANY)
+    assert image_problem(data) is None
+
+
+def test_a_header_that_pillow_refuses_is_not_passed_over() -> None:
+    """Of the segment APP0, the decoder takes what there is; Pillow wants the version of JFIF in it."""
+    whole = encoded()
+    short = whole[:2] + b"\xff\xe0\x00\x07JFIF\x00" + whole[whole.index(b"\xff\xdb") :]
+    assert image_problem(short)
+    assert not image_check.is_whole(short, MANY)
+
+
+def test_an_image_of_too_many_pixels_is_not_looked_at() -> None:
+    assert image_check.is_whole(encoded(size=(10, 10)), 100)
+    assert not image_check.is_whole(encoded(size=(10, 10)), 99)
+
+
+def test_a_file_that_ends_anywhere_before_its_last_marker_is_not_whole() -> None:
+    data = encoded()
+    end = data.rindex(b"\xff\xd9")
+    assert not any(image_check.is_whole(data[:length], MANY) for length in range(end - 8))
+
+
+def test_no_damaged_file_is_whole_that_pillow_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(1)
+    sources = [encoded(mode, size, **kind) for mode in ("L", "RGB") for size in SIZES for kind in KINDS]
+    files = [damaged(chance.choice(sources), chance) for _ in range(DAMAGED_FILES)]
+    taken = [file for file in files if image_check.is_whole(file, MANY)]
+    monkeypatch.setattr(span_preparation.jpeg, "is_whole", lambda data, most_pixels: False)
+    assert [file for file in taken if image_problem(file)] == []
+    assert len(taken) > DAMAGED_FILES / 10  # damage that no decoder can see

@@ -1,0 +1,232 @@
+"""Labels: prefix, folder and file as their source, and the limit on skipped images."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from adaptation.data.labels import (
+    InvalidLabels,
+    Labels,
+    NoLabels,
+    Skipped,
+    TooManySkipped,
+    UnknownLabel,
+    refuse_if_too_many,
+)
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+
+NAMES = ("ship", "ship_wreck", "car", "c++", "traffic light")
+
+
+def reviewed(folder: Path, content: str | bytes, name: str = "labels.csv") -> Labels:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Labels(NAMES, "file", str(file))
+
+
+def skipped(count: int) -> list[Skipped]:
+    return [Skipped(f"{number}.jpg", f"reason {number}") for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("ship_1.jpg", "ship"),
+        ("ship_1~2.jpg", "ship"),
+        ("ship_wreck_1.jpg", "ship_wreck"),
+        ("ship_wreckage.jpg", "ship"),
+        ("c++_1.jpg", "c++"),
+        ("traffic light_1.jpg", "traffic light"),
+        ("car_1/ship_1.jpg", "ship"),
+        ("ship_.png", "ship"),
+    ],
+)
+def test_by_prefix_the_longest_label_before_an_underscore_counts(name: str, label: str) -> None:
+    assert Labels(NAMES).of(name) == label
+
+
+@pytest.mark.parametrize(
+    "name", ["ship.jpg", "shipyard_1.jpg", "Ship_1.jpg", "_ship_1.jpg", "ship_1/1.jpg", "cxx_1.jpg"]
+)
+def test_by_prefix_nothing_is_guessed(name: str) -> None:
+    with pytest.raises(UnknownLabel, match="no label by its name's prefix"):
+        Labels(NAMES).of(name)
+
+
+def test_by_folder_the_folder_around_the_image_counts() -> None:
+    labels = Labels(NAMES, "folder")
+    assert [labels.of("ship/car_1.jpg"), labels.of("car/ship_wreck/1.jpg")] == ["ship", "ship_wreck"]
+
+
+@pytest.mark.parametrize("name", ["ship_1.jpg", "Ship/1.jpg", "ship/new/1.jpg"])
+def test_by_folder_nothing_is_guessed(name: str) -> None:
+    with pytest.raises(UnknownLabel, match="by its folder"):
+        Labels(NAMES, "folder").of(name)
+
+
+CSV = "path,label\nany.jpg,ship\nsub/any.jpg,car\n"
+CSV_AS_A_SPREADSHEET_SAVES_IT = '\ufeffpath,by,label\r\nany.jpg,"Doe, J.",ship\r\nsub/any.jpg,,car\r\n'
+JSON_LINES = '{"path": "any.jpg", "label": "ship"}\n\n{"label": "car", "path": "sub/any.jpg", "by": 1}'
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [(CSV, "a.csv"), (CSV_AS_A_SPREADSHEET_SAVES_IT, "A.CSV"), (JSON_LINES, "a.jsonl"), (JSON_LINES, "a.ndjson")],
+)
+def test_a_file_labels_images_by_their_names_in_the_batch(tmp_path: Path, content: str, name: str) -> None:
+    labels = reviewed(tmp_path, content, name)
+    assert [labels.of("any.jpg"), labels.of("sub/any.jpg")] == ["ship", "car"]
+
+
+def test_a_file_labels_images_by_full_uris_that_end_in_their_names(tmp_path: Path) -> None:
+    labels = reviewed(tmp_path, "path,label\ngs://bucket/2021-10/sub/1.jpg,ship\n/data/2021-10/2.jpg,car\n")
+    assert [labels.of("sub/1.jpg"), labels.of("2.jpg")] == ["ship", "car"]
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "b/1.jpg", "c/a/1.jpg"])
+def test_a_relative_path_in_a_file_is_that_image_alone(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnknownLabel, match="no label in .*labels.csv"):
+        reviewed(tmp_path, "path,label\na/1.jpg,ship\n").of(name)
+
+
+@pytest.mark.parametrize("name", ["b/1.jpg", "d/xb/1.jpg", "1.jpgs"])
+def test_a_uri_that_ends_in_another_name_labels_no_image(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnknownLabel, match="no label in .*labels.csv"):
+        reviewed(tmp_path, "path,label\ngs://c/xb/1.jpg,ship\n").of(name)
+
+
+def test_uris_with_one_ending_and_two_labels_label_no_image(tmp_path: Path) -> None:
+    labels = reviewed(tmp_path, "path,label\ngs://b/2021-09/1.jpg,ship\ngs://b/2021-10/1.jpg,car\n")
+    with pytest.raises(UnknownLabel, match="'car or ship'"):
+        labels.of("1.jpg")
+
+
+def test_a_label_of_a_file_that_is_none_of_the_names_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(UnknownLabel, match=r"'shpi' in .*labels.csv is not known \(known: ship, ship_wreck"):
+        reviewed(tmp_path, "path,label\n1.jpg,shpi\n").of("1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "complaint"),
+    [
+        ("path,label\n1.jpg,ship\n2.jpg,car\n1.jpg,car\n", "a.csv", "a.csv, line 4: 1.jpg is 'car', and 'ship' before"),
+        ("file,label\n1.jpg,ship\n", "a.csv", "a.csv, line 1: the columns are ['file', 'label']"),
+        ("", "a.csv", "a.csv, line 1: the columns are None"),
+        ("path,label\n1.jpg,ship\n2.jpg\n", "a.csv", "a.csv, line 3: path '2.jpg', label None"),
+        ("path,label\n,ship\n", "a.csv", "a.csv, line 2: path ''"),
+        ('path,label\n1.jpg,ship\n2.jpg,"car\n', "a.csv", "a.csv, after line 2: unexpected end of data"),
+        ('{"path": "1.jpg", "label": "ship"}\nship\n', "a.jsonl", "a.jsonl, line 2: ship is not of the form"),
+        ('{"path": "1.jpg"}\n', "a.jsonl", "a.jsonl, line 1:"),
+        ('["1.jpg", "ship"]\n', "a.jsonl", "a.jsonl, line 1:"),
+        ('{"path": "1.jpg", "label": 3}\n', "a.jsonl", "a.jsonl, line 1: path '1.jpg', label 3"),
+        (b"path,label\n\xff.jpg,ship\n", "a.csv", "a.csv is not UTF-8"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_line(
+    tmp_path: Path, content: str | bytes, name: str, complaint: str
+) -> None:
+    with pytest.raises(InvalidLabels, match=re.escape(complaint)):
+        reviewed(tmp_path, content, name).of("1.jpg")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NoLabels, match="nowhere.csv is not there") as caught:
+        Labels(NAMES, "file", str(tmp_path / "nowhere.csv")).of("1.jpg")
+    assert isinstance(caught.value, AdaptationError) and isinstance(caught.value, FileNotFoundError)
+
+
+def test_the_file_is_read_once(tmp_path: Path) -> None:
+    labels = reviewed(tmp_path, CSV)
+    labels.of("any.jpg")
+    (tmp_path / "labels.csv").unlink()
+    assert labels.of("sub/any.jpg") == "car"
+
+
+def test_the_file_may_be_remote() -> None:
+    storage.write("memory://review/labels.csv", CSV.encode())
+    assert Labels(NAMES, "file", "memory://review/labels.csv").of("any.jpg") == "ship"
+
+
+def test_a_label_has_its_place_among_the_names() -> None:
+    assert [Labels(NAMES).index(name) for name in NAMES] == [0, 1, 2, 3, 4]
+    with pytest.raises(UnknownLabel, match="'boat' is no label"):
+        Labels(NAMES).index("boat")
+
+
+@pytest.mark.parametrize("labels", [Labels(NAMES), Labels(NAMES, "folder"), Labels(NAMES, "file", "gs://b/l.csv")])
+def test_labels_travel_as_text(labels: Labels) -> None:
+    assert Labels.from_json(labels.to_json()) == labels
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (((),), "at least one"),
+        ((("ship", ""),), "at least one"),
+        ((("ship", "a\nb"),), "at least one"),
+        ((("ship", "car", "ship"),), "one twice"),
+        ((NAMES, "guess"), "'guess' is no source"),
+        ((NAMES, "file"), "Give a file"),
+        ((NAMES, "prefix", "labels.csv"), "Give a file"),
+    ],
+)
+def test_labels_that_cannot_work_are_refused_at_once(values: tuple[object, ...], complaint: str) -> None:
+    with pytest.raises(InvalidLabels, match=complaint):
+        Labels(*values)  # type: ignore[arg-type]
+
+
+image_names = st.text("shipwreckcar+_/ 1~.A", max_size=20) | st.builds(
+    lambda folder, label, rest: folder + label + rest,
+    st.sampled_from(["", "ship/", "a/car/", "/", "ship//"]),
+    st.sampled_from([*NAMES, "Ship", ""]),
+    st.text("_1/~.", max_size=6),
+)
+
+
+@given(
+    st.lists(image_names),
+    st.sampled_from(["prefix", "folder", "file"]),
+    st.dictionaries(image_names, st.sampled_from([*NAMES, "boat"])),
+)
+@example(["ship/1.jpg", "ship_1.jpg", "a/ship_1.jpg", "ship//1.jpg", "/ship/1.jpg"], "folder", {"/ship/1.jpg": "car"})
+@example(["ship_1.jpg", "car_1.jpg", "x.jpg"], "prefix", {"ship_1.jpg": "car", "car_1.jpg": "boat", "x.jpg": "c++"})
+def test_many_labels_at_once_are_those_of_each(names: list[str], source: str, reviewed: dict[str, str]) -> None:
+    storage.write("memory://many/labels.csv", b"path,label\nship/,car\ngs://b/ship_1,ship\ncar_,boat\n")
+    file = "memory://many/labels.csv" if source == "file" else ""
+    labels = Labels(NAMES, source, file, reviewed)  # type: ignore[arg-type]
+
+    def label(name: str) -> str | None:
+        try:
+            return labels.of(name)
+        except UnknownLabel:
+            return None
+
+    assert labels.of_all(pl.Series(names, dtype=pl.String)).to_list() == [label(name) for name in names]
+
+
+def test_skipping_up_to_the_allowed_share_is_accepted() -> None:
+    refuse_if_too_many(skipped(5), 100, 0.05)
+    refuse_if_too_many([], 0, 0.0)
+    refuse_if_too_many(skipped(4), 4, 1.0)
+
+
+def test_skipping_more_is_refused_with_figures_and_examples() -> None:
+    with pytest.raises(TooManySkipped) as caught:
+        refuse_if_too_many(skipped(6), 100, 0.05)
+    message = str(caught.value)
+    assert "6 of 100 images were skipped, 6.0%, where 5.0% may be" in message
+    assert "0.jpg: reason 0" in message and "2.jpg: reason 2" in message and "3.jpg" not in message
+
+
+def test_labels_are_imported_without_polars() -> None:
+    code = "import sys, adaptation.data.labels; sys.exit('polars' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,438 @@
+"""Preparation: what becomes of each image, and that the same images become the same bytes whoever prepares them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adaptation.data import span_preparation
+from adaptation.data.batches import Snapshot, snapshot_folder
+from adaptation.data.labels import Labels, Skipped, TooManySkipped
+from adaptation.data.span_preparation import (
+    Chunk,
+    SpanTooSmall,
+    Split,
+    SplitChanged,
+    begin,
+    chunks,
+    find_published,
+    finish,
+    image_problem,
+    prepare,
+    write_chunk,
+)
+from adaptation.data.spans import SPLITS, Manifest, Span, SpanStore
+from adaptation.io import storage
+from adaptation.io.storage import join
+from tests.worlds.images_and_spans import (
+    LABELS,
+    collect,
+    collected,
+    contents,
+    duplicates,
+    image,
+    images_of,
+    numbered,
+    published,
+)
+
+HALF = Split(ratio=0.5)
+DAMAGED = "cannot be decoded: it is damaged or cut off"
+
+
+@pytest.fixture
+def store(root: str) -> SpanStore:
+    return SpanStore(join(root, "data"))
+
+
+@pytest.fixture
+def month(root: str) -> str:
+    return join(root, "collection", "2021-10")
+
+
+def prepared(store: SpanStore, snapshot: Snapshot, split: Split = HALF, **options: object) -> Manifest:
+    """Prepares, tolerating whatever is skipped, and verifies."""
+    manifest = prepare(store, snapshot, LABELS, split, **{"max_skipped": 1.0, **options})  # type: ignore[arg-type]
+    return store.verify(Span(manifest.span))
+
+
+def with_odd_ones(month: str, odd: dict[str, bytes]) -> Snapshot:
+    """The snapshot of a month that has these files among good ones."""
+    collect(month, numbered(12))
+    for name, data in odd.items():
+        storage.write(join(month, name), data)
+    return snapshot_folder(month, "2021-10")
+
+
+def sides(store: SpanStore, manifest: Manifest) -> dict[bytes, str]:
+    """The split of each image by its bytes."""
+    return {one.image: split for split in SPLITS for one in images_of(store, manifest, split)}
+
+
+# What is in a span
+
+
+def test_every_image_is_in_the_span_once_as_it_came_with_its_label(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    manifest = prepared(store, snapshot)
+    images = images_of(store, manifest)
+    assert {one.id: one.image for one in images} == contents(month)
+    assert duplicates(one.id for one in images) == []
+    assert all(LABELS.names[one.label] == one.id.split("_")[0] for one in images)
+    assert {one.span for one in images} == {manifest.span} == {1}
+    assert sum(manifest.counts[split]["cat"] for split in SPLITS) == 6
+    assert manifest.skipped == ()
+
+
+def test_the_manifest_tells_where_the_span_comes_from(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    manifest = prepared(store, snapshot, Split(3, 0.5), run="run-7")
+    assert (manifest.batch, manifest.key, manifest.run) == ("2021-10", snapshot.key, "run-7")
+    assert (manifest.seed, manifest.ratio, manifest.labels) == (3, 0.5, LABELS.names)
+    assert store.snapshot(Span(1)) == snapshot
+
+
+def test_only_the_snapshots_images_are_taken(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    collect(month, ["cat_later.png"])
+    for other in ("2021-11", "2021-10_old", "2021-1"):
+        collect(month.replace("2021-10", other), ["cat_other.png"])
+    assert {one.id for one in images_of(store, prepared(store, snapshot))} == set(snapshot.names)
+
+
+def test_the_source_is_left_as_it_is(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    before = contents(month)
+    prepared(store, snapshot)
+    assert contents(month) == before
+
+
+def test_jpeg_and_png_of_any_ending_and_letter_case_are_taken(store: SpanStore, month: str) -> None:
+    odd = {"cat_a.JPG": image("a", "JPEG"), "cat_b.jpeg": image("b", "JPEG"), "ship_c.Png": image("c", "PNG")}
+    snapshot = with_odd_ones(month, odd)
+    assert odd.items() <= {one.id: one.image for one in images_of(store, prepared(store, snapshot))}.items()
+
+
+def test_a_label_may_be_the_folders_name(store: SpanStore, month: str) -> None:
+    collect(month, [f"{label}/{number}.png" for label in LABELS.names for number in range(6)])
+    manifest = prepare(store, snapshot_folder(month, "first"), replace(LABELS, source="folder"), HALF)
+    assert all(LABELS.names[one.label] == one.id.split("/")[0] for one in images_of(store, manifest))
+
+
+# The split
+
+
+def test_the_split_has_about_its_ratio() -> None:
+    drawn = [Split(ratio=0.2).side(f"{number}".encode()) for number in range(5000)]
+    assert 900 < drawn.count("test") < 1100
+    assert {Split(ratio=1.0).side(b"x"), Split(ratio=0.0).side(b"x")} == {"test", "train"}
+
+
+def test_another_seed_gives_another_split(root: str, month: str) -> None:
+    snapshot = collected(month, 30)
+    stores = [SpanStore(join(root, f"data-{seed}")) for seed in (0, 1)]
+    first, second = (prepared(store, snapshot, Split(seed, 0.5)) for seed, store in enumerate(stores))
+    assert sides(stores[0], first) != sides(stores[1], second)
+    assert first.digest != second.digest
+
+
+def test_the_same_image_is_on_the_same_side_in_every_span(root: str, store: SpanStore, month: str) -> None:
+    first = prepared(store, collected(month, 30))
+    november = join(root, "collection", "2021-11")
+    for number, data in enumerate(contents(month).values()):
+        storage.write(join(november, f"ship_{number}.png"), data)
+    collect(november, numbered(10, first=100))
+    second = prepared(store, snapshot_folder(november, "2021-11"))
+    assert (first.span, second.span) == (1, 2)
+    assert sides(store, first).items() <= sides(store, second).items()
+
+
+def test_neither_the_order_of_the_list_nor_the_time_changes_the_bytes(root: str, month: str) -> None:
+    snapshot = collected(month, 30)
+    first = prepared(SpanStore(join(root, "a")), snapshot, shard_bytes=500)
+    mixed = replace(snapshot, images=tuple(reversed(snapshot.images)))
+    second = prepared(SpanStore(join(root, "b")), mixed, shard_bytes=500)
+    assert second.shards == first.shards
+    assert second.counts == first.counts
+
+
+def test_a_split_by_other_settings_than_the_last_spans_is_refused(store: SpanStore, month: str) -> None:
+    prepared(store, collected(month, 12))
+    other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
+    for split in (Split(1, 0.5), Split(0, 0.4)):
+        with pytest.raises(
+            SplitChanged, match=r"span-1 was split with seed 0 and test ratio 0.5, this one would be with"
+        ):
+            prepared(store, other, split)
+    assert prepared(store, other).span == 2
+
+
+def test_the_split_is_held_against_the_last_span_that_has_one(store: SpanStore, month: str) -> None:
+    prepared(store, collected(month, 12))
+    adopted = published(store)
+    uri = join(store.folder(Span(2)), "manifest.json")
+    storage.write(uri, replace(adopted, ratio=0.0).to_json())
+    other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
+    with pytest.raises(SplitChanged, match="span-1 was split with"):
+        prepared(store, other, Split(1, 0.5))
+
+
+# The same input, the same bytes
+
+
+def test_the_same_images_give_the_same_bytes_wherever_they_lie(root: str, month: str) -> None:
+    elsewhere = join(root, "another collection", "2021-10")
+    stores = [SpanStore(join(root, name)) for name in ("a", "b")]
+    first = prepared(stores[0], collected(month, 20), shard_bytes=400, run="one")
+    second = prepared(stores[1], collected(elsewhere, 20), shard_bytes=400, run="two")
+    assert second.digest == first.digest
+    shards = [{name: data for name, data in contents(one.root).items() if "tfrecord" in name} for one in stores]
+    assert shards[0] == shards[1]
+    assert len(shards[0]) > 4
+
+
+def test_the_same_images_give_the_same_bytes_in_whatever_order_workers_do_the_chunks(root: str, month: str) -> None:
+    snapshot = with_odd_ones(month, {"cat_twin.png": image("cat_0000.png"), "ship_broken.png": b"x"})
+    stores = [SpanStore(join(root, name)) for name in ("a", "b")]
+    first = prepared(stores[0], snapshot, shard_bytes=200)
+    other = begin(stores[1], snapshot, LABELS, HALF, 1.0, "")
+    reports = [write_chunk(other, chunk) for chunk in reversed(chunks(snapshot, 200)) for _ in range(2)]
+    assert finish(other, reports[::2]).digest == first.digest
+    assert stores[1].verify(Span(1)).shards == first.shards
+
+
+def test_preparing_again_returns_the_span_that_is_there(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    first = prepared(store, snapshot, run="first")
+    before = contents(store.root)
+    assert prepared(store, snapshot, run="second") == first
+    assert contents(store.root) == before
+
+
+def test_preparing_again_needs_the_images_no_more(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    first = prepared(store, snapshot)
+    storage.remove_folder(month)
+    assert prepare(store, snapshot, LABELS, HALF) == first
+
+
+def test_another_snapshot_gets_the_next_number(store: SpanStore, month: str) -> None:
+    assert prepared(store, collected(month, 12)).span == 1
+    assert prepared(store, collected(month, 12, first=12)).span == 2
+
+
+def test_a_span_is_found_once_it_is_published(store: SpanStore, month: str) -> None:
+    assert find_published(store, Span(1)) is None
+    manifest = prepared(store, collected(month, 12))
+    assert find_published(store, Span(1)) == manifest
+
+
+# Chunks and shards
+
+
+def test_chunks_hold_every_image_once_and_about_the_bytes_asked_for(month: str) -> None:
+    snapshot = Snapshot("2021-10", month, tuple(storage.File(f"cat_{n:03d}.png", 10) for n in range(100)))
+    cut = chunks(snapshot, 250)
+    assert [len(chunk.images) for chunk in cut] == [25, 25, 25, 25]
+    assert [(chunk.number, chunk.count) for chunk in cut] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert sorted(one for chunk in cut for one in chunk.images) == list(snapshot.images)
+
+
+def test_a_chunk_is_a_mixture_of_all_names(month: str) -> None:
+    files = [storage.File(f"{label}_{number:03d}.png", 10) for label in LABELS.names for number in range(100)]
+    for chunk in chunks(Snapshot("2021-10", month, tuple(files)), 500):
+        labels = [one.name.split("_")[0] for one in chunk.images]
+        assert 10 < labels.count("cat") < 40
+
+
+def test_no_images_make_one_empty_chunk(month: str) -> None:
+    assert chunks(Snapshot("2021-10", month, ()), 100) == [Chunk(0, 1, ())]
+
+
+def test_an_image_larger_than_a_shard_is_a_shard(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    manifest = prepared(store, snapshot, shard_bytes=1)
+    assert [shard.images for shard in manifest.shards] == [1] * 12
+
+
+def test_shards_have_the_split_in_their_path_and_their_checksum_in_their_name(store: SpanStore, month: str) -> None:
+    manifest = prepared(store, collected(month, 12))
+    assert [shard.split for shard in manifest.shards] == ["test", "train"]
+    for shard in manifest.shards:
+        assert shard.path == f"{shard.split}/shard-00000-of-00001-{shard.crc32c}.tfrecord"
+
+
+# Images that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        pytest.param("cat_x.jpg", b"", "is empty", id="empty"),
+        pytest.param("cat_x.jpg", b"no image at all", "is no JPEG or PNG image", id="text"),
+        pytest.param("cat_x.jpg", image(1, "GIF"), "is no JPEG or PNG image", id="gif"),
+        pytest.param("cat_x.jpg", image(1, "WEBP"), "is no JPEG or PNG image", id="webp"),
+        pytest.param("cat_x.png", image(1, "BMP"), "is no JPEG or PNG image", id="bmp"),
+        pytest.param("cat_x.jpg", image(1, "JPEG", (64, 64))[:-400], DAMAGED, id="cut-jpeg"),
+        pytest.param("cat_x.png", image(1, "PNG", (64, 64))[:-400], DAMAGED, id="cut-png"),
+        pytest.param(
+            "cat_x.png", image(1, "PNG", (64, 64)).replace(b"IDAT", b"IDAT\x00\x00\x00"), DAMAGED, id="damaged-png"
+        ),
+        pytest.param("cat_x.png", image(1, "PNG")[:30], DAMAGED, id="png-stump"),
+        pytest.param("cat_x.jpg", image(1, "JPEG")[:30], DAMAGED, id="jpeg-stump"),
+        pytest.param("dog_x.png", image(1), "no label by its name's prefix (known: cat, ship)", id="unknown-label"),
+        pytest.param("cat.png", image(1), "no label by its name's prefix (known: cat, ship)", id="no-label"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_skipped_with_a_reason(
+    store: SpanStore, month: str, name: str, data: bytes, reason: str
+) -> None:
+    manifest = prepared(store, with_odd_ones(month, {name: data}))
+    assert manifest.skipped == (Skipped(name, reason),)
+    assert manifest.images == 12
+
+
+def test_the_reasons_are_part_of_the_digest_and_the_same_in_every_attempt(root: str, month: str) -> None:
+    snapshot = with_odd_ones(month, {"cat_text.jpg": b"text", "cat_gif.jpg": image(1, "GIF")})
+    first, second = (prepared(SpanStore(join(root, name)), snapshot) for name in ("a", "b"))
+    assert first.digest == second.digest
+
+
+def test_a_huge_file_is_skipped_unread(store: SpanStore, month: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = image("huge", size=(40, 40))
+    snapshot = with_odd_ones(month, {"cat_x.png": huge})
+    storage.remove(join(month, "cat_x.png"))
+    monkeypatch.setattr(span_preparation, "LARGEST_FILE", len(huge) - 1)
+    assert prepared(store, snapshot).skipped == (Skipped("cat_x.png", f"is too large ({len(huge)} bytes)"),)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_an_image_of_huge_dimensions_is_not_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(span_preparation, "LARGEST_IMAGE", 99)
+    assert image_problem(image(1, kind, (10, 10))) == "is too large (10 x 10 pixels)"
+    assert image_problem(image(1, kind, (9, 11))) is None
+
+
+def test_pillows_own_limit_is_not_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10)
+    assert image_problem(image(1, size=(10, 10))) is None
+
+
+def test_images_without_faults_have_no_problem() -> None:
+    for kind in ("JPEG", "PNG"):
+        for size in ((1, 1), (3, 17), (64, 64)):
+            assert image_problem(image(1, kind, size)) is None
+
+
+def test_running_out_of_memory_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", out_of_memory)
+    with pytest.raises(MemoryError):
+        image_problem(image(1))
+
+
+def test_images_that_vanish_or_change_after_the_snapshot_are_skipped(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 20)
+    storage.remove(snapshot.uris[3])
+    storage.write(snapshot.uris[7], image("another", size=(9, 9)))
+    manifest = prepared(store, snapshot)
+    assert manifest.skipped == (
+        Skipped(snapshot.names[3], "is gone since the snapshot was taken"),
+        Skipped(snapshot.names[7], "has changed since the snapshot was taken"),
+    )
+
+
+# Duplicates
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 300, 2**20], ids=["across-chunks", "mixed", "within-a-chunk"])
+def test_of_images_with_the_same_content_one_is_taken(store: SpanStore, month: str, shard_bytes: int) -> None:
+    twin, triplet = image("cat_0000.png"), image("ship_0001.png")
+    odd = {"cat_twin.png": twin, "ship_a.png": triplet, "ship_b.png": triplet}
+    manifest = prepared(store, with_odd_ones(month, odd), shard_bytes=shard_bytes)
+    images = images_of(store, manifest)
+    assert len(images) == 12
+    assert duplicates(one.image for one in images) == []
+    left_out = {one.name for one in manifest.skipped}
+    assert len(left_out & {"cat_0000.png", "cat_twin.png"}) == 1
+    assert len(left_out & {"ship_0001.png", "ship_a.png", "ship_b.png"}) == 2
+    assert all(one.reason.startswith("has the same content as ") for one in manifest.skipped)
+    taken = {one.id for one in images}
+    assert all(one.reason.removeprefix("has the same content as ") in taken for one in manifest.skipped)
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 2**20], ids=["across-chunks", "within-a-chunk"])
+def test_the_same_content_under_another_label_is_told(store: SpanStore, month: str, shard_bytes: int) -> None:
+    manifest = prepared(store, with_odd_ones(month, {"ship_x.png": image("cat_0000.png")}), shard_bytes=shard_bytes)
+    assert manifest.skipped in (
+        (Skipped("ship_x.png", "has the same content as cat_0000.png, which is labelled cat"),),
+        (Skipped("cat_0000.png", "has the same content as ship_x.png, which is labelled ship"),),
+    )
+
+
+def test_duplicates_are_no_reason_to_refuse(store: SpanStore, month: str) -> None:
+    odd = {f"cat_twin_{number}.png": image("cat_0000.png") for number in range(20)}
+    manifest = prepared(store, with_odd_ones(month, odd), max_skipped=0.0, shard_bytes=200)
+    assert (manifest.images, len(manifest.skipped)) == (12, 20)
+
+
+# Refusals
+
+
+def test_too_many_skipped_images_are_refused_with_examples(store: SpanStore, month: str) -> None:
+    snapshot = with_odd_ones(month, {"cat_x.png": b"", "dog_y.png": image("y")})
+    with pytest.raises(TooManySkipped, match=r"2 of 14 images were skipped, 14.3%") as caught:
+        prepared(store, snapshot, max_skipped=0.1)
+    assert "cat_x.png: is empty" in str(caught.value)
+    assert store.spans() == []
+
+
+def test_after_mending_the_labels_the_refused_snapshot_gets_its_number_after_all(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    with pytest.raises(TooManySkipped):
+        prepare(store, snapshot, Labels(("dog",)), HALF)
+    assert prepared(store, collected(month.replace("2021-10", "2021-11"), 12, first=50)).span == 2
+    assert prepared(store, snapshot).span == 1
+    assert store.spans() == [Span(1), Span(2)]
+    assert storage.folders(join(store.root, "_staging")) == []
+
+
+@pytest.mark.parametrize(("ratio", "split"), [(1.0, "train"), (0.0, "test")])
+def test_a_span_without_images_in_a_split_is_refused(store: SpanStore, month: str, ratio: float, split: str) -> None:
+    snapshot = collected(month, 4)
+    with pytest.raises(
+        SpanTooSmall, match=f"span-1 would have no {split} image: 4 of 4 images can be used. Collect more"
+    ):
+        prepared(store, snapshot, Split(ratio=ratio))
+    assert store.spans() == []
+
+
+def test_a_snapshot_without_images_is_too_small(store: SpanStore, month: str) -> None:
+    with pytest.raises(SpanTooSmall, match="0 of 0 images can be used"):
+        prepared(store, Snapshot("2021-10", month, ()))
+
+
+# The real thing
+
+
+@pytest.mark.skipif(
+    not (archive := Path(__file__).parents[4] / "shared" / "data" / "cifar10-test.tar.gz").exists(),
+    reason="the CIFAR-10 images are not beside the project",
+)
+def test_real_photographs_become_a_span(tmp_path: Path) -> None:
+    import tarfile
+
+    with tarfile.open(archive) as tar:
+        members = [tar.next() for _ in range(120)]
+        tar.extractall(tmp_path, [one for one in members if one], filter="data")
+    labels = tuple(sorted(os.listdir(tmp_path / "test")))
+    snapshot = snapshot_folder(str(tmp_path / "test"), "cifar")
+    store = SpanStore(str(tmp_path / "data"))
+    manifest = prepare(store, snapshot, Labels(labels, "folder"))
+    assert manifest.images == len(snapshot.images) > 100
+    assert store.verify(Span(1)).skipped == ()

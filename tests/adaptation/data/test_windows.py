@@ -1,0 +1,122 @@
+"""A window means exactly the spans it says, at ten and above too."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptation.data.spans import Span, SpanNotPublished
+from adaptation.data.windows import InvalidWindow, Window, WindowNotExpressible, span_pattern
+
+TWELVE = [Span(number) for number in range(1, 13)]
+
+
+def resolve(text: str, published: list[Span] = TWELVE) -> list[int]:
+    return [span.number for span in Window.parse(text).resolve(published)]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("all", list(range(1, 13))),
+        ("last:1", [12]),
+        ("last:2", [11, 12]),
+        ("last:4", [9, 10, 11, 12]),
+        ("last:99", list(range(1, 13))),
+        ("10", [10]),
+        ("9-10", [9, 10]),
+        ("1,10,11", [1, 10, 11]),
+        ("1,3,9-11", [1, 3, 9, 10, 11]),
+        ("11,1,10", [1, 10, 11]),
+        ("3-5,4-6,5", [3, 4, 5, 6]),
+        (" 1 , 3-4 ", [1, 3, 4]),
+    ],
+)
+def test_a_window_means_these_spans(text: str, numbers: list[int]) -> None:
+    assert resolve(text) == numbers
+
+
+def test_the_last_two_of_ten_spans_are_nine_and_ten() -> None:
+    assert resolve("last:2", [Span(number) for number in (10, 1, 9, 2)]) == [9, 10]
+
+
+def test_last_counts_the_spans_that_are_there() -> None:
+    assert resolve("last:2", [Span(1), Span(4), Span(9)]) == [4, 9]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "none", "ALL", "last", "last:0", "last:-1", "last:", "last:x", "0", "-1", "1-", "3-1", "1,,2", "1;2", "1 2"]
+    + ["span-1", "[1-3]", "1-1000000", "1" * 5000, "last:" + "9" * 5000, "1٣", "1.5"],
+)
+def test_what_is_no_window_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(InvalidWindow, match='is no window. Write "all", "last:2", or span numbers like "1,3,9-11"'):
+        Window.parse(text)
+
+
+@given(st.sets(st.integers(1, 200), min_size=1))
+def test_a_window_of_numbers_survives_being_written(numbers: set[int]) -> None:
+    window = Window(numbers=tuple(sorted(numbers)))
+    assert Window.parse(str(window)) == window
+
+
+@pytest.mark.parametrize("text", ["all", "last:3"])
+def test_other_windows_survive_being_written_too(text: str) -> None:
+    assert str(Window.parse(text)) == text
+
+
+def test_a_span_that_is_not_published_is_named_with_those_that_are() -> None:
+    with pytest.raises(SpanNotPublished, match=r"span 2,4-5 of window 1-5 is not published \(published: 1,3\)"):
+        resolve("1-5", [Span(1), Span(3)])
+
+
+def test_a_long_range_of_missing_spans_makes_a_short_message() -> None:
+    with pytest.raises(SpanNotPublished) as caught:
+        resolve("1-100000", [Span(1)])
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["all", "last:2", "1"])
+def test_without_any_span_no_window_means_anything(text: str) -> None:
+    with pytest.raises(SpanNotPublished, match='no span is published yet. Run "adapt init"'):
+        resolve(text, [])
+
+
+# Patterns
+
+
+@pytest.mark.parametrize(
+    ("numbers", "pattern"),
+    [
+        ([7], "span-7"),
+        ([1, 2, 3], "span-[123]"),
+        ([10, 12], "span-1[02]"),
+        ([10, 11, 20, 21], "span-[12][01]"),
+        (list(range(1, 13)), "span-*"),
+    ],
+)
+def test_a_pattern_selects_exactly_the_spans(numbers: list[int], pattern: str) -> None:
+    chosen = [Span(number) for number in numbers]
+    assert span_pattern(chosen, [*TWELVE, Span(20), Span(21)] if numbers != list(range(1, 13)) else TWELVE) == pattern
+
+
+@pytest.mark.parametrize("numbers", [[9, 10], [9, 10, 11], [1, 10, 11], [10, 21]])
+def test_spans_that_no_pattern_selects_are_refused_with_the_way_out(numbers: list[int]) -> None:
+    chosen = [Span(number) for number in numbers]
+    with pytest.raises(WindowNotExpressible, match='exactly the spans .* Set training.ingestion = "spans"'):
+        span_pattern(chosen, [*TWELVE, Span(21)])
+
+
+@given(st.sets(st.integers(1, 40), min_size=1), st.sets(st.integers(1, 40)))
+def test_a_pattern_never_selects_another_span_and_never_misses_one(numbers: set[int], others: set[int]) -> None:
+    chosen = [Span(number) for number in sorted(numbers)]
+    there = {*chosen, *(Span(number) for number in others)}
+    try:
+        pattern = span_pattern(chosen, there)
+    except WindowNotExpressible:
+        assert len(chosen) > 1
+        return
+    assert [span for span in sorted(there) if fnmatchcase(str(span), pattern)] == chosen

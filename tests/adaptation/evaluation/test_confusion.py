@@ -1,0 +1,154 @@
+"""Tally: every listed image once, whatever the order of the results, and what is wrong with results that are not so."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptation.errors import AdaptationError
+from adaptation.evaluation import confusion
+from adaptation.evaluation.accuracy import evaluate
+from adaptation.evaluation.confusion import DuplicatePredictions, Fingerprint, MissingPredictions, UnlistedPredictions
+from adaptation.evaluation.prediction_results import InvalidPrediction, NoPredictions, conclude_predictions
+from adaptation.io import storage
+from tests.adaptation.evaluation.results import LABELS, NAMES, ROOT, failed, folder_of, predicted, snapshot_of
+
+image_numbers = st.lists(st.integers(0, 99), unique=True, min_size=1, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(image_numbers, st.integers(1, 5), st.randoms(use_true_random=False))
+def test_order_and_number_of_files_mean_nothing(numbers: list[int], files: int, chance: random.Random) -> None:
+    names = sorted(f"{NAMES[number % 3]}_{number}.jpg" for number in numbers)
+    lines = [predicted(name, chance.choice(NAMES), chance.choice([0.1, 0.9])) for name in names]
+    lines[0] = failed(names[0])
+    expected = evaluate(snapshot_of(names), folder_of("".join(lines)), LABELS, 1.0)
+    chance.shuffle(lines)
+    parts: list[list[str]] = [[] for _ in range(files)]
+    for one in lines:
+        chance.choice(parts).append(one)
+    assert evaluate(snapshot_of(names), folder_of(*map("".join, parts)), LABELS, 1.0) == expected
+    assert expected.images == sum(map(sum, expected.confusion)) == len(names) - 1
+
+
+def test_a_folder_without_results_is_refused() -> None:
+    with pytest.raises(NoPredictions):
+        evaluate(snapshot_of(["car_1.jpg"]), folder_of(), LABELS, 0.0)
+
+
+def test_empty_results_miss_every_image() -> None:
+    with pytest.raises(MissingPredictions, match="no prediction for 1 of 1 listed images: car_1.jpg"):
+        evaluate(snapshot_of(["car_1.jpg"]), folder_of(""), LABELS, 1.0)
+
+
+def test_missing_predictions_are_named_with_what_the_service_says() -> None:
+    names = [f"car_{n}.jpg" for n in range(9)]
+    folder = folder_of(predicted("car_1.jpg", "car"), errors="('Post request fails.', 8)\n")
+    with pytest.raises(MissingPredictions) as caught:
+        evaluate(snapshot_of(names), folder, LABELS, 1.0)
+    message = str(caught.value)
+    assert f"{folder} has no prediction for 8 of 9 listed images: car_0.jpg, car_2.jpg, car_3.jpg, ..." in message
+    assert "errors file says: ('Post request fails.', 8)" in message
+    assert isinstance(caught.value, AdaptationError) and isinstance(caught.value, LookupError)
+
+
+@pytest.mark.parametrize("again", [predicted("car_1.jpg", "car"), predicted("car_1.jpg", "cat"), failed("car_1.jpg")])
+def test_an_image_with_two_predictions_or_errors_is_refused(again: str) -> None:
+    folder = folder_of(predicted("car_1.jpg", "car"), predicted("car_2.jpg", "car") + again)
+    with pytest.raises(DuplicatePredictions, match=r"for 1 images: car_1\.jpg\. "):
+        evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        predicted("car_9.jpg", "car"),
+        failed("car_9.jpg"),
+        predicted("car_1.jpg", "car", root="gs://bucket/2021-09"),
+        '{"instance": "car_1.jpg", "prediction": "car"}\n',
+    ],
+)
+def test_a_prediction_for_an_image_that_is_not_listed_is_refused(stray: str) -> None:
+    folder = folder_of(predicted("car_1.jpg", "car") + stray)
+    image = json.loads(stray)["instance"]
+    with pytest.raises(UnlistedPredictions, match=re.escape(f"not listed in {ROOT}: {image}. ")):
+        evaluate(snapshot_of(["car_1.jpg"]), folder, LABELS, 1.0)
+
+
+def test_another_image_in_the_place_of_a_listed_one_is_refused() -> None:
+    folder = folder_of(predicted("car_1.jpg", "car") + predicted("car_9.jpg", "car"))
+    with pytest.raises(UnlistedPredictions, match=re.escape(f"{ROOT}/car_9.jpg")):
+        evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)
+
+
+def test_an_image_of_the_same_name_in_a_folder_of_the_same_length_is_another_one() -> None:
+    folder = folder_of(predicted("car_1.jpg", "car", root="gs://bucket/2021-09"))
+    with pytest.raises(UnlistedPredictions, match="gs://bucket/2021-09/car_1.jpg"):
+        evaluate(snapshot_of(["car_1.jpg"]), folder, LABELS, 1.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(max_size=3)), st.lists(st.text(max_size=3)), st.integers(0, 9))
+def test_lists_have_one_fingerprint_where_they_have_the_same_texts_and_else_not(
+    one: list[str], other: list[str], cut: int
+) -> None:
+    def fingerprint(texts: list[str]) -> Fingerprint:
+        return Fingerprint.of(pl.Series(texts, dtype=pl.String))
+
+    assert (fingerprint(one) == fingerprint(other)) == (sorted(one) == sorted(other))
+    assert fingerprint(one[cut:]) + fingerprint(one[:cut]) == fingerprint(one) == fingerprint(one[::-1])
+    whole = fingerprint(one + other)
+    assert all(0 <= total < 2**64 for total in whole.sums) and (whole.count == 0 or any(whole.sums))
+
+
+def test_no_prediction_is_listed_where_there_are_no_images() -> None:
+    with pytest.raises(UnlistedPredictions):
+        evaluate(snapshot_of([]), folder_of(predicted("car_1.jpg", "car")), LABELS, 1.0)
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_images_that_one_hash_takes_for_the_same_are_told_apart_by_the_other(
+    broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = pl.Series.hash
+    same = pl.Series([7], dtype=pl.UInt64)
+    monkeypatch.setattr(
+        pl.Series, "hash", lambda self, seed: same.new_from_index(0, len(self)) if seed == broken else sound(self, seed)
+    )
+    lines = [predicted(name, "car") for name in ("car_1.jpg", "car_2.jpg", "car_3.jpg")]
+    assert evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder_of(*lines[:2]), LABELS, 0.0).correct == 2
+    with pytest.raises(UnlistedPredictions):
+        evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder_of(lines[0], lines[2]), LABELS, 0.0)
+
+
+def test_results_that_are_completed_while_they_are_read_are_to_be_evaluated_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = folder_of(predicted("car_1.jpg", "car"))
+
+    def completed_afterwards(*arguments: Any) -> Iterator[Any]:
+        yield from conclude_predictions(*arguments)
+        storage.write(f"{folder}/prediction.results-00001-of-00002", predicted("car_2.jpg", "car").encode())
+
+    monkeypatch.setattr(confusion, "conclude_predictions", completed_afterwards)
+    snapshot = snapshot_of(["car_1.jpg", "car_2.jpg"])
+    with pytest.raises(MissingPredictions, match=f"{folder} changed while it was read"):
+        evaluate(snapshot, folder, LABELS, 0.0)
+    monkeypatch.undo()
+    assert evaluate(snapshot, folder, LABELS, 0.0).correct == 2
+
+
+def test_a_model_that_predicts_other_labels_is_refused() -> None:
+    folder = folder_of(predicted("car_1.jpg", "car") + predicted("car_2.jpg", "automobile"))
+    with pytest.raises(
+        InvalidPrediction, match="predicts 'automobile' for gs://.*/car_2.jpg.*labels are car, cat, ship"
+    ):
+        evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)

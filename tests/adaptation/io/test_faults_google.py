@@ -1,0 +1,142 @@
+"""Work on object storage that is cut off or crowded: nothing half is seen or lost, and the next attempt heals it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from adaptation.data.batches import Batch, BatchStore, Snapshot
+from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.spans import Manifest, Span, SpanStore
+from adaptation.io import storage
+from adaptation.io.journal import Journal
+from adaptation.io.storage import join
+from emulators.http_server import Reply, Request
+from emulators.storage.emulator import StorageEmulator
+from tests.worlds.images_and_spans import LABELS, at_once, collect, collected, contents, images_of
+
+OCTOBER = Batch(2021, 10)
+SPLIT = Split(ratio=0.5)
+
+
+class Mortal(StorageEmulator):
+    """Refuses all changes after so many: to those who wait for them it is as if they had been cut off."""
+
+    changes_left = 10**9
+
+    def answer(self, request: Request) -> Reply:
+        if request.method != "GET":
+            if not self.changes_left:
+                return self.error(403, "cut off")
+            self.changes_left -= 1
+        return super().answer(request)
+
+    def cuts_off(self, task: Callable[[], object], after: int) -> bool:
+        """Does the task with so many changes; says whether it wanted more."""
+        self.changes_left = after
+        try:
+            task()
+        except OSError as error:
+            assert "cut off" in str(error)
+            return True
+        finally:
+            self.changes_left = 10**9
+        return False
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mortal]:
+    with Mortal() as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        emulator.create_bucket("b")
+        yield emulator
+
+
+def prepared(store: SpanStore, snapshot: Snapshot) -> Manifest:
+    return prepare(store, snapshot, LABELS, SPLIT, shard_bytes=400)
+
+
+def test_a_preparation_that_is_cut_off_is_finished_by_the_next(emulator: Mortal) -> None:
+    snapshot = collected("gs://b/collection/2021-10", 10)
+    digest = prepared(SpanStore("gs://b/undisturbed"), snapshot).digest
+    for after in itertools.count():
+        store = SpanStore(f"gs://b/data-{after}")
+        cut = emulator.cuts_off(lambda store=store: prepared(store, snapshot), after)
+        assert all(store.verify(span) for span in store.spans())
+        manifest = prepared(store, snapshot)
+        assert (manifest.digest, store.spans(), store.verify(Span(1))) == (digest, [Span(1)], manifest)
+        assert sorted(one.id for one in images_of(store, manifest)) == list(snapshot.names)
+        assert len(Journal(join(store.root, "_claims")).records()) == 1
+        assert storage.files_below(join(store.root, "_staging")) == []
+        if not cut:
+            break
+    assert after > 10
+
+
+def test_archiving_that_is_cut_off_loses_nothing_and_is_finished_by_the_next(emulator: Mortal) -> None:
+    for after in itertools.count():
+        batches, snapshot = evaluated(f"gs://b/{after}")
+        before = everything(batches)
+        cut = emulator.cuts_off(lambda batches=batches, snapshot=snapshot: batches.archive(snapshot), after)
+        assert everything(batches) == before
+        batches.archive(snapshot)
+        assert everything(batches) == before
+        assert len(batches.archived(OCTOBER)) == len(batches.evaluated(OCTOBER)) == 4
+        if not cut:
+            break
+    assert after >= 5
+
+
+def test_requeueing_that_is_cut_off_loses_nothing_and_is_finished_by_the_next(emulator: Mortal) -> None:
+    for after in itertools.count():
+        batches, snapshot = evaluated(f"gs://b/{after}")
+        batches.archive(snapshot)
+        before = everything(batches)
+        cut = emulator.cuts_off(lambda batches=batches: batches.requeue(OCTOBER), after)
+        assert everything(batches) == before
+        if batches.archived(OCTOBER):
+            batches.requeue(OCTOBER)
+        assert everything(batches) == before
+        assert len(batches.archived(OCTOBER)) == len(batches.evaluated(OCTOBER)) == 0
+        if not cut:
+            break
+    assert after >= 5
+
+
+def test_preparations_at_once_make_one_span_of_each_batch(emulator: Mortal) -> None:
+    october, november = (collected(f"gs://b/collection/2021-{month}", 10, first=month) for month in (10, 11))
+    for number in range(5):
+        store = SpanStore(f"gs://b/data-{number}")
+        tasks = [lambda store=store, one=one: prepared(store, one) for one in (october, november, october)]
+        results = at_once(*tasks)
+        assert results[0] == results[2]
+        assert store.spans() == [Span(1), Span(2)]
+        assert [store.verify(Span(manifest.span)) for manifest in results] == results
+        assert storage.files_below(join(store.root, "_staging")) == []
+
+
+def test_archiving_at_once_moves_each_image_and_loses_none(emulator: Mortal) -> None:
+    for number in range(5):
+        batches, snapshot = evaluated(f"gs://b/{number}")
+        before = everything(batches)
+        at_once(*[lambda batches=batches, snapshot=snapshot: batches.archive(snapshot)] * 3)
+        assert everything(batches) == before
+        assert len(batches.archived(OCTOBER)) == 4
+
+
+def evaluated(root: str) -> tuple[BatchStore, Snapshot]:
+    """A month of which four images have been evaluated, and one has come since."""
+    batches = BatchStore(root)
+    snapshot = collected(batches.folder(OCTOBER), 4)
+    batches.mark_evaluated(snapshot)
+    collect(batches.folder(OCTOBER), ["cat_later.png"])
+    return batches, snapshot
+
+
+def everything(batches: BatchStore) -> list[bytes]:
+    """All images of the month, wherever they are."""
+    folders = (batches.folder(OCTOBER), batches.folder(OCTOBER) + "_old")
+    return sorted(data for folder in folders for data in contents(folder).values())

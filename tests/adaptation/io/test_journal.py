@@ -1,0 +1,78 @@
+"""A journal has one current record, whoever writes to it and however many at once."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from adaptation.io import storage
+from adaptation.io.journal import Journal, Record
+from adaptation.io.storage import join
+from tests.worlds.images_and_spans import at_once
+
+
+def test_an_empty_journal_has_no_record(root: str) -> None:
+    assert Journal(root).last() is None
+    assert Journal(root).records() == []
+
+
+def test_the_record_appended_last_is_current(root: str) -> None:
+    journal = Journal(root)
+    assert journal.append({"job": "a"}, after=0) == Record(1, {"job": "a"})
+    assert journal.append({"job": "b"}, after=1) == Record(2, {"job": "b"})
+    assert journal.last() == Record(2, {"job": "b"})
+    assert journal.records() == [Record(1, {"job": "a"}), Record(2, {"job": "b"})]
+
+
+@pytest.mark.parametrize("number", [9, 99, 9999])
+def test_records_are_in_the_order_of_their_numbers_not_of_their_texts(root: str, number: int) -> None:
+    journal = Journal(root)
+    for after in (number, number - 1):
+        journal.append({"after": after}, after=after)
+    assert [record.number for record in journal.records()] == [number, number + 1]
+    assert journal.last() == Record(number + 1, {"after": number})
+
+
+def test_a_record_is_never_replaced(root: str) -> None:
+    journal = Journal(root)
+    journal.append({"job": "first"}, after=0)
+    with pytest.raises(FileExistsError):
+        journal.append({"job": "second"}, after=0)
+    assert journal.records() == [Record(1, {"job": "first"})]
+
+
+def test_of_sixteen_who_append_after_the_same_record_one_does(root: str) -> None:
+    def append(number: int) -> bool:
+        try:
+            Journal(root).append({"writer": number}, after=3)
+            return True
+        except FileExistsError:
+            return False
+
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(append, range(16)))
+    assert won.count(True) == 1
+    assert Journal(root).records() == [Record(4, {"writer": won.index(True)})]
+
+
+def test_of_processes_that_append_after_the_same_record_one_does(disk: str) -> None:
+    for after in range(10):
+        results = at_once(*[lambda after=after: Journal(disk).append({}, after=after)] * 4)
+        assert sum(isinstance(result, Record) for result in results) == 1
+        assert sum(isinstance(result, FileExistsError) for result in results) == 3
+    assert len(Journal(disk).records()) == 10
+
+
+def test_other_files_are_no_records(root: str) -> None:
+    journal = Journal(root)
+    journal.append({}, after=0)
+    for name in ("notes.txt", "x.json", ".tmp-9999.json", "0002.json.bak", "deeper/0003.json"):
+        storage.write(join(root, name), b"{}")
+    assert journal.records() == [Record(1, {})]
+
+
+def test_a_record_is_a_json_file_that_a_person_can_read(root: str) -> None:
+    Journal(root).append({"b": 1, "a": ["x"]}, after=0)
+    assert json.loads(storage.read(join(root, "0001.json"))) == {"a": ["x"], "b": 1}

@@ -1,0 +1,184 @@
+"""Workers share in work: the same results in the same order, whoever did what; what goes wrong there is told here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adaptation.data.batches import snapshot_folder
+from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.spans import SpanStore
+from adaptation.io import process_pool
+from adaptation.io.process_pool import WorkerLost, ahead, share
+from tests.worlds.images_and_spans import LABELS, NAMES, contents, image
+
+
+@pytest.fixture(autouse=True)
+def three_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_pool, "processors", lambda: 3)
+
+
+def doubled(number: int) -> int:
+    return 2 * number
+
+
+def met(folder: Path, number: int) -> int:
+    """Which process it is, once the other two are at work as well."""
+    (folder / f"{os.getpid()}").touch()
+    for _ in range(600):
+        if len(list(folder.iterdir())) == 3:
+            return os.getpid()
+        threading.Event().wait(0.1)
+    raise TimeoutError("the others did not come")
+
+
+def refuse(number: int) -> int:
+    if number == 7:
+        raise ValueError("seven cannot be done")
+    return number
+
+
+def refuse_elsewhere(parent: int, number: int) -> int:
+    if os.getpid() != parent:
+        raise ValueError("not here")
+    threading.Event().wait(0.2)
+    return number
+
+
+def end_elsewhere(parent: int, number: int) -> int:
+    if os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait(0.2)
+    return number
+
+
+def large(number: int) -> bytes:
+    return bytes([number]) * 3_000_000
+
+
+def after_a_while(item: bytes) -> bytes:
+    threading.Event().wait(0.2)
+    return item
+
+
+def say(number: int) -> int:
+    print("what a task prints is no result", flush=True)
+    threading.Event().wait(0.02)
+    return number
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 2, 9])
+def test_the_results_are_in_order_however_many_help(helpers: int) -> None:
+    assert share(doubled, range(200), helpers) == list(range(0, 400, 2))
+    assert share(doubled, [], helpers) == []
+
+
+def test_this_process_and_the_workers_are_at_work_together(tmp_path: Path) -> None:
+    processes = share(functools.partial(met, tmp_path), range(12), 2)
+    assert len(set(processes)) == 3
+    assert os.getpid() in processes
+
+
+def test_no_more_workers_are_started_than_there_are_other_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_pool, "processors", lambda: 1)
+    assert set(share(pid, range(20), 8)) == {os.getpid()}
+
+
+def pid(number: int) -> int:
+    return os.getpid()
+
+
+def test_results_may_be_larger_than_a_pipe_holds() -> None:
+    assert share(large, range(12), 2) == [large(number) for number in range(12)]
+
+
+def test_items_and_results_may_both_be_larger_than_a_pipe_holds() -> None:
+    items = [bytes([number]) * 3_000_000 for number in range(12)]
+    assert share(after_a_while, items, 2) == items
+
+
+def test_what_a_task_prints_does_not_mix_with_the_results() -> None:
+    assert share(say, range(40), 2) == list(range(40))
+
+
+def test_what_the_task_raised_is_raised() -> None:
+    with pytest.raises(ValueError, match="seven cannot be done"):
+        share(refuse, range(20), 2)
+    with pytest.raises(ValueError, match="not here"):
+        share(functools.partial(refuse_elsewhere, os.getpid()), range(200), 2)
+
+
+def test_a_worker_that_is_killed_is_missed() -> None:
+    with pytest.raises(WorkerLost, match="ended in the middle of its work"):
+        share(functools.partial(end_elsewhere, os.getpid()), range(200), 2)
+
+
+def test_a_span_is_the_same_bytes_whoever_prepared_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,100 images and two that cannot be used, in parts of 16, by one process and by three."""
+    collection = tmp_path / "2021-10"
+    collection.mkdir()
+    small = [image(number, "JPEG") for number in range(100)]
+    for number in range(1_100):
+        name = f"{NAMES[number % 2]}_{number:04d}.jpg"
+        (collection / name).write_bytes(small[number % 100] + b"%d" % number)
+    (collection / "cat_damaged.jpg").write_bytes(small[0][:200])
+    (collection / "dog_unknown.jpg").write_bytes(small[0])
+    monkeypatch.setattr("adaptation.data.span_preparation.PART_IMAGES", 16)
+    made = []
+    for processors in (1, 3):
+        monkeypatch.setattr(process_pool, "processors", lambda count=processors: count)
+        store = SpanStore(str(tmp_path / f"data-{processors}"))
+        manifest = prepare(store, snapshot_folder(str(collection), "2021-10"), LABELS, Split(ratio=0.5))
+        made.append({name: data for name, data in contents(store.root).items() if name.endswith(".tfrecord")})
+        assert manifest.images == 1_100
+        assert [one.name for one in manifest.skipped] == ["cat_damaged.jpg", "dog_unknown.jpg"]
+    assert made[0] == made[1] != {}
+
+
+# Threads
+
+
+def test_the_results_of_threads_are_in_order_whichever_is_done_first() -> None:
+    turns = [threading.Event() for _ in range(3)]
+
+    def last_one_first(number: int) -> int:
+        if number < 2:
+            assert turns[number + 1].wait(60)
+        turns[number].set()
+        return 2 * number
+
+    assert list(ahead(last_one_first, range(3), 3)) == [0, 2, 4]
+
+
+def test_no_more_items_are_taken_than_there_are_threads_and_the_one_that_is_waited_for() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    for asked, result in enumerate(ahead(doubled, items(), 2), 1):
+        assert result == 2 * (asked - 1)
+        assert len(taken) <= asked + 2
+    assert len(taken) == 100
+
+
+def test_what_a_thread_raises_comes_in_the_place_of_its_item_and_no_further_one_is_begun() -> None:
+    begun: list[int] = []
+
+    def refuse_seven(number: int) -> int:
+        begun.append(number)
+        return refuse(number)
+
+    done = ahead(refuse_seven, range(1_000), 2)
+    assert [next(done) for _ in range(7)] == list(range(7))
+    with pytest.raises(ValueError, match="seven cannot be done"):
+        next(done)
+    assert max(begun) <= 9

@@ -1,0 +1,305 @@
+"""What every platform does alike, on this machine and on Vertex AI: the promises of `adaptation.platforms.base`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from adaptation.errors import AdaptationError
+from adaptation.io import storage
+from adaptation.platforms.base import Job, JobRequest, JobState, ModelVersion, Platform, Upload
+from adaptation.platforms.connect import LocalConfig, VertexConfig, connect
+from adaptation.platforms.rollout import put_in_service, roll_back
+from emulators.vertex import VertexEmulator
+from tests.worlds.vertex import ROOT, a_config, a_spec, object_storage, publish
+
+RUN = """
+import sys
+from adaptation.platforms.local.jobs import run_recorded
+def work(request):
+    if request.parameters["batch"] == "2021-11":
+        raise ValueError("there is no such month")
+    return {}
+run_recorded(sys.argv[-1], work)
+"""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A platform, where its files are, and how to make its next job fail."""
+
+    config: LocalConfig | VertexConfig
+    files: str
+    fail_next_job: Callable[[], object]
+
+    @property
+    def platform(self) -> Platform:
+        """The platform as a new process would connect to it."""
+        return connect(self.config.to_json())
+
+    def model(self, key: str) -> str:
+        """Folder of a model."""
+        folder = storage.join(self.files, "models", key)
+        storage.write(storage.join(folder, "saved_model.pb"), key.encode())
+        return folder
+
+    def upload(self, key: str) -> ModelVersion:
+        """A version made from a key."""
+        upload = Upload(self.model(key), key, (1, 2), {"span-1": 0.98}, "runs/1/model", "run-1", "0.1.0+abc")
+        return self.platform.registry.upload(upload)
+
+    def serve(self, number: int) -> None:
+        """Puts a version in service."""
+        platform = self.platform
+        put_in_service(platform.registry, platform.endpoint, platform.registry.find(str(number)), "because")
+
+    def in_service(self) -> tuple[int, list[int]]:
+        """The champion's number, and the versions that are served."""
+        platform = self.platform
+        return platform.registry.find().number, list(platform.endpoint.serving())
+
+    def ended(self, job_id: str) -> Job:
+        """The job, once it has ended."""
+        until = time.monotonic() + 60
+        while not (job := self.platform.jobs.get(job_id)) or not job.state.ended:
+            assert time.monotonic() < until, "waited too long"
+            time.sleep(0.02)
+        return job
+
+
+@pytest.fixture(params=["local", "vertex"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    if request.param == "local":
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+        config = LocalConfig(str(tmp_path), (sys.executable, "-c", RUN))
+        yield Rig(config, str(tmp_path), lambda: None)
+        return
+    with object_storage(monkeypatch), VertexEmulator(operation_seconds=0.01) as server:
+        publish("evaluation")
+        publish("training", a_spec("training", {"batch": ""}))
+        yield Rig(a_config(server), ROOT, lambda: server.fail_jobs(message="there is no such month"))
+
+
+def october(job_id: str = "evaluation-2021-10-0001") -> JobRequest:
+    return JobRequest(job_id, "evaluation", {"batch": "2021-10"})
+
+
+# Jobs
+
+
+def test_a_job_runs_to_its_end_and_is_what_was_asked_for(rig: Rig) -> None:
+    rig.platform.jobs.create(october())
+    job = rig.ended("evaluation-2021-10-0001")
+    assert (job.id, job.pipeline, dict(job.parameters)) == (october().id, "evaluation", {"batch": "2021-10"})
+    assert (job.state, job.message) == (JobState.SUCCEEDED, "")
+    assert job.link
+
+
+def test_the_same_id_is_the_same_job_whatever_is_asked_for(rig: Rig) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        jobs = list(pool.map(lambda _: rig.platform.jobs.create(october()), range(8)))
+    assert {job.id for job in jobs} == {"evaluation-2021-10-0001"}
+    job = rig.ended("evaluation-2021-10-0001")
+    assert rig.platform.jobs.create(JobRequest(job.id, "evaluation", {"batch": "2021-11"})) == job
+    assert len(rig.platform.jobs.list()) == 1
+
+
+def test_a_failed_job_says_why_and_stays_failed(rig: Rig) -> None:
+    rig.fail_next_job()
+    request = JobRequest("evaluation-2021-11-0001", "evaluation", {"batch": "2021-11"})
+    rig.platform.jobs.create(request)
+    job = rig.ended(request.id)
+    assert job.state is JobState.FAILED
+    assert "there is no such month" in job.message
+    assert rig.platform.jobs.create(request) == job
+
+
+def test_jobs_are_listed_in_the_order_of_their_creation(rig: Rig) -> None:
+    for job_id in ("b", "c", "a"):
+        rig.platform.jobs.create(october(job_id))
+    assert [job.id for job in rig.platform.jobs.list()] == ["b", "c", "a"]
+
+
+def test_a_job_knows_when_it_was_created_and_when_it_ended(rig: Rig) -> None:
+    before = datetime.now(UTC)
+    rig.platform.jobs.create(october())
+    job = rig.ended(october().id)
+    moments = [datetime.fromisoformat(text) for text in (job.created, job.ended)]
+    assert before <= moments[0] <= moments[1] <= datetime.now(UTC)
+
+
+def test_a_job_that_was_never_created_is_none(rig: Rig) -> None:
+    assert rig.platform.jobs.get("evaluation-2021-10-0001") is None
+    assert list(rig.platform.jobs.list()) == []
+
+
+# Registry
+
+
+def test_a_version_keeps_what_it_was_made_from(rig: Rig) -> None:
+    version = rig.upload("first")
+    assert (version.number, version.key, version.spans, version.metrics) == (1, "first", (1, 2), {"span-1": 0.98})
+    assert (version.source, version.run, version.code) == ("runs/1/model", "run-1", "0.1.0+abc")
+    assert storage.read(storage.join(version.uri, "saved_model.pb")) == b"first"
+    assert list(rig.platform.registry.versions()) == [version]
+    assert rig.platform.registry.find("1") == version
+
+
+def test_the_same_key_is_the_same_version_and_another_key_the_next(rig: Rig) -> None:
+    first = rig.upload("first")
+    assert rig.upload("first") == first
+    assert rig.upload("second").number == 2
+
+
+def test_version_10_comes_after_version_9(rig: Rig) -> None:
+    for number in range(1, 12):
+        rig.upload(f"run-{number}")
+    assert [version.number for version in rig.platform.registry.versions()] == list(range(1, 12))
+
+
+def test_a_folder_without_a_saved_model_is_refused(rig: Rig) -> None:
+    upload = Upload(storage.join(rig.files, "nothing"), "key", (1,), {}, "", "")
+    with pytest.raises(LookupError, match="nothing holds no SavedModel"):
+        rig.platform.registry.upload(upload)
+    assert list(rig.platform.registry.versions()) == []
+
+
+def test_before_the_first_promotion_there_is_no_champion(rig: Rig) -> None:
+    registry = rig.platform.registry
+    assert registry.champion() is None
+    rig.upload("first")
+    assert registry.champion() is None
+    with pytest.raises(LookupError, match=r"is the champion yet \(versions: 1\)"):
+        registry.find()
+
+
+@pytest.mark.parametrize("model", ["3", "0", "01", "newest", "default", ""])
+def test_an_unknown_version_is_refused_with_those_that_are_there(rig: Rig, model: str) -> None:
+    rig.upload("first"), rig.upload("second")
+    with pytest.raises(LookupError, match=r"\(versions: 1, 2\)") as error:
+        rig.platform.registry.find(model)
+    assert isinstance(error.value, AdaptationError)
+
+
+def test_the_champion_is_what_was_promoted_last_and_nothing_else_is(rig: Rig) -> None:
+    registry = rig.platform.registry
+    first, second = rig.upload("first"), rig.upload("second")
+    for version in (first, second, second):
+        registry.promote(version, "because")
+        assert registry.find() == registry.champion() == version
+    assert registry.predecessor() == first
+
+
+def test_every_promotion_is_remembered_with_its_reason(rig: Rig) -> None:
+    registry = rig.platform.registry
+    assert list(registry.promotions()) == []
+    first, second = rig.upload("first"), rig.upload("second")
+    for version, reason in ((first, "the first"), (second, "a better one"), (first, "back again")):
+        registry.promote(version, reason)
+    assert [(one.version, one.reason) for one in rig.platform.registry.promotions()] == [
+        (1, "the first"),
+        (2, "a better one"),
+        (1, "back again"),
+    ]
+
+
+def test_a_version_that_is_not_in_the_registry_cannot_be_promoted(rig: Rig) -> None:
+    foreign = ModelVersion(7, "", "", (), {}, "", "", "")
+    with pytest.raises(LookupError, match="'7'"):
+        rig.platform.registry.promote(foreign, "because")
+
+
+@pytest.mark.parametrize(
+    ("promoted", "before"),
+    [
+        ((1, 2), 1),
+        ((1, 2, 3), 2),
+        ((1, 2, 3, 2), 1),
+        ((1, 2, 3, 2, 3), 2),
+        ((1, 2, 1, 3), 1),
+        ((1, 2, 3, 2, 4), 2),
+    ],
+)
+def test_the_predecessor_is_found_like_a_browsers_back_button_does(
+    rig: Rig, promoted: tuple[int, ...], before: int
+) -> None:
+    versions = [rig.upload(f"run-{number}") for number in range(1, 5)]
+    for number in promoted:
+        rig.platform.registry.promote(versions[number - 1], "because")
+    assert rig.platform.registry.predecessor().number == before
+
+
+@pytest.mark.parametrize("promoted", [(), (1,), (1, 2, 1)])
+def test_without_a_version_before_there_is_no_predecessor(rig: Rig, promoted: tuple[int, ...]) -> None:
+    versions = [rig.upload(f"run-{number}") for number in range(1, 3)]
+    for number in promoted:
+        rig.platform.registry.promote(versions[number - 1], "because")
+    with pytest.raises(LookupError, match="before this one"):
+        rig.platform.registry.predecessor()
+
+
+# Endpoint, and the two together
+
+
+def test_an_endpoint_that_was_never_used_serves_nothing(rig: Rig) -> None:
+    assert list(rig.platform.endpoint.serving()) == []
+
+
+def test_an_endpoint_serves_one_version_at_a_time(rig: Rig) -> None:
+    versions = [rig.upload(f"run-{number}") for number in range(1, 4)]
+    for number in (3, 1, 1, 2):
+        rig.platform.endpoint.deploy(versions[number - 1])
+        assert list(rig.platform.endpoint.serving()) == [number]
+
+
+def test_what_is_put_in_service_is_served_and_champion(rig: Rig) -> None:
+    rig.upload("first"), rig.upload("second")
+    for number in (1, 2, 2):
+        rig.serve(number)
+        assert rig.in_service() == (number, [number])
+
+
+def test_rolling_back_goes_step_by_step_to_the_first_version(rig: Rig) -> None:
+    for number in (1, 2, 3):
+        rig.upload(f"run-{number}")
+        rig.serve(number)
+    platform = rig.platform
+    assert [roll_back(platform.registry, platform.endpoint).number for _ in range(2)] == [2, 1]
+    with pytest.raises(LookupError):
+        roll_back(platform.registry, platform.endpoint)
+    assert rig.in_service() == (1, [1])
+
+
+def test_of_two_versions_put_in_service_at_the_same_time_one_is_the_champion_and_served(rig: Rig) -> None:
+    for number in (1, 2, 3):
+        rig.upload(f"run-{number}")
+    rig.serve(1)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(rig.serve, (2, 3)))
+    assert rig.in_service() in [(2, [2]), (3, [3])]
+
+
+# Predictor
+
+
+def test_predicting_an_empty_list_is_refused(rig: Rig) -> None:
+    rig.upload("first")
+    rig.serve(1)
+    storage.write(storage.join(rig.files, "empty.txt"), b"\n")
+    with pytest.raises(ValueError, match="names no image"):
+        rig.platform.predictor.predict(storage.join(rig.files, "empty.txt"), rig.files)
+
+
+@pytest.mark.parametrize("model", ["champion", "2"])
+def test_predicting_with_a_model_that_is_not_there_is_refused(rig: Rig, model: str) -> None:
+    rig.upload("first")
+    storage.write(storage.join(rig.files, "list.txt"), b"gs://bucket/a.jpg\n")
+    with pytest.raises(LookupError, match="versions: 1"):
+        rig.platform.predictor.predict(storage.join(rig.files, "list.txt"), rig.files, model)

@@ -1,0 +1,360 @@
+"""The command line: what each command shows, and what it says, and with which exit code, where something is wrong."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from adaptation.data.span_adoption import adopt
+from adaptation.data.spans import Span
+from adaptation.platforms.base import JobState
+from pipeline import jobs as starting
+from pipeline.cli.main import cli
+from tests.worlds.workspace import (
+    LABELS,
+    World,
+    collect,
+    contents,
+    plain,
+    start,
+    use_fake_jobs,
+    use_real_jobs,
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Two classes, no image, no span, no model."""
+    use_fake_jobs()
+    yield World.make(tmp_path / "shop")
+    use_real_jobs()
+
+
+@pytest.fixture
+def shop(world: World, tmp_path: Path) -> World:
+    """The same with span-1 of 40 images, 15 images in 2021-10, and two versions of a model."""
+    collect(tmp_path / "own", [f"{label}_{number}.png" for label in LABELS for number in range(20)])
+    assert adapt(world, "init", "--images", str(tmp_path / "own")).exit_code == 0
+    world.collect(15)
+    world.register(2)
+    return world
+
+
+def adapt(world: World, *arguments: str) -> Result:
+    """Runs a command in the world's workspace."""
+    return CliRunner().invoke(cli, [*arguments, "--workspace", str(world.folder)])
+
+
+def rows(result: Result) -> list[list[str]]:
+    """The table's rows, below its title and heads; cells are two spaces apart at least."""
+    assert result.exit_code == 0, result.stderr
+    return [[cell for cell in line.split("  ") if cell] for line in result.stdout.splitlines()[2:]]
+
+
+def stripped(row: list[str]) -> list[str]:
+    return [cell.strip() for cell in row]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["train", "--widnow", "all"], "Did you mean '--window'?"),
+        (["spans", "shwo"], "Did you mean 'show'?"),
+        (["spans", "show"], "Missing argument 'SPAN'"),
+        (["spans", "adopt"], "Missing argument 'SPAN'"),
+        (["batches", "requeue"], "Missing argument 'BATCH'"),
+        (["batches", "requeue", "2021-10", "2021-11"], "2021-11"),
+        (["train", "--window"], "'--window' requires an argument"),
+        (["init", "--images", "/no/such/folder"], "/no/such/folder"),
+        (["init", "--images", __file__], __file__),
+        (["init", "--limit", "3"], "3 is not in the range"),
+        (["watch", "--interval", "0"], "0.0 is not in the range"),
+        (["demo", "--workspace", __file__], __file__),
+    ],
+)
+def test_wrong_usage_is_told_with_exit_code_2(arguments: list[str], named: str) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "told"),
+    [
+        (["train"], "SpanNotPublished", "adapt init"),
+        (["evaluate"], "NoBatch", "like 2021-10"),
+        (["evaluate", "--batch", "2021-13"], "InvalidBatch", "'2021-13' is no month"),
+        (["spans", "show", "1"], "SpanNotPublished", "span-1"),
+        (["spans", "verify", "span-x"], "InvalidSpan", "'span-x'"),
+        (["spans", "adopt", "1"], "CannotAdopt", "train/"),
+        (["batches", "requeue", "2021-10"], "NoBatch", "nothing of 2021-10 is archived"),
+        (["rollback"], "NoSuchModel", "adapt models list"),
+    ],
+)
+def test_an_empty_workspace_is_told_apart(world: World, command: list[str], error: str, told: str) -> None:
+    before = contents(world.folder)
+    result = adapt(world, *command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"{error}: ")
+    assert told in result.stderr
+    assert contents(world.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "told"),
+    [
+        (["train", "--window", "1,7"], "SpanNotPublished", "span 7 of window 1,7"),
+        (["train", "--window", "newest"], "InvalidWindow", "'newest'"),
+        (["evaluate", "--batch", "2021-1"], "InvalidBatch", "'2021-1'"),
+        (["evaluate", "--batch", "1999-01"], "NoBatch", "there: 2021-10"),
+        (["spans", "show", "7"], "SpanNotPublished", "published: 1"),
+        (["batches", "requeue", "2021-13"], "InvalidBatch", "'2021-13'"),
+        (["init"], "AlreadyInitialised", "span-1"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_lost(shop: World, command: list[str], error: str, told: str) -> None:
+    before = contents(shop.folder)
+    result = adapt(shop, *command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{error}: " in result.stderr
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+    assert contents(shop.folder) == before
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_debug_shows_the_traceback_wherever_it_is_put(world: World, place: int) -> None:
+    arguments = ["spans", "show", "1", "--workspace", str(world.folder)]
+    result = CliRunner().invoke(cli, [*arguments[:place], "--debug", *arguments[place:]])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Traceback") and "SpanNotPublished: span-1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("a bug"), "RuntimeError: a bug\nThis was not foreseen; with --debug"),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_errors_of_any_kind_are_one_message(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(starting, "planned", fail)
+    result = adapt(world, "plan")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(told)
+    assert "Traceback" not in result.stderr
+    assert ("not foreseen" in result.stderr) is isinstance(error, RuntimeError)
+
+
+def test_init_tells_what_it_made_and_what_it_skipped(tmp_path: Path) -> None:
+    collect(tmp_path / "own", [f"{label}/{number}.png" for label in ("cat [old]", "dog") for number in range(70)])
+    for number in range(7):
+        (tmp_path / "own" / "dog" / f"broken {number}.png").touch()
+    result = adapt(World(tmp_path / "shop"), "init", "--images", str(tmp_path / "own"), "--name", "pets")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        f"{tmp_path}/shop/adapt.toml: the settings, with every choice explained",
+        "classes by folder: cat [old], dog",
+        "span-1: 140 images, 7 skipped",
+        *[f"  skipped dog/broken {number}.png: is empty" for number in range(5)],
+        '  ... "adapt spans show 1" lists them all',
+        f'Next: "adapt train -w {tmp_path}/shop"',
+    ]
+    assert str(tmp_path / "own") in result.stderr
+    shown = adapt(World(tmp_path / "shop"), "spans", "show", "1")
+    assert "cat [old]" in shown.stdout and "  skipped dog/broken 6.png: is empty" in shown.stdout
+
+
+def test_spans_are_listed_with_their_numbers_to_the_right(shop: World, tmp_path: Path) -> None:
+    shutil.copytree(shop.folder / "data" / "span-1", shop.folder / "data" / "span-10")
+    (shop.folder / "data" / "span-10" / "manifest.json").unlink()
+    result = adapt(shop, "spans", "list")
+    manifest = shop.workspace.spans.manifest(Span(1))
+    split = [str(manifest.images_in(name)) for name in ("train", "test")]
+    assert stripped(rows(result)[0])[:5] == ["span-1", "bootstrap", *split, manifest.digest[:12]]
+    _, heads, row, adoptable = result.stdout.splitlines()
+    assert row[: heads.index("train") + 5].endswith(f" {split[0]}")
+    assert adoptable == 'span-10 has no manifest; "adapt spans adopt span-10" verifies and signs it'
+
+
+def test_a_span_is_shown_with_its_classes_and_files(shop: World) -> None:
+    manifest = shop.workspace.spans.manifest(Span(1))
+    result = adapt(shop, "spans", "show", "span-1")
+    counts = {name: [str(manifest.counts[split][name]) for split in ("train", "test")] for name in LABELS}
+    assert [stripped(row) for row in rows(result)[:2]] == [["ship", *counts["ship"]], ["truck", *counts["truck"]]]
+    assert all(shard.path in result.stdout and str(shard.size) in result.stdout for shard in manifest.shards)
+    assert manifest.digest in result.stdout
+
+
+def test_verify_names_every_damaged_span_and_goes_on(shop: World) -> None:
+    store = shop.workspace.spans
+    for number in (2, 3):
+        shutil.copytree(store.folder(Span(1)), store.folder(Span(number)))
+        (Path(store.folder(Span(number))) / "manifest.json").unlink()
+        (Path(store.folder(Span(number))) / "snapshot.json").unlink()
+        adopt(store, Span(number), LABELS)
+    shard = Path(store.shard_uri(Span(2), store.manifest(Span(2)).shards[0]))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    result = adapt(shop, "spans", "verify")
+    assert result.exit_code == 1
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["span-1", "span-3"]
+    assert result.stderr.startswith("CorruptSpan: span-2 ")
+    assert adapt(shop, "spans", "verify", "1", "span-3").exit_code == 0
+
+
+def test_a_folder_from_elsewhere_is_adopted(shop: World) -> None:
+    data = shop.folder / "data"
+    for split in ("train", "test"):
+        shutil.copytree(data / "span-1" / split, data / "span-4" / split)
+    result = adapt(shop, "spans", "adopt", "4")
+    assert result.stdout.startswith("span-4: 40 images, digest ")
+    assert adapt(shop, "spans", "verify", "span-4").exit_code == 0
+
+
+def test_batches_are_listed_with_what_is_new_and_what_is_archived(shop: World) -> None:
+    store = shop.workspace.batches
+    first = store.snapshot(store.newest())
+    store.mark_evaluated(first)
+    shop.collect(5, first=15)
+    assert [stripped(row) for row in rows(adapt(shop, "batches", "list"))] == [["2021-10", "20", "5", "0"]]
+    store.archive(first)
+    assert [stripped(row) for row in rows(adapt(shop, "batches", "list"))] == [["2021-10", "5", "5", "15"]]
+    assert adapt(shop, "batches", "requeue", "2021-10").stdout == "2021-10: 15 images are back and count as new\n"
+    assert [stripped(row) for row in rows(adapt(shop, "batches", "list"))] == [["2021-10", "20", "20", "0"]]
+
+
+def test_models_are_listed_and_rolled_back(shop: World) -> None:
+    listed = [stripped(row)[:-1] for row in rows(adapt(shop, "models", "list"))]
+    assert listed == [
+        ["1", "1", "span-1: 0.901", "span-1: 0.901"],
+        ["2", "champion", "1-2", "span-1: 0.901", "span-2: 0.902"],
+    ]
+    assert adapt(shop, "rollback").stdout == "version 1 is the champion again\n"
+    assert stripped(rows(adapt(shop, "models", "list"))[0])[1] == "champion"
+    assert shop.workspace.platform.endpoint.serving() == [1]
+
+
+def test_a_rollback_without_a_predecessor_changes_nothing(shop: World) -> None:
+    adapt(shop, "rollback")
+    result = adapt(shop, "rollback")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("NoSuchModel: no version was in service before this one")
+    assert shop.workspace.platform.registry.find().number == 1
+    assert shop.workspace.platform.endpoint.serving() == [1]
+
+
+@pytest.mark.parametrize("listing", ["spans", "batches", "models"])
+def test_a_list_of_nothing_says_so(world: World, listing: str) -> None:
+    result = adapt(world, listing, "list")
+    assert result.exit_code == 0
+    assert result.stdout.endswith(": none\n")
+
+
+def test_the_plan_tells_what_would_be_done_and_why(shop: World) -> None:
+    result = adapt(shop, "plan")
+    digest = shop.workspace.batches.snapshot(shop.workspace.batches.newest()).digest[:12]
+    assert [line.split(maxsplit=1) for line in result.stdout.splitlines()] == [
+        ["batch", "2021-10"],
+        ["images", "15, of which 15 are new"],
+        ["digest", digest],
+        ["job", "evaluation-2021-10-0001"],
+        ["outcome", "start: 15 new images, at least 10 are needed"],
+    ]
+    assert shop.job_ids == []
+
+
+def test_the_plan_of_an_empty_workspace_names_what_is_missing(world: World) -> None:
+    result = adapt(world, "plan")
+    assert result.exit_code == 0
+    assert "outcome  no batch: there is no batch yet" in result.stdout
+    assert "no champion" in result.stdout and "adapt train" in result.stdout
+
+
+def test_a_training_shows_its_progress_and_prints_its_result(shop: World) -> None:
+    result = adapt(shop, "train")
+    assert (result.exit_code, result.stdout) == (0, "version 1 is the champion\n")
+    (job,) = shop.workspace.jobs.list()
+    assert f"job {job.id}, log: {job.link}" in result.stderr
+    steps = [line.split(" s  ")[1] for line in result.stderr.splitlines() if " s  " in line]
+    assert steps == ["Trainer (1 of 2)", "epoch 1/1, accuracy 0.50 (eval 0.50)", "Evaluator (2 of 2)"]
+
+
+def test_a_refused_challenger_has_an_exit_code_of_its_own(shop: World) -> None:
+    shop.conclude("training", reason="the challenger was refused: 0.5 is below the floor", deployed=False)
+    result = adapt(shop, "train")
+    assert (result.exit_code, result.stdout) == (3, "the challenger was refused: 0.5 is below the floor\n")
+
+
+def test_a_training_that_fails_tells_why_and_where_its_log_is(shop: World) -> None:
+    shop.fail("training")
+    result = adapt(shop, "train")
+    (job,) = shop.workspace.jobs.list()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"JobFailed: {job.id} failed: OSError: the disk is full. Its log: {job.link}" in result.stderr
+    assert "Traceback" in Path(job.link).read_text()
+
+
+def test_an_evaluation_that_triggers_nothing_ends_with_its_reason(shop: World) -> None:
+    result = adapt(shop, "evaluate", "--batch", "2021-10")
+    assert (result.exit_code, result.stdout) == (0, "accuracy 0.95 is not below 0.9\n")
+    assert "15 images, 15 of them new" in result.stderr
+    assert shop.job_ids == ["evaluation-2021-10-0001"]
+
+
+@pytest.mark.parametrize(("deployed", "code"), [(True, 0), (False, 3)])
+def test_an_evaluation_is_followed_into_the_training_that_it_triggers(shop: World, deployed: bool, code: int) -> None:
+    training = starting.start_training(shop.workspace)
+    shop.conclude("training", reason="the gate has decided", deployed=deployed)
+    shop.conclude("evaluation", reason="accuracy 0.50 is below 0.9", training=training.id)
+    result = adapt(shop, "evaluate")
+    assert (result.exit_code, result.stdout) == (code, "accuracy 0.50 is below 0.9\nthe gate has decided\n")
+
+
+def test_ctrl_c_leaves_the_job_running_and_tells_where_its_log_is(shop: World) -> None:
+    shop.hold()
+    process = start("evaluate", "--workspace", str(shop.folder))
+    job = "evaluation-2021-10-0001"
+    assert process.stderr and any("Trainer" in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    output, progress = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert f"{job} goes on by itself. Its log: {shop.folder}/jobs/{job}/log.txt\n" in progress
+    assert "Traceback" not in progress
+    shop.release()
+    assert [one.state for one in shop.workspace.jobs.list()] == [JobState.SUCCEEDED]
+
+
+def test_on_a_terminal_the_epochs_pass_and_the_components_stay(shop: World) -> None:
+    terminal, stderr = pty.openpty()
+    process = start("train", "--workspace", str(shop.folder), terminal=stderr)
+    output, _ = process.communicate(timeout=60)
+    os.close(stderr)
+    shown = read_all(terminal)
+    stays = [line.strip() for line in plain(shown).splitlines() if " s  " in line]
+    assert [line.split(" s  ")[1] for line in stays] == ["Trainer (1 of 2)", "Evaluator (2 of 2)"]
+    assert output == "version 1 is the champion\n"
+
+
+def read_all(terminal: int) -> str:
+    """What was printed on a terminal whose other end is closed."""
+    data = b""
+    while True:
+        try:
+            data += os.read(terminal, 4096)
+        except OSError:  # this is how a terminal ends
+            os.close(terminal)
+            return data.decode()

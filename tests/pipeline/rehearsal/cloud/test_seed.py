@@ -1,0 +1,141 @@
+"""What a rehearsal in the emulated cloud begins with: a copy of a workspace, as a deployment would have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adaptation.data.batches import Batch
+from adaptation.data.spans import Span
+from adaptation.io import storage
+from pipeline.rehearsal import Place
+from pipeline.rehearsal.cloud.emulated import Cloud
+from pipeline.rehearsal.cloud.seed import in_cloud, seed
+from pipeline.rehearsal.executions import Metadata
+from pipeline.rehearsal.run_context import metadata_in
+from pipeline.workspace.settings_file import load
+from pipeline.workspace.vertex_settings import vertex_config
+from pipeline.workspace.workspace import Workspace
+from tests.worlds.images_and_spans import published
+from tests.worlds.workspace import LABELS, MONTH, World, contents
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "adapt.toml"
+BLESSED = 'schema_title="tfx.ModelBlessing" AND state=LIVE AND metadata.blessed.number_value=1'
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A local workspace, and the deployment that was filled from it."""
+
+    source: Workspace
+    target: Workspace
+    metadata: Metadata
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A span, two versions of a model, and a month with images, some of them evaluated, some archived."""
+    world = World.make(tmp_path / "source")
+    published(world.workspace.spans, names=LABELS)
+    world.register(2)
+    world.collect(6)
+    batches = world.workspace.batches
+    batches.archive(batches.snapshot(Batch.parse(MONTH)))
+    world.collect(3, first=6)
+    batches.mark_evaluated(batches.snapshot(Batch.parse(MONTH)))
+    world.collect(2, first=9)
+    return world
+
+
+@pytest.fixture
+def seeded(world: World, tmp_path: Path) -> Iterator[Seeded]:
+    target = Workspace(in_cloud(world.workspace.settings))
+    vertex = target.settings.vertex
+    with (
+        Cloud(tmp_path / "cloud", vertex.project, vertex.location, ["rehearsal"]) as cloud,
+        cloud.as_client(),
+    ):
+        metadata = metadata_in(Place(tmp_path / "cloud"))
+        seed(world.workspace, target, metadata)
+        yield Seeded(world.workspace, target, metadata)
+
+
+def test_a_local_workspace_becomes_a_deployment_that_says_enough_for_google_cloud(world: World) -> None:
+    settings = in_cloud(world.workspace.settings)
+    config = vertex_config(settings)
+    assert (config.url, config.credentials) == ("https://us-central1-aiplatform.googleapis.com", "default")
+    assert settings.collection.root == "gs://rehearsal/collection"
+    assert settings.evaluation == world.workspace.settings.evaluation
+    assert settings.file == world.workspace.settings.file
+
+
+def test_a_deployment_stays_as_it_is_but_for_another_server_than_googles(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment = load(GOLDEN)
+    monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("ADAPT_VERTEX__CREDENTIALS", "anonymous")
+    assert in_cloud(load(GOLDEN)) == deployment
+
+
+def test_spans_are_there_with_every_byte_of_theirs(seeded: Seeded) -> None:
+    assert seeded.target.spans.verify(Span(1)) == seeded.source.spans.manifest(Span(1))
+
+
+def test_the_month_is_there_with_what_was_evaluated_and_archived(seeded: Seeded) -> None:
+    month, source, target = Batch.parse(MONTH), seeded.source.batches, seeded.target.batches
+    assert len(target.images(month)) == 5
+    assert target.images(month) == source.images(month)
+    assert len(target.archived(month)) == 6
+    assert target.archived(month) == source.archived(month)
+    assert target.evaluated(month) == source.evaluated(month)
+
+
+def test_the_champion_is_in_service_with_its_files_and_its_figures(seeded: Seeded) -> None:
+    platform, champion = seeded.target.platform, seeded.source.platform.registry.find()
+    served = platform.registry.find()
+    assert (served.number, platform.endpoint.serving()) == (1, [1])
+    assert (served.key, served.spans, served.metrics) == (champion.key, champion.spans, champion.metrics)
+    assert storage.read(f"{served.uri}/saved_model.pb") == storage.read(f"{champion.uri}/saved_model.pb") == b"2"
+
+
+def test_the_record_leads_a_training_from_the_blessing_to_the_champions_model(seeded: Seeded) -> None:
+    pipeline = f"{seeded.target.settings.name}-training"
+    blessing = seeded.metadata.find(pipeline, BLESSED)
+    assert blessing
+    named = f'schema_title="tfx.Model" AND state=LIVE AND name="{blessing.metadata["current_model_id"]}"'
+    model = seeded.metadata.find(pipeline, named)
+    assert model
+    assert storage.read(f"{model.uri}/Format-Serving/saved_model.pb") == b"2"
+
+
+def test_without_a_champion_nothing_is_served_and_nothing_blessed(tmp_path: Path) -> None:
+    source = World.make(tmp_path / "source").workspace
+    target, metadata = Workspace(in_cloud(source.settings)), metadata_in(Place(tmp_path / "cloud"))
+    with Cloud(tmp_path / "cloud", "rehearsal", "us-central1", ["rehearsal"]) as cloud, cloud.as_client():
+        seed(source, target, metadata)
+        assert target.platform.registry.champion() is None
+        assert metadata.find(f"{target.settings.name}-training", BLESSED) is None
+
+
+def test_a_table_of_labels_is_copied_and_named_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, table = World.make(tmp_path / "source"), tmp_path / "labels.csv"
+    table.write_text("path,label\n")
+    monkeypatch.setenv("ADAPT_LABELS__SOURCE", "file")
+    monkeypatch.setenv("ADAPT_LABELS__FILE", str(table))
+    source = world.workspace
+    target = Workspace(in_cloud(source.settings))
+    with Cloud(tmp_path / "cloud", "rehearsal", "us-central1", ["rehearsal"]) as cloud, cloud.as_client():
+        seed(source, target, metadata_in(Place(tmp_path / "cloud")))
+        assert target.settings.labels.file == "gs://rehearsal/labels.csv"
+        assert storage.read(target.settings.labels.file) == b"path,label\n"
+
+
+def test_the_local_workspace_is_only_read(world: World, seeded: Seeded, tmp_path: Path) -> None:
+    del seeded
+    before = contents(tmp_path / "source")
+    target, metadata = Workspace(in_cloud(world.workspace.settings)), metadata_in(Place(tmp_path / "other"))
+    with Cloud(tmp_path / "other", "rehearsal", "us-central1", ["rehearsal"]) as cloud, cloud.as_client():
+        seed(world.workspace, target, metadata)
+    assert contents(tmp_path / "source") == before

@@ -1,0 +1,166 @@
+"""The command `adapt rehearse`, on compiled files whose containers start at once."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from adaptation.data.spans import SpanStore
+from pipeline.cli.main import cli
+from tests.pipeline.cli.test_main import read_all
+from tests.worlds.cloud import refused
+from tests.worlds.images_and_spans import published
+from tests.worlds.rehearsal import a_spec, container, holding, is_alive, task
+from tests.worlds.workspace import LABELS, World, plain, start, wait_until
+
+QUIET = container("leave()")
+WINDOW = {name: {"componentInputParameter": name} for name in ("window", "digest")}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.make(tmp_path / "shop")
+
+
+def compiled(
+    world: World,
+    tasks: Mapping[str, Mapping[str, Any]],
+    pipeline: str = "evaluation",
+    runtime: Mapping[str, Any] | None = None,
+) -> str:
+    """A compiled file."""
+    file = world.folder / f"{pipeline}.json"
+    file.write_bytes(a_spec(world.folder, tasks, runtime, name=f"digits-{pipeline}").to_json())
+    return str(file)
+
+
+def adapt(world: World, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["rehearse", *arguments, "--workspace", str(world.folder)])
+
+
+def test_each_change_of_a_task_is_a_line_and_the_logs_are_named(world: World) -> None:
+    spec = compiled(world, {"First": task(QUIET), "Last": task(QUIET, takes=["First"])})
+    done = adapt(world, "evaluation", "--spec", spec)
+    assert done.exit_code == 0, done.output
+    assert [line.split(" after")[0].strip() for line in done.stderr.splitlines()[1:]] == [
+        "First: RUNNING",
+        "First: SUCCEEDED",
+        "Last: RUNNING",
+        "Last: SUCCEEDED",
+    ]
+    logs = Path(done.stdout.split("the logs are in ")[1].strip())
+    assert logs.parent == world.folder / "rehearsal" / "runs"
+    assert {log.name for log in logs.glob("*.log")} == {"First_1.log", "Last_3.log"}
+
+
+def test_a_failure_tells_the_end_of_the_log_and_the_command_that_repeats_the_task(world: World) -> None:
+    mark = world.folder / "mended"
+    code = f"print('reading'); Path({str(mark)!r}).exists() or sys.exit('the disk is full')"
+    spec = compiled(world, {"First": task(QUIET), "Last": task(container(code), takes=["First"])})
+    complaint = refused_after_start(adapt(world, "evaluation", "--spec", spec))
+    assert "RehearsalFailed: Last failed after" in complaint
+    assert "  | reading\n  | the disk is full" in complaint
+    command = shlex.split(complaint.split('mended, "')[1].split('"')[0])
+    assert command[-2:] == ["--task", "Last"]
+    mark.touch()
+    repeated = CliRunner().invoke(cli, command[1:])
+    assert repeated.exit_code == 0, repeated.output
+    assert "First" not in repeated.stderr
+
+
+def test_parameters_reach_the_tasks(world: World) -> None:
+    code = "sys.exit(parameters['month'] != '2021-10')"
+    given = {"month": {"componentInputParameter": "month"}}
+    spec = compiled(world, {"First": task(container(code), parameters=given)}, runtime={"month": ""})
+    assert adapt(world, "evaluation", "--spec", spec, "--param", "month=2021-10").exit_code == 0
+    assert adapt(world, "evaluation", "--spec", spec, "--param", "month=2021-11").exit_code == 1
+
+
+def test_a_training_without_parameters_gets_those_of_the_window(world: World) -> None:
+    published(SpanStore(str(world.folder / "data")), names=LABELS)
+    code = "sys.exit(parameters['window'] != '1' or len(parameters['digest']) != 64)"
+    tasks = {"First": task(container(code), parameters=WINDOW)}
+    spec = compiled(world, tasks, "training", {"window": "all", "digest": ""})
+    done = adapt(world, "training", "--spec", spec)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_training_without_spans_is_refused(world: World) -> None:
+    spec = compiled(world, {"First": task(QUIET)}, "training", {"window": "all", "digest": ""})
+    assert "SpanNotPublished" in refused_after_start(adapt(world, "training", "--spec", spec))
+
+
+def test_results_are_taken_over_on_request(world: World) -> None:
+    spec = compiled(world, {"First": task(QUIET)})
+    shown = [adapt(world, "evaluation", "--spec", spec, *option).stderr for option in ([], [], ["--cache"])]
+    assert ["CACHED" in text for text in shown] == [False, False, True]
+
+
+def test_another_pipelines_file_is_refused(world: World) -> None:
+    spec = compiled(world, {"First": task(QUIET)}, "training")
+    complaint = refused_after_start(adapt(world, "evaluation", "--spec", spec))
+    assert f"OtherSpec: {spec} is the pipeline digits-training, not digits-evaluation" in complaint
+
+
+def test_a_file_that_is_no_spec_is_refused(world: World) -> None:
+    complaint = refused_after_start(adapt(world, "evaluation", "--spec", str(world.folder / "adapt.toml")))
+    assert "BrokenSpec: this is no compiled pipeline" in complaint
+
+
+@pytest.mark.parametrize("given", ["month", "=1"])
+def test_a_parameter_of_another_form_is_wrong_usage(world: World, given: str) -> None:
+    assert "NAME=VALUE" in refused(adapt(world, "evaluation", "--param", given), code=2)
+
+
+def test_a_spec_on_google_cloud_that_cannot_be_reached_is_told_what_it_needs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = a_spec(world.folder, {"First": task(QUIET)}, name="digits-evaluation")
+    spec.job["runtimeConfig"]["gcsOutputDirectory"] = "gs://shop/adaptation"
+    (world.folder / "remote.json").write_bytes(spec.to_json())
+    with socket.socket() as silent:  # bound, but nobody listens
+        silent.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        complaint = refused_after_start(adapt(world, "evaluation", "--spec", str(world.folder / "remote.json")))
+    assert "CloudNeeded: the tasks of digits-evaluation work on gs://shop/adaptation" in complaint
+    assert "Give --cloud" in complaint
+
+
+def test_on_a_terminal_the_tasks_are_a_table_that_stays(world: World) -> None:
+    spec = compiled(world, {"First": task(QUIET), "Last": task(QUIET, takes=["First"])})
+    terminal, stderr = pty.openpty()
+    process = start("rehearse", "evaluation", "--spec", spec, "--workspace", str(world.folder), terminal=stderr)
+    os.close(stderr)
+    shown = plain(read_all(terminal))
+    assert process.wait(60) == 0
+    first, last = shown.splitlines()[-2:]
+    assert (first.split()[:2], last.split()[:2]) == (["First", "SUCCEEDED"], ["Last", "SUCCEEDED"])
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_tasks(world: World, signal_number: int) -> None:
+    spec = compiled(world, {"Held": task(container(holding(world.folder)))})
+    process = start("rehearse", "evaluation", "--spec", spec, "--workspace", str(world.folder))
+    wait_until((world.folder / "pids").exists)
+    process.send_signal(signal_number)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown.splitlines()[-1] == "interrupted"
+    for pid in map(int, (world.folder / "pids").read_text().strip("[]").split(",")):
+        wait_until(lambda pid=pid: not is_alive(pid))
+
+
+def refused_after_start(result: Result) -> str:
+    """What a rehearsal that failed has complained of."""
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    assert "not foreseen" not in result.stderr
+    return result.stderr

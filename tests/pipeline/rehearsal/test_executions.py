@@ -1,0 +1,132 @@
+"""The record of rehearsals: what resolvers and the cache find in it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.rehearsal.executions import Artifact, Execution, Metadata, TaskState, UnknownQuery
+
+MODEL = {"instanceSchema": "title: tfx.Model\ntype: object\n"}
+BLESSING = {"instanceSchema": "title: tfx.ModelBlessing\ntype: object\n"}
+BLESSED = 'schema_title="tfx.ModelBlessing" AND state=LIVE AND metadata.blessed.number_value=1'
+
+
+@pytest.fixture
+def metadata(tmp_path: Path) -> Metadata:
+    return Metadata(str(tmp_path))
+
+
+def made(
+    metadata: Metadata,
+    kind: dict[str, str],
+    pipeline: str = "shop",
+    state: TaskState = TaskState.SUCCEEDED,
+    **properties: Any,
+) -> Artifact:
+    """An artifact of an execution that has ended."""
+    execution = metadata.begin(pipeline, "run", "task")
+    artifact = execution.new_artifact("made", kind, f"/{execution.number}").with_metadata(properties)
+    metadata.end(replace(execution, state=state, outputs={"made": (artifact,)}))
+    return artifact
+
+
+def test_the_artifact_that_was_made_last_is_found(metadata: Metadata) -> None:
+    made(metadata, MODEL)
+    last = made(metadata, MODEL)
+    made(metadata, BLESSING)
+    assert metadata.find("shop", 'schema_title="tfx.Model" AND state=LIVE') == last
+
+
+def test_of_two_that_overlap_the_one_that_ended_last_made_the_last_artifact(metadata: Metadata) -> None:
+    long = metadata.begin("shop", "run", "task")
+    made(metadata, MODEL)
+    artifact = long.new_artifact("made", MODEL, "/long")
+    metadata.end(replace(long, state=TaskState.SUCCEEDED, outputs={"made": (artifact,)}))
+    assert metadata.find("shop", 'schema_title="tfx.Model"') == artifact
+
+
+def test_a_blessing_that_blesses_is_found_rather_than_a_later_refusal(metadata: Metadata) -> None:
+    blessed = made(metadata, BLESSING, blessed=1.0)
+    made(metadata, BLESSING, blessed=0.0)
+    assert metadata.find("shop", BLESSED) == blessed
+
+
+def test_an_artifact_is_found_by_its_name_its_uri_and_a_text(metadata: Metadata) -> None:
+    model = made(metadata, MODEL, owner="shop")
+    made(metadata, MODEL, owner="other")
+    assert metadata.find("shop", f'name="{model.name}"') == model
+    assert metadata.find("shop", f'uri="{model.uri}"') == model
+    assert metadata.find("shop", 'metadata.owner.string_value="other"') != model
+
+
+def test_only_artifacts_of_the_same_pipeline_count(metadata: Metadata) -> None:
+    made(metadata, MODEL, pipeline="other")
+    assert metadata.find("shop", 'schema_title="tfx.Model"') is None
+
+
+@pytest.mark.parametrize("state", [TaskState.FAILED, TaskState.CANCELLED, TaskState.RUNNING])
+def test_what_did_not_succeed_has_made_nothing(metadata: Metadata, state: TaskState) -> None:
+    made(metadata, MODEL, state=state)
+    assert metadata.find("shop", 'schema_title="tfx.Model"') is None
+
+
+@pytest.mark.parametrize(
+    "query", ["state=DELETED", "in_context(x)", 'schema_title!="x"', "metadata.a.bool_value=1", ""]
+)
+def test_another_query_is_refused_by_name(metadata: Metadata, query: str) -> None:
+    with pytest.raises(UnknownQuery, match="artifact query"):
+        metadata.find("shop", query)
+
+
+def test_whole_numbers_are_ints(metadata: Metadata) -> None:
+    artifact = made(metadata, MODEL, images=39.0, accuracy=0.5)
+    assert artifact.metadata == {"images": 39, "accuracy": 0.5}
+    assert isinstance(artifact.metadata["images"], int)
+
+
+def test_a_result_is_found_again_by_its_key_while_it_is_there(metadata: Metadata) -> None:
+    first = metadata.begin("shop", "run", "task")
+    metadata.end(replace(first, state=TaskState.SUCCEEDED, key="same"))
+    failed = metadata.begin("shop", "run", "task")
+    metadata.end(replace(failed, state=TaskState.FAILED, key="same"))
+    found = metadata.cached("shop", "same")
+    assert found is not None
+    assert found.number == first.number
+    assert metadata.cached("shop", "other") is None
+    assert metadata.cached("other", "same") is None
+
+
+def test_an_execution_that_never_ended_stays_running(metadata: Metadata) -> None:
+    metadata.begin("shop", "run", "killed")
+    made(metadata, MODEL)
+    states = {execution.task: execution.state for execution in metadata.executions("shop")}
+    assert states == {"killed": TaskState.RUNNING, "task": TaskState.SUCCEEDED}
+
+
+def test_runs_that_write_at_the_same_time_lose_nothing_and_share_no_number(tmp_path: Path) -> None:
+    def write(run: int) -> Execution:
+        metadata = Metadata(str(tmp_path))
+        execution = metadata.begin("shop", f"run-{run}", "task")
+        metadata.end(replace(execution, state=TaskState.SUCCEEDED))
+        return execution
+
+    with ThreadPoolExecutor(8) as pool:
+        executions = list(pool.map(write, range(24)))
+    assert len({execution.number for execution in executions}) == 24
+    recorded = Metadata(str(tmp_path)).executions("shop")
+    assert {execution.run for execution in recorded} == {f"run-{run}" for run in range(24)}
+    assert {execution.state for execution in recorded} == {TaskState.SUCCEEDED}
+
+
+def test_the_record_is_read_as_it_was_written(metadata: Metadata) -> None:
+    artifact = made(metadata, MODEL, owner="shop")
+    (execution,) = metadata.executions("shop")
+    assert execution.outputs == {"made": (artifact,)}
+    assert (execution.run, execution.task, execution.state) == ("run", "task", TaskState.SUCCEEDED)
+    assert artifact.title == "tfx.Model"
+    assert Artifact("1", {"schemaTitle": "shop.Own"}, "").title == "shop.Own"

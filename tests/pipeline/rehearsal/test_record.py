@@ -1,0 +1,141 @@
+"""What a rehearsal takes from the record of earlier ones: artifacts, results, the inputs of a task repeated alone."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.compiled.spec import Spec
+from pipeline.rehearsal import NothingToRepeat, Rehearsal, RunExists, rehearse
+from tests.worlds.rehearsal import FILE, a_place, a_spec, container, decision, metadata, states, task
+
+QUIET = container("leave()")
+
+
+def resolving(query: str) -> dict[str, Any]:
+    return {"resolver": {"outputArtifactQueries": {"made": {"filter": query}}}}
+
+
+def test_a_resolver_finds_what_an_earlier_run_made_and_nothing_the_first_time(tmp_path: Path) -> None:
+    find = container("leave(found=len(given['inputs']['artifacts']['Find']['artifacts']))")
+    tasks = {
+        "Find": task(resolving('schema_title="tfx.File" AND metadata.blessed.number_value=1')),
+        "Named": task(resolving("name=\"{{$.inputs.artifacts['Find'].name}}\""), takes=["Find"]),
+        "Make": task(container("leave(blessed=1.0)"), after=["Named"]),
+        "Look": task(find, takes=["Find"]),
+    }
+    spec = a_spec(tmp_path, tasks)
+    first, second = (rehearse(spec, a_place(tmp_path)) for _ in range(2))
+    assert (first.tasks["Find"].outputs, first.tasks["Named"].outputs) == ({"made": ()}, {"made": ()})
+    assert [metadata(done, "Look")["found"] for done in (first, second)] == [0, 1]
+    assert second.output("Find", "made") == second.output("Named", "made") == first.output("Make", "made")
+
+
+def test_an_importer_enters_the_same_artifact_once_unless_it_is_to_import_again(tmp_path: Path) -> None:
+    def importing(reimport: bool) -> dict[str, Any]:
+        source = {"runtimeParameter": "artifact_uri"}
+        importer = {"artifactUri": source, "typeSchema": FILE, "metadata": {"version": 2.0}, "reimport": reimport}
+        return task({"importer": importer}, parameters={"artifact_uri": {"componentInputParameter": "uri"}})
+
+    def imported(reimport: bool, uri: str = "gs://shop/schema") -> Any:
+        spec = a_spec(tmp_path, {"Import": importing(reimport)}, {"uri": uri})
+        return rehearse(spec, a_place(tmp_path)).output("Import", "made")
+
+    first = imported(reimport=False)
+    assert (first.uri, first.metadata, first.type) == ("gs://shop/schema", {"version": 2}, FILE)
+    assert imported(reimport=False) == first
+    assert imported(reimport=True).name != first.name
+    assert imported(reimport=False, uri="gs://shop/other").uri == "gs://shop/other"
+
+
+def cached_spec(root: Path, code: str = "leave(number=value('First', 'number'))", month: str = "2021-10") -> Spec:
+    tasks = {
+        "First": task(container("leave(number=1.0)"), parameters={"month": {"componentInputParameter": "month"}}),
+        "Last": task(container(code), takes=["First"]),
+    }
+    return a_spec(root, tasks, {"month": month})
+
+
+def test_a_result_is_taken_over_where_asked_for_and_nothing_differs(tmp_path: Path) -> None:
+    first = rehearse(cached_spec(tmp_path), a_place(tmp_path))
+    second = rehearse(cached_spec(tmp_path), a_place(tmp_path, cache=True))
+    without = rehearse(cached_spec(tmp_path), a_place(tmp_path))
+    assert states(second) == {"First": "CACHED", "Last": "CACHED"}
+    assert second.output("Last", "made") == first.output("Last", "made")
+    assert set(states(without).values()) == {"SUCCEEDED"}
+
+
+def test_another_input_another_command_and_a_spec_that_forbids_it_miss_the_cache(tmp_path: Path) -> None:
+    place = a_place(tmp_path, cache=True)
+    rehearse(cached_spec(tmp_path), place)
+    assert set(states(rehearse(cached_spec(tmp_path, month="2021-11"), place)).values()) == {"SUCCEEDED"}
+    other = rehearse(cached_spec(tmp_path, code="leave(number=2.0)"), place)
+    assert states(other) == {"First": "CACHED", "Last": "SUCCEEDED"}
+    job = copy.deepcopy(dict(cached_spec(tmp_path).job))
+    job["pipelineSpec"]["root"]["dag"]["tasks"]["First"]["cachingOptions"] = {"enableCache": False}
+    assert states(rehearse(Spec(job), place))["First"] == "SUCCEEDED"
+
+
+def repeatable(root: Path, code: str) -> Spec:
+    tasks = {
+        "First": task(container("leave(number=41.0)"), parameters={"month": {"componentInputParameter": "month"}}),
+        "Last": task(container(code), takes=["First"], parameters={"month": {"componentInputParameter": "month"}}),
+    }
+    return a_spec(root, tasks, {"month": ""})
+
+
+def test_a_task_is_repeated_alone_on_what_the_last_run_made(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    failed = rehearse(repeatable(tmp_path, "sys.exit(1)"), place, {"month": "2021-10"})
+    mended = "leave(number=value('First', 'number'), month=parameters['month'])"
+    again = rehearse(repeatable(tmp_path, mended), place, only="Last")
+    assert again.run == failed.run
+    assert states(again) == {"First": "NOT_STARTED", "Last": "SUCCEEDED"}
+    assert metadata(again, "Last") == {"number": 41, "month": "2021-10"}
+    other = rehearse(repeatable(tmp_path, mended), place, {"month": "2021-11"}, run=failed.run, only="Last")
+    assert metadata(other, "Last")["month"] == "2021-11"
+
+
+def test_what_cannot_be_repeated_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
+    place = a_place(tmp_path)
+    spec = a_spec(tmp_path, {"First": task(container("sys.exit(1)")), "Last": task(QUIET, takes=["First"])})
+    with pytest.raises(NothingToRepeat, match="Run the whole pipeline first"):
+        rehearse(spec, place, only="Last")
+    rehearse(spec, place)
+    with pytest.raises(NothingToRepeat, match="what First makes"):
+        rehearse(spec, place, only="Last")
+    with pytest.raises(NothingToRepeat, match="no task Lats. Name one of: First, Last"):
+        rehearse(spec, place, only="Lats")
+
+
+def test_a_run_keeps_its_name_for_itself(tmp_path: Path) -> None:
+    spec = a_spec(tmp_path, {"First": task(QUIET)})
+    rehearse(spec, a_place(tmp_path), run="run-1")
+    with pytest.raises(RunExists, match="run-1"):
+        rehearse(spec, a_place(tmp_path), run="run-1")
+
+
+def test_runs_share_a_folder_at_the_same_time(tmp_path: Path) -> None:
+    spec, done = a_spec(tmp_path, decision(1)), list[Rehearsal]()
+    runs = [
+        threading.Thread(target=lambda name=name: done.append(rehearse(spec, a_place(tmp_path), run=name)))
+        for name in ("run-a", "run-b", "run-c")
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(120)
+    assert sorted(one.run for one in done) == ["run-a", "run-b", "run-c"]
+    assert not any(one.failed for one in done)
+    assert len({one.output("Report", "made").name for one in done}) == 3
+
+
+def test_a_resolver_leaves_no_log(tmp_path: Path) -> None:
+    done = rehearse(a_spec(tmp_path, {"Find": task(resolving("state=LIVE"))}), a_place(tmp_path))
+    assert done.tasks["Find"].log is None
+    assert os.listdir(tmp_path / "rehearsal" / "runs" / done.run) == ["job.json"]

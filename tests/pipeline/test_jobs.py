@@ -1,0 +1,190 @@
+"""Starting runs: what is refused before anything starts, what is started once, and what is left to run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adaptation.data.batches import Batch, EmptyBatch, InvalidBatch, NoBatch
+from adaptation.data.spans import SpanNotPublished
+from adaptation.data.windows import InvalidWindow
+from adaptation.errors import AdaptationError
+from adaptation.platforms.base import Job, JobState
+from adaptation.platforms.local import NoSuchModel
+from adaptation.trigger import Delivery, Outcome, Plan
+from pipeline import jobs
+from pipeline.jobs import planned, start_evaluation, start_training, trigger
+from pipeline.workspace.initialise import initialise
+from tests.worlds.workspace import MONTH, World, a_held_world, collect, wait_until
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Two classes, no image, a champion; its jobs do not end before they are released."""
+    with a_held_world(tmp_path) as world:
+        yield world
+
+
+def start_evaluations_at_once(world: World, count: int) -> list[Delivery]:
+    barrier, deliveries = threading.Barrier(count), []
+
+    def deliver() -> None:
+        workspace = world.workspace
+        barrier.wait()
+        deliveries.append(start_evaluation(workspace))
+
+    threads = [threading.Thread(target=deliver) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return deliveries
+
+
+@pytest.mark.parametrize(
+    ("batch", "error"),
+    [
+        ("2021-13", InvalidBatch),
+        ("2021-1", InvalidBatch),
+        ("october", InvalidBatch),
+        ("1999-01", NoBatch),
+        ("2021-09", EmptyBatch),
+    ],
+)
+def test_a_batch_that_cannot_be_evaluated_starts_nothing(
+    world: World, batch: str, error: type[AdaptationError]
+) -> None:
+    (world.folder / "collection" / "2021-09").mkdir(parents=True)
+    world.collect(20)
+    with pytest.raises(error, match=batch):
+        start_evaluation(world.workspace, batch)
+    assert world.job_ids == []
+
+
+def test_a_collection_without_months_starts_nothing(world: World) -> None:
+    with pytest.raises(NoBatch, match="collection"):
+        start_evaluation(world.workspace)
+    assert world.job_ids == []
+
+
+@pytest.mark.parametrize("run", [start_evaluation, trigger])
+def test_without_a_champion_nothing_is_evaluated(tmp_path: Path, run: object) -> None:
+    world = World.make(tmp_path)
+    world.collect(20)
+    with pytest.raises(NoSuchModel, match="adapt train"):
+        run(world.workspace)  # type: ignore[operator]
+    assert world.job_ids == []
+    assert not (tmp_path / "triggers").exists()
+
+
+def test_an_evaluation_by_hand_needs_no_number_of_new_images(world: World) -> None:
+    world.collect(3)
+    delivery = start_evaluation(world.workspace, MONTH)
+    assert (delivery.plan.outcome, delivery.plan.batch) == (Outcome.START, Batch(2021, 10))
+    assert delivery.job and delivery.job.id == "evaluation-2021-10-0001"
+
+
+def test_an_evaluation_by_hand_takes_the_newest_month(world: World) -> None:
+    world.collect(3, "2021-09")
+    world.collect(3, "2021-11")
+    assert start_evaluation(world.workspace).plan.job_id == "evaluation-2021-11-0001"
+
+
+def test_an_evaluation_that_runs_is_left_alone_and_named(world: World) -> None:
+    world.collect(3)
+    start_evaluation(world.workspace)
+    wait_until(lambda: world.workspace.jobs.list()[0].state is JobState.RUNNING)
+    again = start_evaluation(world.workspace)
+    assert again.plan.outcome is Outcome.RUNNING
+    assert again.job and again.job.id == "evaluation-2021-10-0001"
+    assert world.job_ids == ["evaluation-2021-10-0001"]
+
+
+def test_asked_again_after_its_end_the_month_is_evaluated_again(world: World) -> None:
+    world.collect(3)
+    start_evaluation(world.workspace)
+    world.release()
+    assert start_evaluation(world.workspace).plan.job_id == "evaluation-2021-10-0002"
+
+
+def test_evaluations_started_at_once_are_one_and_all_name_it(world: World) -> None:
+    world.collect(3)
+    deliveries = start_evaluations_at_once(world, 4)
+    assert [delivery.job and delivery.job.id for delivery in deliveries] == ["evaluation-2021-10-0001"] * 4
+    assert world.job_ids == ["evaluation-2021-10-0001"]
+
+
+def test_who_is_slower_than_another_follows_the_other_one_s_job_and_not_an_older(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.collect(3)
+    start_evaluation(world.workspace)
+    world.release()
+    world.hold()
+    overtaken = iter([True])
+
+    def overtaken_act(intended: Plan, *rest: object) -> Job | None:
+        if next(overtaken, False):
+            monkeypatch.undo()
+            start_evaluation(world.workspace)
+        return jobs.act(intended, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(jobs, "act", overtaken_act)
+    delivery = start_evaluation(world.workspace)
+    assert delivery.job and delivery.job.id == "evaluation-2021-10-0002"
+    assert world.job_ids == ["evaluation-2021-10-0001", "evaluation-2021-10-0002"]
+
+
+def test_images_that_go_away_meanwhile_start_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.collect(3)
+    look = jobs.look
+
+    def look_too_late(*arguments: object, **options: object) -> object:
+        for image in (world.folder / "collection" / MONTH).iterdir():
+            image.unlink()
+        return look(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(jobs, "look", look_too_late)
+    assert start_evaluation(world.workspace).job is None
+
+
+def test_the_trigger_waits_for_enough_images_and_starts_once(world: World) -> None:
+    world.collect(9)
+    assert trigger(world.workspace).plan.outcome is Outcome.NOT_ENOUGH
+    world.collect(1, first=9)
+    assert planned(world.workspace)[1].outcome is Outcome.START
+    assert world.job_ids == []
+    assert [trigger(world.workspace).plan.job_id for _ in range(3)] == ["evaluation-2021-10-0001"] * 3
+    assert world.job_ids == ["evaluation-2021-10-0001"]
+
+
+def test_what_is_planned_tells_of_all_images_and_not_only_of_those_that_are_enough(world: World) -> None:
+    world.collect(25)
+    state, intended = planned(world.workspace)
+    assert (state.images, state.new, state.digest) == (25, 25, world.workspace.batches.snapshot(Batch(2021, 10)).digest)
+    assert "25 new images" in intended.reason
+
+
+@pytest.mark.parametrize(("window", "error"), [("1,7", SpanNotPublished), ("newest", InvalidWindow)])
+def test_a_window_that_cannot_be_starts_no_training(
+    world: World, tmp_path: Path, window: str, error: type[AdaptationError]
+) -> None:
+    one_span(world, tmp_path)
+    with pytest.raises(error, match=window[-1]):
+        start_training(world.workspace, window)
+    assert world.job_ids == []
+
+
+def test_a_training_names_the_spans_and_their_content(world: World, tmp_path: Path) -> None:
+    one_span(world, tmp_path)
+    job = start_training(world.workspace)
+    assert job.id.startswith("training-by-hand-")
+    assert job.parameters == {"window": "1", "digest": world.workspace.select().digest}
+
+
+def one_span(world: World, folder: Path) -> None:
+    collect(folder / "own", [f"{label}_{number}.png" for label in ("ship", "truck") for number in range(20)])
+    initialise(world.folder, folder / "own")

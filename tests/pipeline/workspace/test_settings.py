@@ -1,0 +1,249 @@
+"""The settings file: what is read, what is refused and in which words, and what a new workspace gets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
+
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.settings_file import InvalidSettings, NoSettings, SettingsExist, load, render, write_settings
+
+EXAMPLES = Path(__file__).parents[2] / "settings"
+VALID = sorted((EXAMPLES / "valid").glob("*.toml"))
+INVALID = sorted((EXAMPLES / "invalid").glob("*.toml"))
+LABELS = '[labels]\nnames = ["cat", "dog"]\n'
+
+
+@pytest.fixture(autouse=True)
+def no_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("ADAPT_")]:
+        monkeypatch.delenv(name)
+
+
+def settings_file(folder: Path, text: str = LABELS) -> Path:
+    file = folder / "adapt.toml"
+    file.write_text(text)
+    return file
+
+
+def values(settings: Settings) -> dict[str, object]:
+    return settings.model_dump()
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(InvalidSettings) as refused:
+        load(file)
+    return str(refused.value)
+
+
+def names(files: list[Path]) -> list[str]:
+    return [file.stem for file in files]
+
+
+@pytest.mark.parametrize("file", VALID, ids=names(VALID))
+def test_a_valid_file_is_read(file: Path) -> None:
+    assert load(file).file == file
+
+
+@pytest.mark.parametrize("file", INVALID, ids=names(INVALID))
+def test_an_invalid_file_is_refused_in_the_words_of_its_first_line(file: Path) -> None:
+    expected = file.read_bytes().splitlines()[0].decode().removeprefix("# expects: ")
+    message = refusal(file)
+    assert expected in message
+    assert str(file) in message
+
+
+def test_what_the_file_leaves_out_has_its_default(tmp_path: Path) -> None:
+    settings = load(settings_file(tmp_path))
+    assert (settings.evaluation.threshold, settings.evaluation.rule) == (0.9, "point")
+    assert (settings.collection.min_images, settings.data.test_ratio, settings.training.window) == (100, 0.2, "all")
+    assert (settings.model.epochs, settings.labels.file) == (None, "")
+
+
+def test_every_setting_of_the_file_arrives() -> None:
+    settings = load(EXAMPLES / "valid" / "every_setting.toml")
+    default = load(EXAMPLES / "valid" / "minimal.toml")
+    same = [
+        f"{section}.{key}"
+        for section, found in values(settings).items()
+        if isinstance(found, dict)
+        for key, value in found.items()
+        if value == values(default)[section][key]  # type: ignore[index]
+    ]
+    assert same == []
+    assert settings.labels.names == ("ship", "traffic_light", "été")
+
+
+def test_relative_folders_are_taken_from_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    text = (
+        LABELS + 'source = "file"\nfile = "labels.csv"\n[model]\nweights = "w/start.h5"\n[platform]\nroot = "../work"\n'
+    )
+    settings_file(tmp_path, text)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    settings = load("../adapt.toml")
+    assert settings.data.root == f"{tmp_path}/data"
+    assert settings.collection.root == f"{tmp_path}/collection"
+    assert settings.labels.file == f"{tmp_path}/labels.csv"
+    assert settings.model.weights == f"{tmp_path}/w/start.h5"
+    assert settings.platform.root == f"{tmp_path.parent}/work"
+    assert settings.file == tmp_path / "adapt.toml"
+
+
+def test_absolute_folders_and_buckets_stay_as_they_are(tmp_path: Path) -> None:
+    text = LABELS + '[data]\nroot = "gs://bucket/data"\n[collection]\nroot = "/srv/collected"\n'
+    settings = load(settings_file(tmp_path, text))
+    assert (settings.data.root, settings.collection.root) == ("gs://bucket/data", "/srv/collected")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert load(settings_file(tmp_path, LABELS + '[data]\nroot = "~/data"\n')).data.root == "/home/ada/data"
+
+
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_the_names_of_weights_are_no_folders(tmp_path: Path, weights: str) -> None:
+    assert load(settings_file(tmp_path, LABELS + f'[model]\nweights = "{weights}"\n')).model.weights == weights
+
+
+def test_the_environment_overrides_the_file_and_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPT_EVALUATION__THRESHOLD", "0.8")
+    monkeypatch.setenv("ADAPT_NAME", "from-environment")
+    monkeypatch.setenv("ADAPT_MODEL__CHANNELS", "3")
+    monkeypatch.setenv("ADAPT_MODEL__WARM_START", "true")
+    monkeypatch.setenv("ADAPT_LABELS__NAMES", '["ship", "truck"]')
+    text = 'name = "from-file"\n' + LABELS + '[evaluation]\nthreshold = 0.5\nrule = "wilson"\n'
+    settings = load(settings_file(tmp_path, text))
+    assert (settings.evaluation.threshold, settings.evaluation.rule) == (0.8, "wilson")
+    assert (settings.name, settings.labels.names) == ("from-environment", ("ship", "truck"))
+    assert (settings.model.channels, settings.model.warm_start) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("ADAPT_EVALUATION__THRESHOLD", "12", "evaluation.threshold = '12': should be less than or equal to 1"),
+        ("ADAPT_EVALUATION__TRESHOLD", "0.8", "Did you mean evaluation.threshold?"),
+        ("ADAPT_EVALUTION__THRESHOLD", "0.8", "Did you mean evaluation.threshold?"),
+        ("ADAPT_EVALUATION_THRESHOLD", "0.8", "evaluation_threshold: there is no such setting"),
+        ("ADAPT_NAME__FIRST", "x", "name.first: there is no such setting"),
+        ("ADAPT_LABELS__NAMES", "cat,dog", "a list is written as JSON"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    message = refusal(settings_file(tmp_path))
+    assert expected in message
+    assert variable in message
+
+
+def test_all_problems_are_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPT_GATE__FLOOR", "12")
+    text = 'nmae = "x"\n[labels]\nnames = ["cat"]\n[evaluation]\nthreshold = 2\nruel = "point"\n'
+    problems = refusal(settings_file(tmp_path, text)).splitlines()[1:]
+    assert [problem.split()[0].rstrip(":") for problem in problems] == [
+        "nmae",
+        "labels.names",
+        "evaluation.threshold",
+        "evaluation.ruel",
+        "gate.floor",
+    ]
+
+
+def test_a_long_value_is_shown_by_its_beginning(tmp_path: Path) -> None:
+    message = refusal(settings_file(tmp_path, f'name = "{"A" * 10_000}"\n' + LABELS))
+    assert "'AAAA" in message
+    assert len(message) < 1_000
+
+
+@pytest.mark.parametrize("missing", ["adapt.toml", "."])
+def test_without_a_file_the_message_tells_how_to_make_one(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(NoSettings, match="adapt init") as refused:
+        load(tmp_path / missing)
+    assert str(tmp_path) in str(refused.value)
+    assert isinstance(refused.value, FileNotFoundError)
+
+
+def test_settings_cannot_be_changed(tmp_path: Path) -> None:
+    settings = load(settings_file(tmp_path))
+    with pytest.raises(ValueError, match="frozen"):
+        settings.evaluation.threshold = 0.1  # type: ignore[misc]
+    with pytest.raises(ValueError, match="frozen"):
+        settings.name = "other"  # type: ignore[misc]
+
+
+def test_a_new_file_holds_the_defaults_with_what_was_overridden(tmp_path: Path) -> None:
+    overrides = {
+        "name": "ships",
+        "model.name": "cifar",
+        "model.epochs": 3,
+        "evaluation.threshold": 0.8,
+        "gate.floor": None,
+    }
+    settings = load(write_settings(tmp_path / "new" / "adapt.toml", ["ship", "truck"], overrides))
+    plain = load(settings_file(tmp_path / "new", '[labels]\nnames = ["ship", "truck"]\n'))
+    expected = values(plain) | {"name": "ships"}
+    expected["model"] |= {"name": "cifar", "epochs": 3}  # type: ignore[operator]
+    expected["evaluation"] |= {"threshold": 0.8}  # type: ignore[operator]
+    assert values(settings) == expected
+
+
+def test_a_new_file_names_every_setting_and_explains_it() -> None:
+    written = "\n" + render(["cat", "dog"])
+    top, *sections = re.split(r"\n# (.+)\n\[(\w+)\]\n", written)
+    bodies = {name: (title, body) for title, name, body in zip(*[iter(sections)] * 3, strict=True)}
+    settings = Settings.model_fields
+    assert explained(top, {"name": settings["name"]})
+    assert list(bodies) == [name for name in settings if name != "name"]
+    for name, (title, body) in bodies.items():
+        section = settings[name].annotation
+        assert section is not None and title == section.__doc__
+        assert explained(body, section.model_fields)
+
+
+def explained(body: str, fields: Mapping[str, FieldInfo]) -> bool:
+    """Whether each field, and nothing else, has its line: set to its value, or left out where it has none."""
+    lines = [line for line in body.splitlines() if line]
+    for line, (key, field) in zip(lines, fields.items(), strict=True):
+        setting, _, explanation = line.partition("  # ")
+        assert setting.rstrip().startswith(f"# {key} =" if field.default is None else f"{key} = ")
+        assert field.description and explanation.startswith(field.description)
+    return True
+
+
+def test_a_new_file_read_back_has_the_default_of_every_setting(tmp_path: Path) -> None:
+    written = load(write_settings(tmp_path / "adapt.toml", ["cat", "dog"]))
+    (tmp_path / "adapt.toml").write_text(LABELS)
+    assert values(written) == values(load(tmp_path / "adapt.toml"))
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    file = settings_file(tmp_path)
+    with pytest.raises(SettingsExist, match="is there already"):
+        write_settings(file, ["a", "b"])
+    assert file.read_text() == LABELS
+
+
+def test_a_new_file_cannot_hold_an_unknown_key() -> None:
+    with pytest.raises(InvalidSettings, match="Did you mean evaluation.threshold"):
+        render(["cat", "dog"], {"evaluation.treshold": 0.8})
+
+
+@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=40, unique=True))
+def test_label_names_of_any_script_survive_the_file(
+    tmp_path_factory: pytest.TempPathFactory, labels: list[str]
+) -> None:
+    file = settings_file(tmp_path_factory.mktemp("labels"), "")
+    file.write_text(render(labels), encoding="utf-8", newline="")
+    assert load(file).labels.names == tuple(labels)

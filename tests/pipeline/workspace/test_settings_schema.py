@@ -1,0 +1,92 @@
+"""The JSON schema of settings files: what it refuses, what it explains, and that it says what the settings say."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli.main import cli
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.settings_file import load, render
+from pipeline.workspace.settings_schema import settings_schema
+from tests.pipeline.workspace.test_settings import INVALID, VALID, names
+
+NO_TOML = {"broken_toml", "key_twice", "not_utf8"}
+BEYOND_A_SCHEMA = {
+    "label_file_in_vain",  # two settings that do not go together
+    "label_file_not_named",
+    "label_without_a_name",  # a name of blanks
+    "learning_rate_that_is_no_number",  # which is one to a schema
+    "model",  # a path that a module might have
+    "window",
+}
+
+
+def faults(settings: dict[str, Any]) -> list[str]:
+    validator = jsonschema.Draft202012Validator(settings_schema())
+    return [error.message for error in validator.iter_errors(settings)]
+
+
+def sections() -> dict[str, dict[str, Any]]:
+    """The schema of each section."""
+    schema = settings_schema()
+    references = {name: value["$ref"] for name, value in schema["properties"].items() if "$ref" in value}
+    return {name: schema["$defs"][reference.rpartition("/")[2]] for name, reference in references.items()}
+
+
+def test_it_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(settings_schema())
+
+
+@pytest.mark.parametrize("file", VALID, ids=names(VALID))
+def test_a_valid_file_is_valid_by_the_schema(file: Path) -> None:
+    assert faults(tomllib.loads(file.read_text())) == []
+
+
+@pytest.mark.parametrize("file", INVALID, ids=names(INVALID))
+def test_an_invalid_file_is_refused_where_a_schema_can_tell(file: Path) -> None:
+    if file.stem in NO_TOML:
+        with pytest.raises((tomllib.TOMLDecodeError, UnicodeDecodeError)):
+            tomllib.loads(file.read_text(encoding="utf-8"))
+    else:
+        assert bool(faults(tomllib.loads(file.read_text()))) is (file.stem not in BEYOND_A_SCHEMA)
+
+
+def test_a_new_file_is_valid_by_the_schema() -> None:
+    assert faults(tomllib.loads(render(["cat", "dog"]))) == []
+
+
+def test_every_setting_is_there_with_its_explanation() -> None:
+    fields = Settings.model_fields
+    assert list(sections()) == [name for name in fields if name != "name"]
+    for name, section in sections().items():
+        model = fields[name].annotation
+        assert model is not None and section["description"] == model.__doc__
+        told = {key: value["description"] for key, value in section["properties"].items()}
+        assert told == {key: field.description for key, field in model.model_fields.items()}
+
+
+def test_the_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "adapt.toml").write_text('[labels]\nnames = ["cat", "dog"]\n')
+    settings = load(tmp_path / "adapt.toml").model_dump()
+    places = {"data.root", "collection.root", "platform.root", "labels.names"}
+    for name, section in sections().items():
+        for key, value in section["properties"].items():
+            if f"{name}.{key}" not in places:
+                assert settings[name][key] == value.get("default")
+
+
+def test_nothing_in_it_speaks_of_null_which_a_settings_file_has_not() -> None:
+    assert "null" not in json.dumps(settings_schema())
+
+
+def test_the_command_prints_it() -> None:
+    result = CliRunner().invoke(cli, ["settings", "schema"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == settings_schema()

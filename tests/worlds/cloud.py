@@ -1,0 +1,129 @@
+"""A workspace on Google Cloud, over the emulators; its settings and specs are the golden ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from click.testing import CliRunner, Result
+
+from adaptation.data.spans import SpanStore
+from adaptation.io import storage
+from adaptation.platforms.base import Upload
+from adaptation.platforms.rollout import put_in_service
+from emulators.storage.emulator import StorageEmulator
+from emulators.vertex import VertexEmulator
+from pipeline.cli.main import cli
+from pipeline.compiled.spec import Spec
+from pipeline.workspace import vertex_settings
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.workspace import Workspace
+from tests.worlds.images_and_spans import collect, published
+from tests.worlds.vertex import QUICK, object_storage
+
+GOLDEN = Path(__file__).parents[1] / "pipeline" / "golden"
+ROOT = "gs://shop/adaptation"
+LABELS = ("bag", "hat", "shoe")
+MONTH = "2021-10"
+PARENT = "projects/shop/locations/europe-west4"
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A workspace in `folder`, its Vertex AI and its object storage."""
+
+    folder: Path
+    vertex: VertexEmulator
+    objects: StorageEmulator
+
+    @property
+    def settings(self) -> Settings:
+        return self.workspace.settings
+
+    @property
+    def workspace(self) -> Workspace:
+        """Opened anew."""
+        return Workspace.open(self.folder)
+
+    def adapt(self, *arguments: str) -> Result:
+        """Runs a command in the workspace."""
+        return CliRunner().invoke(cli, [*arguments, "--workspace", str(self.folder)])
+
+    def publish_specs(self) -> None:
+        """The golden specs are the latest."""
+        for name in vertex_settings.PIPELINES:
+            storage.write(f"{ROOT}/specs/{name}/latest.json", golden(name).to_json())
+
+    def publish_spans(self, count: int = 1) -> None:
+        """So many spans more."""
+        for _ in range(count):
+            published(SpanStore("gs://shop/data"), names=LABELS)
+
+    def collect(self, count: int) -> None:
+        """So many images in the month."""
+        collect(f"gs://shop/collection/{MONTH}", [f"bag_{number}.png" for number in range(count)])
+
+    def register(self, count: int = 1) -> None:
+        """So many versions; the last is the champion."""
+        platform = self.workspace.platform
+        for number in range(1, count + 1):
+            model = f"{ROOT}/made/{number}"
+            storage.write(f"{model}/saved_model.pb", str(number).encode())
+            upload = Upload(model, f"key-{number}", (1, number), {"span-1": 0.9 + number / 100}, model, "run")
+            put_in_service(platform.registry, platform.endpoint, platform.registry.upload(upload), "made for a test")
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs that Vertex AI has, oldest first."""
+        answer = requests.get(f"{self.vertex.url}/v1/{PARENT}/pipelineJobs", timeout=60)
+        return list(answer.json().get("pipelineJobs", []))
+
+    @property
+    def submitted(self) -> int:
+        """How often a job was asked for."""
+        return self.vertex.count(f"POST /v1/{PARENT}/pipelineJobs")
+
+
+@contextmanager
+def a_cloud(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """One without a spec, a span, an image or a model; whoever waits does so only shortly."""
+    folder.mkdir()
+    shutil.copy(GOLDEN / "adapt.toml", folder)
+    monkeypatch.setattr(vertex_settings, "Patience", lambda poll: QUICK)
+    with object_storage(monkeypatch) as objects, VertexEmulator("shop", "europe-west4", job_polls=4) as vertex:
+        objects.create_bucket("shop")
+        monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", vertex.url)
+        monkeypatch.setenv("ADAPT_VERTEX__CREDENTIALS", "anonymous")
+        yield Cloud(folder, vertex, objects)
+
+
+def golden(name: str = "evaluation", **changes: Any) -> Spec:
+    """A golden spec, with other values of some of the job's fields."""
+    spec = Spec.from_json((GOLDEN / f"{name}.json").read_bytes())
+    return replace(spec, job={**spec.job, **changes})
+
+
+def a_file(folder: Path, spec: Spec) -> str:
+    """Path of a compiled file that the spec is in."""
+    file = folder / "compiled.json"
+    file.write_bytes(spec.to_json())
+    return str(file)
+
+
+def done(result: Result) -> str:
+    """What a command that succeeded has put out."""
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(result: Result, code: int = 1) -> str:
+    """What a command that refused has complained of, in words for a person."""
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    assert "Traceback" not in result.stderr
+    assert "not foreseen" not in result.stderr
+    return result.stderr

@@ -1,0 +1,266 @@
+"""A workspace with a story: everything in it is written by what writes it for real, but for TFX, and then dated.
+
+2021-09-30  training on span 1           version 1
+2021-10-31  evaluation of 2021-10        too low: span-2
+2021-11-01  training on spans 1-2        version 2
+2021-11-30  evaluation of 2021-11        good enough
+2021-12-10  training on span 2 by hand   refused
+2021-12-20  back to version 1
+2021-12-31  evaluation of 2021-12        fails
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from PIL import Image, ImageDraw
+
+from adaptation.data.batches import Batch, Snapshot
+from adaptation.data.span_preparation import Split, prepare
+from adaptation.evaluation.accuracy import Rule, decide, evaluate
+from adaptation.evaluation.gate import Comparison, Part, Score, judge
+from adaptation.evaluation.prediction_results import ResultsWriter
+from adaptation.io import storage
+from adaptation.platforms.base import JobRequest, Upload
+from adaptation.platforms.rollout import put_in_service, roll_back
+from adaptation.trigger import EVALUATION, TRAINING, start_training
+from components import artifacts
+from pipeline.jobs import trigger
+from pipeline.workspace.initialise import initialise
+from pipeline.workspace.settings_file import write_settings
+from pipeline.workspace.workspace import Workspace
+from tests.worlds.workspace import World, wait_until
+
+HOSTILE = "<i>dog&\"'"
+EVIL = "<img src=x onerror=window.hacked=1>"
+LABELS = ("cat", "ship", HOSTILE)
+COLOURS = {"cat": (196, 120, 60), "ship": (40, 110, 180), HOSTILE: (90, 150, 80)}
+OCTOBER, NOVEMBER, DECEMBER = Batch(2021, 10), Batch(2021, 11), Batch(2021, 12)
+
+
+@dataclass(frozen=True)
+class Story:
+    """The workspace in `folder`; what its steps need of one another is kept in it."""
+
+    folder: Path
+
+    @property
+    def workspace(self) -> Workspace:
+        """Opened anew."""
+        return Workspace.open(self.folder)
+
+    @property
+    def world(self) -> World:
+        """Its jobs, which conclude what they are told."""
+        return World(self.folder)
+
+    def collect(self, folder: Path, count: int, first: int = 0) -> None:
+        """So many pictures of each label."""
+        for label in LABELS:
+            for number in range(first, first + count):
+                extra = f"_{EVIL}" if label == HOSTILE and number % 5 == 0 else ""
+                write_picture(folder / f"{label}_{number:03d}{extra}.png", label, number)
+
+    def train(self, job: str, time: str, spans: Mapping[int, Score], champion: Mapping[int, Score]) -> None:
+        """What a training run leaves behind, from its verdict to the version in service."""
+        verdict = judge(spans, champion, floor=0.8)
+        blessing = self.folder / "pipelines" / TRAINING / job / "blessing"
+        write(blessing / artifacts.VERDICT, verdict.to_json())
+        write(blessing / artifacts.COMPARISON, Comparison(by_part(spans), by_part(champion, 0.1)).to_json())
+        tasks = [("SpanExampleGen", 50, {}), ("Trainer", 12_300, {}), ("ChampionGate", 40, {"blessing": blessing})]
+        record(self.folder / "metadata" / "training.sqlite", job, time, tasks)
+        self.date_job(job, time)
+        if not verdict.blessed:
+            return
+        model = self.folder / "made" / job
+        write(model / "saved_model.pb", job.encode())
+        platform, metrics = self.workspace.platform, {f"span-{span}": score.accuracy for span, score in spans.items()}
+        upload = Upload(str(model), job, tuple(spans), metrics, str(model), job, "0.1.0+abc123def456")
+        version = platform.registry.upload(upload)
+        put_in_service(platform.registry, platform.endpoint, version, "; ".join(verdict.reasons))
+        self.date(f"registry/versions/{version.number}/version.json", created=time)
+        self.date(f"registry/champion/{version.number:04d}.json", time=time)
+
+    def evaluate(self, month: Batch, time: str, wrong: int, training: str | None) -> str:
+        """What an evaluation run leaves behind; so many images of each label are predicted as the next label."""
+        workspace, job = self.workspace, f"evaluation-{month}-0001"
+        snapshot = workspace.batches.snapshot(month)
+        output = self.folder / "pipelines" / EVALUATION / job
+        evaluation = evaluate(snapshot, predict(snapshot, output, wrong), workspace.labels, 0.2)
+        decision = decide(evaluation, 0.9, Rule.POINT, 10)
+        write(output / "metrics" / artifacts.EVALUATION, evaluation.to_json())
+        write(output / "metrics" / artifacts.DECISION, artifacts.to_json(decision))
+        write(output / "file_list" / artifacts.SNAPSHOT, snapshot.to_json())
+        self.world.conclude(EVALUATION, batch=str(month), retrain=decision.retrain, training=training)
+        trigger(workspace)
+        self.date_job(job, time)
+        self.date(f"triggers/{month}/0001.json", time=time)
+        tasks = [
+            ("FileListGen", 30, {"file_list": output / "file_list"}),
+            ("PerformanceEvaluator", 1_250, {"metrics": output / "metrics"}),
+        ]
+        if training:
+            write(output / "job" / artifacts.JOB, json.dumps({"id": training}).encode())
+            tasks.append(("PipelineTrigger", 20, {"job": output / "job"}))
+        record(self.folder / "metadata" / "evaluation.sqlite", job, time, tasks)
+        return job
+
+    def date_job(self, job: str, time: str) -> None:
+        """Lets the job have taken 90 seconds of a day in the past, once it has ended."""
+        wait_until(lambda: self.workspace.jobs.get(job).state.ended)  # type: ignore[union-attr]
+        self.date(f"jobs/{job}/request.json", created=time)
+        self.date(f"jobs/{job}/state.json", time=time.replace("00:00+", "01:30+"))
+
+    def date(self, path: str, **values: str) -> None:
+        """Changes moments in a file."""
+        file = self.folder / path
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def tell(folder: Path) -> Story:
+    """The whole story; jobs must be fake (`use_fake_jobs`)."""
+    story = begin(folder)
+    workspace, jobs = story.workspace, story.workspace.jobs
+    story.world.conclude(TRAINING, deployed=True, spans="1", reason="version 1 is the champion")
+    jobs.create(JobRequest("training-first", TRAINING, {"window": "1"}))
+    story.train("training-first", "2021-09-30T10:00:00+00:00", {1: Score(0.97, 14)}, {})
+
+    story.collect(folder / "collection" / "2021-10", 12, first=100)
+    digest = "0123456789abcdef"
+    story.world.conclude(TRAINING, deployed=True, spans="1-2", reason="version 2 is the champion")
+    october = story.evaluate(OCTOBER, "2021-10-31T10:00:00+00:00", 5, f"training-span-2-{digest[:8]}-1")
+    snapshot = workspace.batches.snapshot(OCTOBER)
+    prepare(workspace.spans, snapshot, workspace.labels, Split(), max_skipped=0.2, shard_bytes=2**20, run=october)
+    job = start_training(jobs, 2, digest, {"window": "1-2"})
+    scores = {1: Score(0.9642857, 14), 2: Score(0.95, 8)}
+    story.train(job.id, "2021-11-01T10:00:00+00:00", scores, {1: Score(0.97, 14), 2: Score(0.25, 8)})
+    workspace.batches.archive(snapshot)
+
+    story.collect(folder / "collection" / "2021-11", 15, first=200)
+    write_picture(folder / "collection" / "2021-11" / f"zebra_{EVIL}.png", "cat", 7)
+    story.evaluate(NOVEMBER, "2021-11-30T10:00:00+00:00", 1, None)
+
+    story.world.conclude(TRAINING, deployed=False, spans="2", reason="the challenger was refused")
+    jobs.create(JobRequest("training-refused", TRAINING, {"window": "2"}))
+    story.train("training-refused", "2021-12-10T10:00:00+00:00", {2: Score(0.5, 8)}, {2: Score(0.95, 8)})
+
+    roll_back(workspace.platform.registry, workspace.platform.endpoint)
+    story.date("registry/champion/0003.json", time="2021-12-20T10:00:00+00:00")
+
+    story.collect(folder / "collection" / "2021-12", 10, first=300)
+    story.world.fail(EVALUATION)
+    trigger(workspace)
+    story.date_job("evaluation-2021-12-0001", "2021-12-31T10:00:00+00:00")
+    return story
+
+
+def begin(folder: Path) -> Story:
+    """Settings and span-1, of which two files could not be used."""
+    World.make(folder)
+    (folder / "adapt.toml").unlink()
+    write_settings(folder / "adapt.toml", LABELS, {"collection.min_images": 10, "name": "zoo"})
+    story, own = Story(folder), folder / "own"
+    story.collect(own, 20)
+    (own / "cat_900.png").write_bytes(b"")
+    (own / f"ship_{EVIL}_901.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    initialise(folder, own)
+    return story
+
+
+def by_part(scores: Mapping[int, Score], less: float = 0.0) -> dict[Part, Score]:
+    """Scores by label, and by span and label, that are told apart by their values."""
+    parts = {Part(span, None): score for span, score in scores.items()}
+    for label in range(len(LABELS)):
+        if scores:
+            parts[Part(None, label)] = Score(0.9 - label / 100 - less, 10 + label)
+        for span in scores:
+            parts[Part(span, label)] = Score(0.8 - label / 100 - span / 1000 - less, 5 + label)
+    return parts
+
+
+def predict(snapshot: Snapshot, output: Path, wrong: int) -> str:
+    """The folder with predictions, of which so many of each label are wrong, the last ones the most confidently."""
+    seen = dict.fromkeys(LABELS, 0)
+    with ResultsWriter(str(output), "version-1", datetime.now(UTC)) as results:
+        for image in snapshot.images:
+            label = next((one for one in LABELS if image.name.startswith(one)), "cat")
+            seen[label] += 1
+            guess = LABELS[(LABELS.index(label) + 1) % len(LABELS)] if seen[label] <= wrong else label
+            uri = storage.join(snapshot.root, image.name)
+            results.prediction(uri, guess, 0.5 + seen[label] / 100 + LABELS.index(label) / 1000)
+    return results.folder
+
+
+def record(database: Path, job: str, time: str, tasks: list[tuple[str, int, dict[str, Path]]]) -> None:
+    """A run in ML Metadata as TFX and `pipeline.local.runner` leave it.
+
+    Args:
+      database: The file.
+      job: Id of the run's job.
+      time: When it began.
+      tasks: Name, milliseconds, and the folders of the outputs by their names.
+    """
+    database.parent.mkdir(exist_ok=True)
+    connection = mlmd.ConnectionConfig()
+    connection.sqlite.filename_uri = str(database)
+    connection.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    store = MetadataStore(connection)
+    types = {name: store.put_context_type(mlmd.ContextType(name=name)) for name in ("pipeline_run", "node")}
+    run = mlmd.Context(type_id=types["pipeline_run"], name=time)
+    run.custom_properties["job"].string_value = job
+    begun = int(datetime.fromisoformat(time).timestamp() * 1000)
+    [run_id] = store.put_contexts([run])
+    moments = [("Context", begun, begun, run_id)]
+    for name, milliseconds, outputs in tasks:
+        execution = _execution(store, run_id, types["node"], name, outputs)
+        moments.append(("Execution", begun, begun + milliseconds, execution))
+    del store
+    with sqlite3.connect(database) as sql:
+        for table, created, updated, number in moments:
+            changes = f"UPDATE {table} SET create_time_since_epoch = ?, last_update_time_since_epoch = ? WHERE id = ?"
+            sql.execute(changes, (created, updated, number))
+
+
+def _execution(store: MetadataStore, run: int, node_type: int, name: str, outputs: Mapping[str, Path]) -> int:
+    node = mlmd.Context(type_id=node_type, name=f"zoo.{name}")
+    known = store.get_context_by_type_and_name("node", node.name)
+    node_id = known.id if known else store.put_contexts([node])[0]
+    kind = store.put_execution_type(mlmd.ExecutionType(name=name))
+    [execution] = store.put_executions([mlmd.Execution(type_id=kind, last_known_state=mlmd.Execution.State.COMPLETE)])
+    store.put_attributions_and_associations(
+        [], [mlmd.Association(execution_id=execution, context_id=one) for one in (run, node_id)]
+    )
+    for key, folder in outputs.items():
+        artifact_type = store.put_artifact_type(mlmd.ArtifactType(name=key))
+        [artifact] = store.put_artifacts([mlmd.Artifact(type_id=artifact_type, uri=str(folder))])
+        event = mlmd.Event(artifact_id=artifact, execution_id=execution, type=mlmd.Event.OUTPUT)
+        event.path.steps.add().key = key
+        event.path.steps.add().index = 0
+        store.put_events([event])
+    return execution
+
+
+def write_picture(file: Path, label: str, number: int) -> None:
+    """A picture in its label's colour, unlike any other."""
+    image = Image.new("RGB", (40, 40), COLOURS[label])
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((number % 17, number % 13, number % 17 + 18, number % 13 + 18), fill=(number % 251, 220, 200))
+    draw.text((2, 26), str(number), fill=(255, 255, 255))
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    write(file, content.getvalue())
+
+
+def write(file: Path, data: Any) -> None:
+    """Writes a file and the folders that it needs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)

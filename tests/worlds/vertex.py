@@ -1,0 +1,136 @@
+"""Vertex AI and object storage as emulators, and a deployment on them; for the tests of whatever uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from adaptation.io import storage
+from adaptation.platforms.base import ModelVersion, Platform, Upload
+from adaptation.platforms.connect import connect
+from adaptation.platforms.vertex.client import VertexClient
+from adaptation.platforms.vertex.config import Container, Patience, VertexConfig
+from adaptation.platforms.vertex.endpoint import VertexEndpoint
+from adaptation.platforms.vertex.jobs import VertexJobs
+from adaptation.platforms.vertex.registry import VertexRegistry
+from emulators.storage.emulator import StorageEmulator
+from emulators.vertex import VertexEmulator
+
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # read when gcsfs is first imported
+import gcsfs  # noqa: E402
+
+ROOT = "gs://bucket/ships"
+QUICK = Patience(request=5, attempts=4, pause=0.005, poll=0.005, operation=5, job=5)
+
+
+@contextmanager
+def object_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageEmulator]:
+    """gs:// as an emulator with one bucket; gcsfs keeps what it has opened, so it has to forget before and after."""
+    with StorageEmulator() as emulator:
+        emulator.create_bucket("bucket")
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield emulator
+        gcsfs.GCSFileSystem.clear_instance_cache()
+
+
+def a_spec(pipeline: str = "evaluation", parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A compiled pipeline of two tasks; `parameters` are its runtime parameters with the values compiled in."""
+    parameters = {"data_gcs_prefix": ""} if parameters is None else parameters
+    tasks = {task: {"taskInfo": {"name": task}, "cachingOptions": {"enableCache": True}} for task in ("First", "Last")}
+    return {
+        "displayName": pipeline,
+        "labels": {"tfx_version": "1-21-0"},
+        "pipelineSpec": {
+            "pipelineInfo": {"name": pipeline},
+            "root": {
+                "dag": {"tasks": tasks},
+                "inputDefinitions": {"parameters": {name: {"parameterType": "STRING"} for name in parameters}},
+            },
+        },
+        "runtimeConfig": {"gcsOutputDirectory": f"{ROOT}/out", "parameterValues": dict(parameters)},
+    }
+
+
+def a_config(server: VertexEmulator, **changes: Any) -> VertexConfig:
+    """A deployment on the emulator, which waits only shortly."""
+    config = VertexConfig(
+        name="ships",
+        project="demo",
+        location="us-central1",
+        root=ROOT,
+        specs={name: f"{ROOT}/specs/{name}.json" for name in ("evaluation", "training")},
+        container=Container("us-docker.pkg.dev/demo/serving:1"),
+        api_endpoint=server.url,
+        credentials="anonymous",
+        patience=QUICK,
+    )
+    return replace(config, **changes)
+
+
+def publish(pipeline: str = "evaluation", spec: object = None) -> None:
+    """Puts a specification where `a_config` says that it is."""
+    storage.write(f"{ROOT}/specs/{pipeline}.json", json.dumps(spec or a_spec(pipeline)).encode())
+
+
+def an_upload(key: str = "run-1") -> Upload:
+    """An upload of a model that is there."""
+    model = f"{ROOT}/models/{key}"
+    storage.write(f"{model}/saved_model.pb", key.encode())
+    return Upload(model, key, (1, 2), {"span-1": 0.98}, f"{model}/source", key)
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """A deployment, and what a test asks it beyond the protocols."""
+
+    server: VertexEmulator
+    config: VertexConfig
+
+    @property
+    def platform(self) -> Platform:
+        """The platform as a new process would connect to it."""
+        return connect(self.config.to_json())
+
+    @property
+    def client(self) -> VertexClient:
+        return VertexClient(self.config)
+
+    @property
+    def jobs(self) -> VertexJobs:
+        return VertexJobs(self.client)
+
+    @property
+    def registry(self) -> VertexRegistry:
+        return VertexRegistry(self.client)
+
+    @property
+    def endpoint(self) -> VertexEndpoint:
+        return VertexEndpoint(self.client, self.registry)
+
+    def with_versions(self, count: int) -> Vertex:
+        """The same, with so many versions more."""
+        first = len(self.registry.versions()) + 1
+        for number in range(first, first + count):
+            self.registry.upload(an_upload(f"run-{number}"))
+        return self
+
+    def version(self, number: int) -> ModelVersion:
+        return self.registry.find(str(number))
+
+    def split(self) -> dict[int, int]:
+        """The endpoint's traffic by version; what is deployed without traffic has 0."""
+        endpoint = self.client.named("endpoints", "ships") or {}
+        shares = endpoint.get("trafficSplit", {})
+        return {int(item["modelVersionId"]): shares.get(item["id"], 0) for item in endpoint.get("deployedModels", [])}
+
+    def deployed(self) -> int:
+        """How many deployed models the endpoint has."""
+        return len((self.client.named("endpoints", "ships") or {}).get("deployedModels", []))

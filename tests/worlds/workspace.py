@@ -1,0 +1,204 @@
+"""Small worlds for the command line: pictures, a workspace, versions of a model, and jobs that a few lines run."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from adaptation.platforms.base import Upload
+from adaptation.platforms.connect import LocalConfig
+from adaptation.platforms.rollout import put_in_service
+from pipeline.workspace.settings_file import write_settings
+from pipeline.workspace.workspace import Workspace
+
+LABELS = ("ship", "truck")
+MONTH = "2021-10"
+
+# Stands in for `pipeline.local.job`: reports a few steps, waits while it is held, concludes what the test has laid out.
+_RUNNER = """
+import json, sys, time
+from pathlib import Path
+from adaptation.batches import Batch
+from adaptation.platforms.local.jobs import run_recorded
+from adaptation.progress import report
+from pipeline.workspace import Workspace
+
+control, folder = Path(sys.argv[1]), sys.argv[2]
+
+def work(request):
+    report("Trainer (1 of 2)")
+    report("epoch 1/1, accuracy 0.50 (eval 0.50)")
+    while (control / "hold").exists():
+        time.sleep(0.02)
+    if not (control / f"{request.pipeline}.json").exists():
+        raise OSError("the disk is full")
+    report("Evaluator (2 of 2)")
+    if request.pipeline == "evaluation":
+        batches = Workspace.open(control.parent).batches
+        batches.mark_evaluated(batches.snapshot(Batch.parse(request.parameters["batch"])))
+    return json.loads((control / f"{request.pipeline}.json").read_text())
+
+run_recorded(folder, work)
+"""
+_ADAPT = """
+import sys
+from pathlib import Path
+from tests.pipeline.factories import use_fake_jobs
+use_fake_jobs()
+from pipeline.cli import main
+main()
+"""
+_CONFIG = Workspace.config
+
+
+@dataclass(frozen=True)
+class World:
+    """A workspace of two classes in `folder`; its jobs wait while `held`, and conclude what was last `concluded`."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> World:
+        """A new one, without images or models."""
+        write_settings(folder / "adapt.toml", LABELS, {"collection.min_images": 10})
+        world = cls(folder)
+        world.control.mkdir()
+        (world.control / "runner.py").write_text(_RUNNER)
+        world.conclude("evaluation", reason="accuracy 0.95 is not below 0.9", training=None)
+        world.conclude("training", reason="version 1 is the champion", deployed=True)
+        return world
+
+    @property
+    def workspace(self) -> Workspace:
+        """Opened anew."""
+        return Workspace.open(self.folder)
+
+    @property
+    def control(self) -> Path:
+        """What the jobs are told."""
+        return self.folder / "control"
+
+    @property
+    def job_ids(self) -> list[str]:
+        """All jobs, oldest first."""
+        return [job.id for job in self.workspace.jobs.list()]
+
+    def collect(self, count: int, month: str = MONTH, first: int = 0) -> None:
+        """So many images more."""
+        collect(self.folder / "collection" / month, [f"ship_{number}.png" for number in range(first, first + count)])
+
+    def register(self, count: int = 1) -> None:
+        """So many versions; the last is the champion."""
+        platform = self.workspace.platform
+        for number in range(1, count + 1):
+            model = self.folder / "made" / str(number)
+            model.mkdir(parents=True)
+            (model / "saved_model.pb").write_text(str(number))
+            spans = tuple(range(1, number + 1))
+            metrics = {f"span-{span}": 0.9 + span / 1000 for span in spans}
+            upload = Upload(str(model), f"key-{number}", spans, metrics, str(model), "run")
+            put_in_service(platform.registry, platform.endpoint, platform.registry.upload(upload), "made for a test")
+
+    def conclude(self, pipeline: str, **result: Any) -> None:
+        """What the jobs of a pipeline conclude from now on."""
+        (self.control / f"{pipeline}.json").write_text(json.dumps(result))
+
+    def fail(self, pipeline: str) -> None:
+        """The jobs of a pipeline fail from now on."""
+        (self.control / f"{pipeline}.json").unlink()
+
+    def hold(self) -> None:
+        """Jobs do not end from now on."""
+        (self.control / "hold").touch()
+
+    def release(self) -> None:
+        """They end."""
+        (self.control / "hold").unlink(missing_ok=True)
+        wait_until(lambda: all(job.state.ended for job in self.workspace.jobs.list()))
+
+
+def use_fake_jobs() -> None:
+    """Makes all workspaces of this process run their jobs with the runner of their world."""
+    Workspace.config = property(_fake_config)  # type: ignore[assignment, misc]
+
+
+def use_real_jobs() -> None:
+    """Undoes it."""
+    Workspace.config = _CONFIG  # type: ignore[method-assign]
+
+
+def start(*arguments: str, terminal: int | None = None) -> subprocess.Popen[str]:
+    """Starts `adapt` with fake jobs in a process of its own; where a terminal is given, it is the error stream."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _ADAPT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if terminal is None else terminal,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "COLUMNS": "80"},
+        text=True,
+    )
+
+
+def picture(number: int, mode: str = "L", encoding: str = "PNG") -> bytes:
+    """An image unlike any other number's."""
+    pixels = np.random.default_rng(number).integers(0, 255, (12, 12) if mode == "L" else (12, 12, 3)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, encoding)
+    return file.getvalue()
+
+
+def collect(folder: Path, names: Iterable[str]) -> None:
+    """Writes a picture of each name, JPEG or PNG by its ending, all of them different."""
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(zlib.crc32(name.encode()), "L", "PNG" if name.lower().endswith("png") else "JPEG"))
+
+
+def contents(folder: Path) -> Mapping[str, bytes]:
+    """Every file below the folder but for locks, which say nothing."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".lock"]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits until it holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def plain(text: str) -> str:
+    """What was printed, without a terminal's control codes."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def _fake_config(workspace: Workspace) -> LocalConfig:
+    control = Path(workspace.root) / "control"
+    return LocalConfig(workspace.root, (sys.executable, str(control / "runner.py"), str(control)))
+
+
+@contextmanager
+def a_held_world(folder: Path) -> Iterator[World]:
+    """Two classes, no image, a champion; its jobs do not end before they are released."""
+    use_fake_jobs()
+    world = World.make(folder)
+    world.register()
+    world.hold()
+    yield world
+    world.release()
+    use_real_jobs()
