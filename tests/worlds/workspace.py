@@ -32,10 +32,10 @@ MONTH = "2021-10"
 _RUNNER = """
 import json, sys, time
 from pathlib import Path
-from adaptation.batches import Batch
+from adaptation.data.batches import Batch
 from adaptation.platforms.local.jobs import run_recorded
 from adaptation.progress import report
-from pipeline.workspace import Workspace
+from pipeline.workspace.workspace import Workspace
 
 control, folder = Path(sys.argv[1]), sys.argv[2]
 
@@ -57,7 +57,7 @@ run_recorded(folder, work)
 _ADAPT = """
 import sys
 from pathlib import Path
-from tests.pipeline.factories import use_fake_jobs
+from tests.worlds.workspace import use_fake_jobs
 use_fake_jobs()
 from pipeline.cli import main
 main()

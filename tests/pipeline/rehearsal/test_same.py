@@ -34,8 +34,8 @@ MONTH = "2021-10"
 LOCAL = """
 import dataclasses, json, sys
 from pathlib import Path
-from pipeline.runs import run_evaluation, run_training
-from pipeline.workspace import Workspace
+from pipeline.local.runs import run_evaluation, run_training
+from pipeline.workspace.workspace import Workspace
 
 workspace = Workspace.open(sys.argv[1])
 run_training(workspace, "training")

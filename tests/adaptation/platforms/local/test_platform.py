@@ -218,7 +218,7 @@ for name in ("fsync", "link", "rename", "replace", "unlink", "mkdir", "rmdir"):
     setattr(os, name, counted(getattr(os, name)))
 from adaptation.platforms.base import Upload
 from adaptation.platforms.local import LocalEndpoint, LocalRegistry
-from adaptation.platforms.service import put_in_service, roll_back
+from adaptation.platforms.rollout import put_in_service, roll_back
 folder = sys.argv[2]
 registry, endpoint = LocalRegistry(folder + "/registry"), LocalEndpoint(folder + "/endpoint")
 """

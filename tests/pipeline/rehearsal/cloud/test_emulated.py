@@ -316,8 +316,8 @@ def test_no_process_is_left_behind_by_an_exception(tmp_path: Path, saved_model: 
 ASKED_ONCE = """
 import os, sys
 from pathlib import Path
-from pipeline.rehearsal.serving import ModelServer, ServingFailed
-from tests.pipeline.test_rehearsal_cloud import children
+from pipeline.rehearsal.cloud.model_server import ModelServer, ServingFailed
+from tests.pipeline.rehearsal.cloud.test_emulated import children
 folder = Path(sys.argv[1])
 try:
     ModelServer(folder / "log.txt", {}).predict(str(folder / "no model"), [])
