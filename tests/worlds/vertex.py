@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from adaptation.io import storage
 from adaptation.platforms.base import ModelVersion, Platform, Upload
 from adaptation.platforms.connect import connect
+from adaptation.platforms.rollout import put_in_service
 from adaptation.platforms.vertex.client import VertexClient
 from adaptation.platforms.vertex.config import Container, Patience, VertexConfig
 from adaptation.platforms.vertex.endpoint import VertexEndpoint
@@ -122,6 +124,13 @@ class Vertex:
             self.registry.upload(an_upload(f"run-{number}"))
         return self
 
+    def serving_versions(self, count: int) -> Vertex:
+        """The same, with so many versions that were put in service one after the other."""
+        self.with_versions(count)
+        for number in range(1, count + 1):
+            put_in_service(self.registry, self.endpoint, self.version(number), "because")
+        return self
+
     def version(self, number: int) -> ModelVersion:
         return self.registry.find(str(number))
 
@@ -134,3 +143,19 @@ class Vertex:
     def deployed(self) -> int:
         """How many deployed models the endpoint has."""
         return len((self.client.named("endpoints", "ships") or {}).get("deployedModels", []))
+
+
+def at_write(number: int, *, before: Callable[[], object] = int, after: Callable[[], object] = int) -> Any:
+    """`VertexClient._sent`, with something that happens at its write of that number; reads are not counted."""
+    original, writes = VertexClient._sent, itertools.count(1)
+
+    def sending(self: VertexClient, method: str, *request: Any) -> Any:
+        now = method != "GET" and next(writes) == number
+        if now:
+            before()
+        answer = original(self, method, *request)
+        if now:
+            after()
+        return answer
+
+    return sending

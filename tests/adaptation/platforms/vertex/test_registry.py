@@ -1,0 +1,139 @@
+"""Versions of the model: one upload per key over any failure, and who is the champion."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from adaptation.platforms.connect import connect
+from adaptation.platforms.vertex.client import Ambiguous, VertexClient
+from adaptation.platforms.vertex.config import Container
+from tests.worlds.vertex import ROOT, Vertex, an_upload, at_write
+
+
+def test_version_is_uploaded_with_all_settings(vertex: Vertex) -> None:
+    config = replace(
+        vertex.config,
+        container=Container("image", "/v1/models/m:predict", "/v1/models/m", 8501, ("--batching",)),
+        encryption_key="projects/demo/locations/us-central1/keyRings/r/cryptoKeys/k",
+        service_account="runner@demo.iam.gserviceaccount.com",
+    )
+    connect(config).registry.upload(an_upload())
+    model = vertex.client.get(f"{config.parent}/models/ships@1")
+    assert model["containerSpec"] == {
+        "imageUri": "image",
+        "predictRoute": "/v1/models/m:predict",
+        "healthRoute": "/v1/models/m",
+        "ports": [{"containerPort": 8501}],
+        "args": ["--batching"],
+    }
+    assert (model["artifactUri"], model["displayName"]) == (f"{ROOT}/models/run-1", "ships")
+    assert model["encryptionSpec"] == {"kmsKeyName": config.encryption_key}
+    assert model["labels"] == {"continuous-adaptation": "ships"}
+
+
+def test_versions_belong_to_one_model(vertex: Vertex) -> None:
+    vertex.with_versions(3)
+    models = list(vertex.client.list(f"{vertex.config.parent}/models", "models"))
+    assert [model["displayName"] for model in models] == ["ships"]
+
+
+@pytest.mark.parametrize("fault", [{"status": 429}, {"status": 503}, {"drop": "before"}, {"drop": "after"}])
+@pytest.mark.parametrize("before", [0, 1])
+def test_upload_makes_one_version_over_any_failure(vertex: Vertex, fault: dict[str, Any], before: int) -> None:
+    vertex.with_versions(before)
+    vertex.server.fail_next("POST .*:upload", times=2, **fault)
+    version = vertex.registry.upload(an_upload("new"))
+    assert (version.number, version.key) == (before + 1, "new")
+    assert len(vertex.registry.versions()) == before + 1
+
+
+def test_upload_whose_answer_was_lost_is_not_sent_again(vertex: Vertex) -> None:
+    vertex.with_versions(1)
+    vertex.server.fail_next("POST .*:upload", drop="after")
+    vertex.registry.upload(an_upload("new"))
+    assert vertex.server.count("POST .*:upload") == 2  # the first version's and this one
+
+
+def test_display_name_of_two_models_is_refused_and_both_are_named(vertex: Vertex) -> None:
+    vertex.with_versions(1)
+    body = {"modelId": "other", "model": {"displayName": "ships", "containerSpec": {"imageUri": "image"}}}
+    vertex.client.wait(vertex.client.send(f"{vertex.config.parent}/models:upload", body))
+    for ask in (vertex.registry.find, vertex.registry.versions, lambda: vertex.registry.upload(an_upload("new"))):
+        with pytest.raises(Ambiguous, match="models/other and .*models/ships"):
+            ask()
+
+
+def test_version_uploaded_by_hand_can_be_the_champion(vertex: Vertex) -> None:
+    model = {"displayName": "ships", "containerSpec": {"imageUri": "image"}, "artifactUri": "gs://elsewhere/model"}
+    body = {"model": {**model, "versionDescription": "by hand"}}
+    vertex.client.wait(vertex.client.send(f"{vertex.config.parent}/models:upload", body))
+    vertex.registry.promote(vertex.version(1), "because")
+    champion = vertex.registry.find()
+    assert (champion.number, champion.uri, champion.key) == (1, "gs://elsewhere/model", "")
+    assert vertex.registry.upload(an_upload()).number == 2
+
+
+def test_reason_of_a_promotion_is_kept_with_the_version(vertex: Vertex) -> None:
+    vertex.with_versions(2)
+    for number, reason in ((1, "first"), (2, "better"), (1, "rolled back")):
+        vertex.registry.promote(vertex.version(number), reason)
+    description = vertex.client.get(f"{vertex.config.parent}/models/ships@1")["versionDescription"]
+    assert json.loads(description)["promotions"] == {"1": "first", "3": "rolled back"}
+    assert vertex.version(1).key == "run-1"
+
+
+def test_promoting_the_champion_again_changes_nothing(vertex: Vertex) -> None:
+    vertex.with_versions(1)
+    for _ in range(3):
+        vertex.registry.promote(vertex.version(1), "because")
+    assert vertex.server.count("PATCH|mergeVersionAliases") == 2
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"drop": "before"}, {"drop": "after"}])
+def test_promotion_counts_once_over_any_failure(vertex: Vertex, fault: dict[str, Any]) -> None:
+    vertex.with_versions(2)
+    vertex.registry.promote(vertex.version(1), "first")
+    vertex.server.fail_next("POST .*mergeVersionAliases", times=2, **fault)
+    vertex.registry.promote(vertex.version(2), "better")
+    assert vertex.registry.find().number == 2
+    assert vertex.client.get(f"{vertex.config.parent}/models/ships@2")["versionAliases"] == ["champion", "champion-2"]
+
+
+def test_alias_moved_by_hand_counts_as_the_last_promotion(vertex: Vertex) -> None:
+    vertex.with_versions(3)
+    for number in (1, 2):
+        vertex.registry.promote(vertex.version(number), "because")
+    name = f"{vertex.config.parent}/models/ships@3:mergeVersionAliases"
+    vertex.client.change("POST", name, {"versionAliases": ["champion"]})
+    assert vertex.registry.predecessor().number == 2
+
+
+def test_concurrent_first_uploads_make_one_model_with_a_version_each(vertex: Vertex) -> None:
+    uploads = [an_upload(f"run-{number}") for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda upload: vertex.registry.upload(upload), uploads))
+    assert len(list(vertex.client.list(f"{vertex.config.parent}/models", "models"))) == 1
+    assert sorted(version.key for version in vertex.registry.versions()) == [upload.key for upload in uploads]
+
+
+def test_concurrent_uploads_of_one_key_leave_one_version(vertex: Vertex) -> None:
+    vertex.with_versions(1)
+    upload = an_upload("new")
+    with ThreadPoolExecutor(4) as pool:
+        numbers = set(pool.map(lambda _: vertex.registry.upload(upload).number, range(4)))
+    assert numbers == {2}
+    assert [version.number for version in vertex.registry.versions()] == [1, 2]
+
+
+def test_second_upload_of_a_key_deletes_its_own_version(vertex: Vertex, monkeypatch: pytest.MonkeyPatch) -> None:
+    vertex.with_versions(1)
+    upload = an_upload("new")
+    monkeypatch.setattr(VertexClient, "_sent", at_write(1, before=lambda: vertex.registry.upload(upload)))
+    assert vertex.registry.upload(upload).number == 2
+    assert vertex.server.count("POST .*:upload") == 3
+    assert [version.number for version in vertex.registry.versions()] == [1, 2]
