@@ -10,9 +10,8 @@ from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
 from components.span_preparator import SpanPreparator
-from pipeline.training import Place
+from pipeline.place import Place
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.workspace import Workspace
 
 
 def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl.Pipeline:
@@ -33,7 +32,7 @@ def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl
 
 
 def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
-    labels = Workspace(settings).labels.to_json()
+    labels = settings.labels.truth.to_json()
     listed = FileListGen(collection_root=settings.collection.root, batch=batch)
     predicted = BatchPredictionGen(file_list=listed.outputs["file_list"], platform=place.platform)
     measured = PerformanceEvaluator(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.channel import BaseChannel
@@ -16,31 +13,11 @@ from components.champion_gate import ChampionGate, eval_config
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from models.spec import TrainingSpec
+from pipeline.place import Place
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.vertex_settings import BEAM_IN_PROCESS, training_job
+from pipeline.workspace.vertex_settings import training_job
 
 RUN_FN = "models.trainer.run_fn"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a pipeline runs.
-
-    Attributes:
-      root: Folder or gs:// URI of the pipeline's artifacts.
-      platform: The platform's configuration as JSON text, for the components that reach out to it.
-      run: Name of the run, for what it makes to remember.
-      metadata: The ML Metadata connection; None where the runner brings its own.
-      beam: Arguments of every Beam pipeline in it.
-      ingestion: Whose parameters a training run takes there: `spans` SpanExampleGen's, `import` ImportExampleGen's.
-    """
-
-    root: str
-    platform: str
-    run: str
-    metadata: object | None = None
-    beam: Sequence[str] = BEAM_IN_PROCESS
-    ingestion: str = "spans"
 
 
 def training_pipeline(settings: Settings, examples: BaseNode, place: Place) -> tfx.dsl.Pipeline:

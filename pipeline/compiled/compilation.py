@@ -17,7 +17,8 @@ from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.compiled.spec import Spec, check
 from pipeline.evaluation import evaluation_pipeline
 from pipeline.ingestion import imported, linked
-from pipeline.training import Place, training_pipeline
+from pipeline.place import Place
+from pipeline.training import training_pipeline
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.vertex_settings import beam_arguments, output_folder, vertex_config
 from pipeline.workspace.workspace import Workspace

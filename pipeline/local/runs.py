@@ -11,7 +11,7 @@ from ml_metadata import MetadataStore
 from tfx import v1 as tfx
 
 from adaptation.evaluation.accuracy import Evaluation
-from adaptation.evaluation.deployment import Deployment
+from adaptation.evaluation.gate import Deployment
 from adaptation.io import storage
 from adaptation.progress import report
 from components import artifacts
@@ -19,7 +19,8 @@ from pipeline.evaluation import evaluation_pipeline
 from pipeline.ingestion import ingestion
 from pipeline.local.blessings import align_blessings
 from pipeline.local.runner import Output, run_pipeline
-from pipeline.training import Place, training_pipeline
+from pipeline.place import Place
+from pipeline.training import training_pipeline
 from pipeline.workspace.workspace import Workspace
 
 

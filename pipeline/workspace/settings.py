@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from adaptation.data.labels import Labels
 
 PREFIX = "ADAPT_"
 BUILT_IN_MODELS = ("digits", "cifar", "resnet50")
@@ -107,6 +110,13 @@ class LabelSettings(Section):
         if source in ("prefix", "folder") and file:
             raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "file"')
         return file
+
+    @property
+    def truth(self) -> Labels:
+        """The true labels of images."""
+        from adaptation.data.labels import Labels  # the command's help would wait for the storage clients behind it
+
+        return Labels(self.names, self.source, self.file)
 
 
 class ModelSettings(Section):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from adaptation.data.batches import BatchStore
 from adaptation.data.labels import Labels
-from adaptation.data.selection import Selection, select
 from adaptation.data.spans import SpanStore
+from adaptation.data.windows import Selection, select
 from adaptation.io import storage
 from adaptation.platforms.base import Jobs, Platform
 from adaptation.platforms.connect import LocalConfig, connect
@@ -60,7 +60,7 @@ class Workspace:
     @cached_property
     def labels(self) -> Labels:
         """Where true labels come from."""
-        return Labels(self.settings.labels.names, self.settings.labels.source, self.settings.labels.file)
+        return self.settings.labels.truth
 
     @property
     def config(self) -> LocalConfig | VertexConfig:
@@ -95,7 +95,7 @@ class Workspace:
         return storage.join(self.root, *parts)
 
     def select(self, window: str = "", digest: str = "") -> Selection:
-        """The spans of a window, the settings' own where none is given; errors as for `selection.select`."""
+        """The spans of a window, the settings' own where none is given; errors as for `windows.select`."""
         settings = self.settings
         return select(settings.data.root, window or settings.training.window, digest, settings.labels.names)
 
