@@ -26,7 +26,7 @@ from benchmarks.starts import start
 
 PIPELINES = ("training", "evaluation")
 _IMPORT = """
-from adaptation.io.collector import collector_at_rest
+from adaptation.io.storage import collector_at_rest
 with collector_at_rest():
     from tfx import v1
 """

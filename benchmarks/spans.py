@@ -15,9 +15,9 @@ from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.proto import example_gen_pb2
 from tfx.types.standard_artifacts import Examples
 
-from adaptation.data.selection import input_config, select
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
+from adaptation.data.windows import input_config, select
 from benchmarks.images import some_images
 from benchmarks.span_preparation import LABELS
 from components.span_example_gen import SpanExampleGen

@@ -11,8 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from adaptation.data.batches import Snapshot
-from adaptation.evaluation.deployment import Deployment
-from adaptation.evaluation.gate import Verdict
+from adaptation.evaluation.gate import Deployment, Verdict
 from adaptation.io import storage
 
 if TYPE_CHECKING:

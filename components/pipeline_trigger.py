@@ -3,7 +3,7 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
-from adaptation.data.selection import select, training_parameters
+from adaptation.data.windows import select, training_parameters
 from adaptation.platforms.connect import connect
 from adaptation.trigger import start_training
 from components import artifacts

@@ -4,8 +4,8 @@ import json
 
 from tfx import v1 as tfx
 
-from adaptation.data.selection import Selection, select
 from adaptation.data.spans import Shard, Span, SpanStore
+from adaptation.data.windows import Selection, select
 from adaptation.io import storage
 
 SPLIT_FOLDERS = {"train": "Split-train", "test": "Split-eval"}

@@ -7,7 +7,7 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing
 
-from adaptation.evaluation.deployment import Deployment
+from adaptation.evaluation.gate import Deployment
 from adaptation.platforms.connect import connect
 from adaptation.platforms.rollout import put_in_service
 from adaptation.progress import report
@@ -26,7 +26,7 @@ def VertexDeployer(
     Args:
       version: VertexUploader's.
       blessing: ChampionGate's.
-      deployment: Gets `deployment.json`, an `adaptation.evaluation.deployment.Deployment`; custom properties
+      deployment: Gets `deployment.json`, an `adaptation.evaluation.gate.Deployment`; custom properties
         `deployed` (0 or 1) and `version` (0 where nothing was deployed).
       platform: Where to deploy: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
 

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
-from adaptation.data.selection import Selection, input_config
+from adaptation.data.windows import Selection, input_config
 from components.span_example_gen import SpanExampleGen
 from pipeline.workspace.settings import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from adaptation.data.batches import Batch
-from adaptation.data.selection import training_parameters
+from adaptation.data.windows import training_parameters
 from adaptation.platforms.base import Job, JobRequest
 from adaptation.platforms.vertex.config import VERTEX
 from adaptation.trigger import TRAINING, Delivery, Outcome, Plan, State, act, look, plan, tick

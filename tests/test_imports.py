@@ -15,7 +15,7 @@ DOMAIN = ["adaptation", *(module.name for module in pkgutil.walk_packages(adapta
 HELP = """
 import sys
 sys.argv = ["adapt", "--help"]
-from pipeline.cli import main
+from pipeline.cli.main import main
 try:
     main()
 except SystemExit as end:

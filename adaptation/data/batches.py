@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.io.collector import collector_at_rest
+from adaptation.io.storage import collector_at_rest
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")

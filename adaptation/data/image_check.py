@@ -1,5 +1,6 @@
-"""Whole JPEG files, told at a glance: most files need no more to be known as sound.
+"""Image checks: is an image usable, JPEG or PNG that decodes completely?
 
+Most files are JPEG and need no more than a glance to be known as sound.
 Pillow's own classes take two thirds of the time that an image of a few hundred pixels costs, to collect what nobody
 here asks for. So the header is walked here, and Pillow's decoder, which is libjpeg, is given the rest. It reads every
 bit of the picture, and works out one pixel of 8 x 8: what is wrong with a file is found in reading, not in the pixels.
@@ -8,12 +9,18 @@ Whatever is not quite usual is left to Pillow; nothing is refused here.
 
 from __future__ import annotations
 
+import io
 import struct
 from functools import lru_cache
 from typing import NamedTuple
 
 from PIL import _imaging
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
+LARGEST_FILE = 64 * 2**20
+LARGEST_IMAGE = 100_000_000
+_READERS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
 _SCALE = 8
 _SEGMENT = struct.Struct(">HH")
 _FRAME = struct.Struct(">BHHB")
@@ -30,6 +37,30 @@ class _Frame(NamedTuple):
     mode: str
     width: int
     height: int
+
+
+def image_problem(data: bytes) -> str | None:
+    """Why an image cannot be used; None where it can: it is JPEG or PNG and decodes to its end.
+
+    The reason is for a person to read, and the same whenever it is asked for: it becomes part of the span's digest.
+    """
+    if not data:
+        return "is empty"
+    if is_whole(data, LARGEST_IMAGE):
+        return None
+    reader = next((_READERS[start] for start in _READERS if data.startswith(start)), None)
+    if reader is None:
+        return "is no JPEG or PNG image"
+    try:
+        with reader(io.BytesIO(data)) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                return f"is too large ({image.width} x {image.height} pixels)"
+            image.load()
+    except MemoryError:
+        raise
+    except Exception:  # what Pillow raises for damaged files is not documented, and its words differ between versions
+        return "cannot be decoded: it is damaged or cut off"
+    return None
 
 
 def is_whole(data: bytes, most_pixels: int) -> bool:

@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from adaptation.data.span_preparation import find_published, image_problem
+from adaptation.data.image_check import image_problem
+from adaptation.data.span_preparation import find_published
 from adaptation.data.spans import SPLITS, Manifest, Shard, Span, SpanStore, adoption_key
 from adaptation.data.tfrecords import CorruptRecords, LabelledImage, parse_features, unframe
 from adaptation.errors import AdaptationError

@@ -9,17 +9,13 @@ images there are is `batches`' matter, what a published span is that of `spans`.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-
-from adaptation.data import image_check
 from adaptation.data.batches import Snapshot
+from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, refuse_if_too_many
 from adaptation.data.spans import SPLITS, Manifest, Shard, Span, SpanStore, count_labels
 from adaptation.data.tfrecords import LabelledImage
@@ -27,12 +23,9 @@ from adaptation.errors import AdaptationError
 from adaptation.io import process_pool, storage
 from adaptation.progress import report
 
-LARGEST_FILE = 64 * 2**20
-LARGEST_IMAGE = 100_000_000
 PART_IMAGES = 512
 PART_BYTES = 8 * 2**20
 PARTS_PER_WORKER = 8  # fewer are done before a worker has started
-_READERS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
 
 
 class SpanTooSmall(AdaptationError, ValueError):
@@ -224,30 +217,6 @@ def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest
                 f"{len(preparation.snapshot.images)} images can be used. Collect more, then run it again."
             )
     return SpanStore(preparation.data_root).publish(manifest, preparation.snapshot)
-
-
-def image_problem(data: bytes) -> str | None:
-    """Why an image cannot be used; None where it can: it is JPEG or PNG and decodes to its end.
-
-    The reason is for a person to read, and the same whenever it is asked for: it becomes part of the span's digest.
-    """
-    if not data:
-        return "is empty"
-    if image_check.is_whole(data, LARGEST_IMAGE):
-        return None
-    reader = next((_READERS[start] for start in _READERS if data.startswith(start)), None)
-    if reader is None:
-        return "is no JPEG or PNG image"
-    try:
-        with reader(io.BytesIO(data)) as image:
-            if image.width * image.height > LARGEST_IMAGE:
-                return f"is too large ({image.width} x {image.height} pixels)"
-            image.load()
-    except MemoryError:
-        raise
-    except Exception:  # what Pillow raises for damaged files is not documented, and its words differ between versions
-        return "cannot be decoded: it is damaged or cut off"
-    return None
 
 
 # An image that can be in the span: name, label, side of the split, digest of its content, record. A plain tuple: very

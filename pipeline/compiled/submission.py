@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptation.data.selection import training_parameters
+from adaptation.data.windows import training_parameters
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.platforms.base import JobRequest

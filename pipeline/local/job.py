@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from adaptation.errors import AdaptationError
-from adaptation.io.collector import collector_at_rest
+from adaptation.io.storage import collector_at_rest
 from adaptation.platforms.base import JobRequest
 from adaptation.platforms.local.jobs import run_recorded
 from adaptation.progress import report

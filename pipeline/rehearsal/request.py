@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from adaptation.data.selection import training_parameters
+from adaptation.data.windows import training_parameters
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.io.object_store import StorageFailed

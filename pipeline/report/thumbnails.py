@@ -13,7 +13,7 @@ import fsspec
 from PIL import Image
 
 from adaptation.data.batches import Snapshot
-from adaptation.data.span_preparation import LARGEST_FILE, image_problem
+from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.data.spans import Manifest, Shard, Span, SpanStore
 from adaptation.data.tfrecords import CorruptRecords, LabelledImage, unframe
 from adaptation.io import storage

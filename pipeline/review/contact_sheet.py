@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment
 from PIL import Image
 
-from adaptation.data.span_preparation import LARGEST_FILE, image_problem
+from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.io import storage
 
 PER_PAGE = 200

@@ -12,9 +12,9 @@ from tfx.types.experimental.simple_artifacts import Dataset, File
 
 from adaptation.data.batches import Batch, EmptyBatch, NoBatch, Snapshot
 from adaptation.data.reviews import Reviews
-from adaptation.data.selection import select
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, Span
+from adaptation.data.windows import select
 from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.confusion import MissingPredictions
 from adaptation.evaluation.prediction_results import ResultsWriter

@@ -12,11 +12,10 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
-from adaptation.data.selection import SpansChanged
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, SpanNotPublished
-from adaptation.evaluation.deployment import Deployment
-from adaptation.evaluation.gate import Score, Verdict
+from adaptation.data.windows import SpansChanged
+from adaptation.evaluation.gate import Deployment, Score, Verdict
 from components.batch_archiver import BatchArchiver
 from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen

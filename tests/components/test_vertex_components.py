@@ -13,11 +13,10 @@ from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
 from adaptation.data.batches import Snapshot, snapshot_folder
-from adaptation.data.selection import select
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
-from adaptation.evaluation.deployment import Deployment
-from adaptation.evaluation.gate import Score, Verdict
+from adaptation.data.windows import select
+from adaptation.evaluation.gate import Deployment, Score, Verdict
 from adaptation.io import storage
 from adaptation.platforms.rollout import put_in_service
 from components import artifacts

@@ -59,7 +59,7 @@ import sys
 from pathlib import Path
 from tests.worlds.workspace import use_fake_jobs
 use_fake_jobs()
-from pipeline.cli import main
+from pipeline.cli.main import main
 main()
 """
 _CONFIG = Workspace.config

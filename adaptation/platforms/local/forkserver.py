@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
-from adaptation.io.collector import collector_at_rest
+from adaptation.io.storage import collector_at_rest
 
 PATIENCE_SECONDS = 120.0  # it may still be importing
 _PYTHON = (sys.executable, "-P")

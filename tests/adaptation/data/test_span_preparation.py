@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptation.data import span_preparation
+from adaptation.data import image_check, span_preparation
 from adaptation.data.batches import Snapshot, snapshot_folder
+from adaptation.data.image_check import image_problem
 from adaptation.data.labels import Labels, Skipped, TooManySkipped
 from adaptation.data.span_preparation import (
     Chunk,
@@ -20,7 +21,6 @@ from adaptation.data.span_preparation import (
     chunks,
     find_published,
     finish,
-    image_problem,
     prepare,
     write_chunk,
 )
@@ -311,7 +311,7 @@ def test_a_huge_file_is_skipped_unread(store: SpanStore, month: str, monkeypatch
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_an_image_of_huge_dimensions_is_not_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(span_preparation, "LARGEST_IMAGE", 99)
+    monkeypatch.setattr(image_check, "LARGEST_IMAGE", 99)
     assert image_problem(image(1, kind, (10, 10))) == "is too large (10 x 10 pixels)"
     assert image_problem(image(1, kind, (9, 11))) is None
 

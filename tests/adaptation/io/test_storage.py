@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from adaptation.io import storage
-from adaptation.io.storage import File, join
+from adaptation.io.storage import File, collector_at_rest, join
 from tests.worlds.images_and_spans import at_once, killed
 
 ODD_NAMES = [
@@ -462,3 +463,23 @@ def test_files_of_any_size_are_read_whole(tmp_path: Path) -> None:
     for number, content in enumerate(contents):
         (tmp_path / f"{number}").write_bytes(content)
     assert list(storage.read_many([str(tmp_path / f"{number}") for number in range(len(contents))])) == contents
+
+
+def test_the_collector_rests_in_the_context_and_works_after_it() -> None:
+    with collector_at_rest():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_the_collector_works_again_after_an_error() -> None:
+    with pytest.raises(ImportError), collector_at_rest():
+        raise ImportError
+    assert gc.isenabled()
+
+
+def test_an_inner_context_does_not_wake_it_for_the_outer_one() -> None:
+    with collector_at_rest():
+        with collector_at_rest():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from adaptation.data.selection import training_parameters
 from adaptation.data.spans import Manifest
+from adaptation.data.windows import training_parameters
 from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.gate import Verdict
 from adaptation.platforms.base import ModelVersion
