@@ -25,8 +25,8 @@ from pipeline.report.content import Picture
 from pipeline.report.thumbnails import collected
 from pipeline.workspace.digit_images import COUNT, Camera, changed_camera, first_camera, write_digits
 from pipeline.workspace.initialise import initialise
-from pipeline.workspace.settings_file import SettingsExist, write_settings
-from pipeline.workspace.workspace import Workspace, locate_settings
+from pipeline.workspace.settings_file import SettingsExist, locate_settings, write_settings
+from pipeline.workspace.workspace import Workspace
 
 WORKSPACE = Path("workspace")
 IMAGES = WORKSPACE / "images"

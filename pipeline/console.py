@@ -27,6 +27,11 @@ class JobFailed(AdaptationError, RuntimeError):
     """A job that did not get to its end."""
 
 
+def minute(time: str) -> str:
+    """An ISO 8601 time to the minute, as tables show it."""
+    return time[:16].replace("T", " ")
+
+
 def say(text: str) -> None:
     """A line about the work."""
     PROGRESS.print(escape(text))

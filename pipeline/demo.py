@@ -31,7 +31,8 @@ from pipeline.report.collect import collect
 from pipeline.report.page import write_page
 from pipeline.workspace.digit_images import COUNT, changed_camera, write_digits
 from pipeline.workspace.initialise import initialise
-from pipeline.workspace.workspace import SETTINGS_FILE, Workspace
+from pipeline.workspace.settings_file import SETTINGS_FILE
+from pipeline.workspace.workspace import Workspace
 
 MARK = ".adapt-demo"
 REPORT = "report.html"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptation.errors import AdaptationError
+
+if TYPE_CHECKING:
+    from pipeline.workspace.workspace import Workspace
 
 FAILED, INTERRUPTED = 1, 130
 in_workspace = click.option(
@@ -63,6 +66,13 @@ class Shell(_Group):
         except Exception as error:
             complain(error)
             ctx.exit(FAILED)
+
+
+def open_workspace(folder: Path) -> Workspace:
+    """Open the workspace that a command was given."""
+    from pipeline.workspace.workspace import Workspace
+
+    return Workspace.open(folder)
 
 
 def complain(error: Exception) -> None:

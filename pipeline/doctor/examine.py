@@ -11,9 +11,9 @@ from pipeline.doctor.checks import Check, Finding, Result, broken, carry_out, wa
 from pipeline.doctor.google_cloud import cloud_checks, credentials_check
 from pipeline.doctor.machine import machine_checks
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.settings_file import InvalidSettings, NoSettings
+from pipeline.workspace.settings_file import InvalidSettings, NoSettings, locate_settings
 from pipeline.workspace.vertex_settings import vertex_config
-from pipeline.workspace.workspace import Workspace, locate_settings
+from pipeline.workspace.workspace import Workspace
 
 
 def examine(path: Path) -> Iterator[Result]:

@@ -18,8 +18,8 @@ from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from pipeline.workspace.digit_images import write_digits
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.settings_file import write_settings
-from pipeline.workspace.workspace import Workspace, locate_settings
+from pipeline.workspace.settings_file import locate_settings, write_settings
+from pipeline.workspace.workspace import Workspace
 
 FIRST_BATCH = "bootstrap"
 DIGITS = "digits"

@@ -23,6 +23,7 @@ from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from pipeline.workspace.settings import BUILT_IN_WEIGHTS, PREFIX, Section, Settings
 
+SETTINGS_FILE = "adapt.toml"
 _WORDS = {"tuple_type": "should be a list", "model_type": "should be a section, written [{key}]"}
 _INLINE = 80
 
@@ -37,6 +38,11 @@ class SettingsExist(AdaptationError, FileExistsError):
 
 class InvalidSettings(AdaptationError, ValueError):
     """Settings that cannot be used; the message lists every problem."""
+
+
+def locate_settings(path: Path) -> Path:
+    """The settings file that a path means: itself, or `adapt.toml` in the folder that it is, or is to be."""
+    return path if path.is_file() or (path.suffix == ".toml" and not path.is_dir()) else path / SETTINGS_FILE
 
 
 def load(path: str | Path) -> Settings:

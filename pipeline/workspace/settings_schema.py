@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.workspace import SETTINGS_FILE
+from pipeline.workspace.settings_file import SETTINGS_FILE
 
 
 def settings_schema() -> dict[str, Any]:

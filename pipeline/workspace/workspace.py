@@ -16,10 +16,8 @@ from adaptation.platforms.base import Jobs, Platform
 from adaptation.platforms.connect import LocalConfig, connect
 from adaptation.platforms.vertex.config import VERTEX, VertexConfig
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.settings_file import load
+from pipeline.workspace.settings_file import load, locate_settings
 from pipeline.workspace.vertex_settings import vertex_config
-
-SETTINGS_FILE = "adapt.toml"
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,3 @@ class Workspace:
         """The spans of a window, the settings' own where none is given; errors as for `windows.select`."""
         settings = self.settings
         return select(settings.data.root, window or settings.training.window, digest, settings.labels.names)
-
-
-def locate_settings(path: Path) -> Path:
-    """The settings file that a path means: itself, or `adapt.toml` in the folder that it is, or is to be."""
-    return path if path.is_file() or (path.suffix == ".toml" and not path.is_dir()) else path / SETTINGS_FILE

@@ -1,0 +1,44 @@
+"""The commands of `adapt batches`: the months of collected images are listed and requeued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.shell import Shell, in_workspace, open_workspace
+
+if TYPE_CHECKING:
+    from adaptation.data.batches import Batch, BatchStore
+
+
+@click.group(cls=Shell.group_class)
+def batches() -> None:
+    """The months of collected images."""
+
+
+@batches.command("list")
+@in_workspace
+def list_batches(folder: Path) -> None:
+    """List the months: images, those not evaluated yet, and those archived."""
+    from pipeline.console import show
+
+    store = open_workspace(folder).batches
+    show("Batches", ["month", "images", "new", "archived"], [_batch_row(store, batch) for batch in store.batches()])
+
+
+@batches.command()
+@in_workspace
+@click.argument("batch")
+def requeue(folder: Path, batch: str) -> None:
+    """Move the archived images of BATCH back, to be evaluated again."""
+    from adaptation.data.batches import Batch
+
+    count = open_workspace(folder).batches.requeue(Batch.parse(batch))
+    click.echo(f"{batch}: {count} images are back and count as new")
+
+
+def _batch_row(store: BatchStore, batch: Batch) -> tuple[str, int, int, int]:
+    evaluated, images = store.evaluated(batch), set(store.images(batch))
+    return str(batch), len(images), len(images - evaluated), len(store.archived(batch))

@@ -1,0 +1,165 @@
+"""The commands of the loop: make a workspace, train, evaluate, watch, and the demo of all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.shell import Command, in_workspace, open_workspace
+from pipeline.cli.spans import list_skipped
+
+if TYPE_CHECKING:
+    from adaptation.platforms.base import Job
+    from pipeline.workspace.workspace import Workspace
+
+REFUSED = 3
+
+
+@click.command(cls=Command)
+@in_workspace
+@click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), help="A folder of images.")
+@click.option("--model", default=None, help="digits, cifar, resnet50, or the path of your own module.")
+@click.option("--limit", type=click.IntRange(min=10), help="Take so many images, evenly over the classes.")
+@click.option("--name", default=None, help="What the pipelines' names start with.")
+def init(folder: Path, images: Path | None, model: str | None, limit: int | None, name: str | None) -> None:
+    """Make a workspace: settings and span-1.
+
+    The images of each class lie in a folder of its name, or are named like ship_0001.jpg. Without --images,
+    scikit-learn's digits are taken.
+    """
+    from pipeline.console import working
+    from pipeline.workspace.initialise import initialise
+
+    given = {"model.name": model, "name": name}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    with working(f"making a span of {images or 'the digits of scikit-learn'}"):
+        workspace, manifest = initialise(folder, images, limit, overrides)
+    settings = workspace.settings
+    click.echo(f"{settings.file}: the settings, with every choice explained")
+    click.echo(f"classes by {settings.labels.source}: {', '.join(manifest.labels)}")
+    click.echo(f"span-{manifest.span}: {manifest.images} images, {len(manifest.skipped)} skipped")
+    list_skipped(manifest.skipped, f'"adapt spans show {manifest.span}" lists them all')
+    click.echo(f'Next: "adapt train{"" if folder == Path(".") else f" -w {folder}"}"')
+
+
+@click.command(cls=Command)
+@in_workspace
+@click.option("--window", default="", help='Spans to train on: "all", "last:2" or "1,3,9-11"; else the settings\'.')
+def train(folder: Path, window: str) -> None:
+    """Train on a window of spans. The model is deployed if the gate lets it."""
+    from pipeline.jobs import start_training
+
+    workspace = open_workspace(folder)
+    _finish_training(workspace, start_training(workspace, window).id)
+
+
+@click.command(cls=Command)
+@in_workspace
+@click.option("--batch", default="", help="The month, like 2021-10; else the newest.")
+def evaluate(folder: Path, batch: str) -> None:
+    """Evaluate a month of images now. Below the threshold it becomes a span, which is trained on."""
+    from pipeline.console import follow, say
+    from pipeline.jobs import start_evaluation
+
+    workspace = open_workspace(folder)
+    delivery = start_evaluation(workspace, batch)
+    say(f"{delivery.plan.batch}: {delivery.plan.reason}")
+    if delivery.job is None:
+        return
+    job = follow(workspace.jobs, delivery.job.id)
+    click.echo(_conclusion(job))
+    if training := job.result.get("training"):
+        _finish_training(workspace, training)
+
+
+@click.command(cls=Command)
+@in_workspace
+def plan(folder: Path) -> None:
+    """Show what the trigger would do now, and why."""
+    from pipeline.jobs import planned
+
+    workspace = open_workspace(folder)
+    state, intended = planned(workspace)
+    lines = {
+        "batch": state.batch or "none",
+        "images": f"{state.images}, of which {state.new} are new",
+        "digest": state.digest[:12] or "none",
+        "job": intended.job_id or "none",
+        "outcome": f"{intended.outcome}: {intended.reason}",
+    }
+    for name, value in lines.items():
+        click.echo(f"{name:9}{value}")
+    if workspace.platform.registry.champion() is None:
+        click.echo('There is no champion to evaluate: nothing is started before "adapt train" has made one.')
+
+
+@click.command(cls=Command)
+@in_workspace
+@click.option("--interval", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Seconds.")
+def watch(folder: Path, interval: float) -> None:
+    """Start an evaluation whenever enough images have arrived.
+
+    It goes on until Ctrl-C or SIGTERM. Stopping loses nothing: a job that was started goes on by itself, and the next
+    watch finds it.
+    """
+    from adaptation.platforms.connect import connect
+    from adaptation.watch import watch as deliver_again
+    from pipeline.console import say
+    from pipeline.jobs import trigger
+
+    workspace = open_workspace(folder)
+    connect(workspace.config)  # what the settings lack is told now, not at every look
+    stop = threading.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: stop.set())
+    say(f"watching {workspace.batches.root} every {interval:g} s; Ctrl-C ends it")
+    deliver_again(lambda: trigger(workspace), interval, stop, click.echo)
+    say("stopped; what was started goes on by itself")
+
+
+@click.command(cls=Command)
+@click.option(
+    "--workspace",
+    "-w",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="A folder of the demo's own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+def demo(folder: Path, as_json: bool) -> None:
+    """Run the whole loop on real images.
+
+    A first model, a month of images from a changed camera, the retraining, the new champion. It takes a few minutes.
+    """
+    from pipeline.demo import run_demo, show_result
+
+    result = run_demo(folder)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result)))
+    else:
+        show_result(result)
+    if not result.retrained:
+        click.get_current_context().exit(REFUSED)
+
+
+def _finish_training(workspace: Workspace, job_id: str) -> None:
+    from pipeline.console import follow
+
+    job = follow(workspace.jobs, job_id)
+    click.echo(_conclusion(job))
+    if not job.result.get("deployed", True):
+        click.get_current_context().exit(REFUSED)
+
+
+def _conclusion(job: Job) -> str:
+    """Why it ended as it did. A job on Google Cloud keeps that to itself; its page and the registry tell."""
+    where = f'{job.id} has ended; {job.link} shows what it concluded, "adapt models list" the champion'
+    return str(job.result.get("reason", where))

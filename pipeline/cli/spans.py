@@ -1,0 +1,105 @@
+"""The commands of `adapt spans`: the portions of training data are listed, shown, verified and adopted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptation.errors import AdaptationError
+from pipeline.cli.shell import FAILED, Shell, complain, in_workspace, open_workspace
+
+if TYPE_CHECKING:
+    from adaptation.data.labels import Skipped
+    from adaptation.data.spans import Span, SpanStore
+
+
+@click.group(cls=Shell.group_class)
+def spans() -> None:
+    """The portions of training data."""
+
+
+@spans.command("list")
+@in_workspace
+def list_spans(folder: Path) -> None:
+    """List the published spans, and the folders that could be adopted."""
+    from pipeline.console import minute, show
+
+    store = open_workspace(folder).spans
+    rows = [
+        (
+            f"span-{one.span}",
+            one.batch,
+            one.images_in("train"),
+            one.images_in("test"),
+            one.digest[:12],
+            minute(one.created),
+        )
+        for one in store.manifests(store.spans())
+    ]
+    show("Spans", ["span", "batch", "train", "test", "digest", "created (UTC)"], rows)
+    for span in store.unsigned():
+        click.echo(f'{span} has no manifest; "adapt spans adopt {span}" verifies and signs it')
+
+
+@spans.command("show")
+@in_workspace
+@click.argument("span")
+def show_span(folder: Path, span: str) -> None:
+    """Show what is in SPAN."""
+    from adaptation.data.spans import SPLITS, Span
+    from pipeline.console import show
+
+    manifest = open_workspace(folder).spans.manifest(Span.parse(span))
+    rows = [(label, *(manifest.counts[split][label] for split in SPLITS)) for label in manifest.labels]
+    show(f"span-{manifest.span}, from {manifest.batch}", ["label", *SPLITS], rows)
+    shards = [(shard.path, shard.images, shard.size) for shard in manifest.shards]
+    show("Files", ["file", "images", "bytes"], shards)
+    click.echo(f"digest {manifest.digest}\nsplit seed {manifest.seed}, test ratio {manifest.ratio}")
+    list_skipped(manifest.skipped)
+
+
+@spans.command()
+@in_workspace
+@click.argument("span", nargs=-1)
+def verify(folder: Path, span: tuple[str, ...]) -> None:
+    """Read every byte of each SPAN (of all, where none is named) and hold it against its manifest."""
+    from adaptation.data.spans import Span
+
+    store = open_workspace(folder).spans
+    named = [Span.parse(text) for text in span]
+    if not all([_is_as_published(store, one) for one in named or store.spans()]):
+        click.get_current_context().exit(FAILED)
+
+
+@spans.command()
+@in_workspace
+@click.argument("span")
+def adopt(folder: Path, span: str) -> None:
+    """Verify and sign the folder SPAN, whose TFRecord files came from elsewhere."""
+    from adaptation.data.span_adoption import adopt as adopt_span
+    from adaptation.data.spans import Span
+
+    workspace = open_workspace(folder)
+    manifest = adopt_span(workspace.spans, Span.parse(span), workspace.settings.labels.names, "adapt spans adopt")
+    click.echo(f"span-{manifest.span}: {manifest.images} images, digest {manifest.digest[:12]}")
+
+
+def list_skipped(skipped: Sequence[Skipped], rest: str = "") -> None:
+    """All of them, or a few, followed by `rest`, which tells where the others are."""
+    shown: Iterable[Skipped] = skipped[:5] if rest else skipped
+    for one in shown:
+        click.echo(f"  skipped {one.name}: {one.reason}")
+    if rest and len(skipped) > 5:
+        click.echo(f"  ... {rest}")
+
+
+def _is_as_published(store: SpanStore, span: Span) -> bool:
+    try:
+        click.echo(f"{span}: {store.verify(span).images} images are as published")
+    except AdaptationError as error:
+        complain(error)
+        return False
+    return True
