@@ -1,6 +1,7 @@
-"""What is recorded of the pipeline runs: their tasks, and the files that a report reads, by the job that they ran for.
+"""What ran: the pipeline runs with their tasks' times and the files that they wrote.
 
-On one machine ML Metadata knows. On Google Cloud the service tells the times, and the outputs tell by their places:
+The one reader of that, for the report, the cost and the durations. On one machine ML Metadata has both. On Google Cloud
+the service has the times, and the outputs are found by their places:
 `<root>/<project number>/<run>/<task>_<number>/<output>/<file>`.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,42 +17,102 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from adaptation.io import storage
-from adaptation.platforms.base import Job
+from adaptation.platforms.base import Job, JobState
 from adaptation.platforms.vertex.client import VertexClient
-from adaptation.platforms.vertex.config import VertexConfig
+from adaptation.platforms.vertex.config import VERTEX
 from adaptation.platforms.vertex.jobs import VertexJobs
-from components.artifacts import COMPARISON, DECISION, EVALUATION, JOB, SNAPSHOT, VERDICT
-from pipeline.report.content import RunFacts, TaskFacts
+from components import artifacts
+from pipeline.workspace.settings import Settings
+from pipeline.workspace.vertex_settings import PIPELINES, output_folder, vertex_config
+from pipeline.workspace.workspace import Workspace
 
 RUNS = 100
 _RUN_OF = "job"  # the property that `pipeline.local.runner` gives a run
+_WENT_WELL = ("complete", "cached")
 _FILES = {
-    ("FileListGen", "file_list"): (SNAPSHOT,),
-    ("PerformanceEvaluator", "metrics"): (EVALUATION, DECISION),
-    ("PipelineTrigger", "job"): (JOB,),
-    ("ChampionGate", "blessing"): (VERDICT, COMPARISON),
+    ("FileListGen", "file_list"): (artifacts.SNAPSHOT,),
+    ("PerformanceEvaluator", "metrics"): (artifacts.EVALUATION, artifacts.DECISION),
+    ("PipelineTrigger", "job"): (artifacts.JOB,),
+    ("ChampionGate", "blessing"): (artifacts.VERDICT, artifacts.COMPARISON),
 }
 
 
 @dataclass(frozen=True)
-class RecordedRun:
-    """A run.
+class TaskRun:
+    """A task of a run: how it ended and how long it took."""
+
+    name: str
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A pipeline run.
 
     Attributes:
       job: Id of the job; "" where the run was killed before that was noted.
-      started: ISO 8601, UTC; "" where it is not known.
-      tasks: Its tasks in the order in which they began; none where they are not known.
-      files: URIs of the files that its tasks wrote, by their names.
+      pipeline: `training` or `evaluation`.
+      started: ISO 8601, UTC; "" where it is unknown.
+      tasks: Its tasks in the order in which they began; empty where they are unknown.
+      files: URIs of the files that its tasks wrote, by their names; empty where they are unknown.
     """
 
     job: str
+    pipeline: str
     started: str
-    tasks: tuple[TaskFacts, ...]
+    tasks: tuple[TaskRun, ...]
     files: Mapping[str, str]
 
+    @property
+    def seconds(self) -> float:
+        """The sum of its tasks' times."""
+        return round(sum(task.seconds for task in self.tasks), 3)
 
-def recorded_locally(database: str) -> list[RecordedRun]:
-    """The newest runs in a file of ML Metadata, the first first; none where there is no file."""
+
+def recorded_runs(workspace: Workspace, pipeline: str) -> list[Run]:
+    """Read the newest runs of a pipeline with their files, the first first; on one machine their tasks, too."""
+    settings = workspace.settings
+    if settings.platform.kind == VERTEX:
+        return _in_storage(output_folder(settings, pipeline), settings.name, pipeline)
+    return _on_this_machine(workspace.folder("metadata", f"{pipeline}.sqlite"), pipeline)
+
+
+def timed_by_service(settings: Settings, jobs: Iterable[Job]) -> list[Run]:
+    """Ask Vertex AI for the tasks of jobs; one without a task that has ended is left out."""
+    service = VertexJobs(VertexClient(vertex_config(settings)))
+    return [Run(job.id, job.pipeline, job.created, tasks, {}) for job in jobs if (tasks := _tasks(service, job))]
+
+
+def newest_durations(workspace: Workspace) -> dict[str, Mapping[str, float]]:
+    """Seconds by pipeline and task, of the newest run of each pipeline that went well; none of one without such a run.
+
+    An evaluation that led to a span is taken before one that did not: its tasks are more.
+    """
+    newest: dict[str, Mapping[str, float]] = {}
+    for run in _succeeded(workspace):
+        if len(run.tasks) >= len(newest.get(run.pipeline, {})):
+            newest[run.pipeline] = {task.name: task.seconds for task in run.tasks}
+    return newest
+
+
+def _tasks(service: VertexJobs, job: Job) -> tuple[TaskRun, ...]:
+    return tuple(TaskRun(task.name, task.state, task.seconds) for task in service.tasks(job.id))
+
+
+def _succeeded(workspace: Workspace) -> Iterator[Run]:
+    """The runs that went well, with their tasks, the first first."""
+    if workspace.settings.platform.kind == VERTEX:
+        jobs = (job for job in workspace.jobs.list() if job.pipeline in PIPELINES and job.state is JobState.SUCCEEDED)
+        yield from timed_by_service(workspace.settings, jobs)
+        return
+    for pipeline in PIPELINES:
+        for run in recorded_runs(workspace, pipeline):
+            if run.tasks and all(task.state in _WENT_WELL for task in run.tasks):
+                yield run
+
+
+def _on_this_machine(database: str, pipeline: str) -> list[Run]:
     if not os.path.exists(database):
         return []
     source = mlmd.SqliteMetadataSourceConfig(
@@ -59,45 +120,26 @@ def recorded_locally(database: str) -> list[RecordedRun]:
     )
     store = MetadataStore(mlmd.ConnectionConfig(sqlite=source))
     contexts = sorted(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
-    return [_run(store, context) for context in contexts[-RUNS:]]
+    return [_run(store, context, pipeline) for context in contexts[-RUNS:]]
 
 
-def recorded_in_storage(root: str, name: str) -> list[RecordedRun]:
-    """The runs that have left files in a pipeline's output folder.
-
-    Args:
-      root: The folder.
-      name: Name of the deployment, which the runs' names start with.
-    """
+def _in_storage(root: str, name: str, pipeline: str) -> list[Run]:
+    """The runs that have left files in a pipeline's output folder; their names start with the deployment's."""
     wanted = {file for files in _FILES.values() for file in files}
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for file in storage.files_below(root):
         run = next((part for part in file.name.split("/") if part.startswith(f"{name}-")), "")
         if run and storage.basename(file.name) in wanted:
             found[run.removeprefix(f"{name}-")][storage.basename(file.name)] = storage.join(root, file.name)
-    return [RecordedRun(job, "", (), files) for job, files in sorted(found.items())]
+    return [Run(job, pipeline, "", (), files) for job, files in sorted(found.items())]
 
 
-def timed_by_service(config: VertexConfig, jobs: Sequence[Job]) -> list[RunFacts]:
-    """The jobs with their tasks, as Vertex AI has timed them; none of a job without a task that has ended."""
-    service = VertexJobs(VertexClient(config))
-    return [run_facts(job.id, job.pipeline, job.created, tasks) for job in jobs if (tasks := _timed(service, job))]
-
-
-def run_facts(job: str, pipeline: str, started: str, tasks: tuple[TaskFacts, ...]) -> RunFacts:
-    """A run with the sum of its tasks' times."""
-    return RunFacts(job, pipeline, started, round(sum(task.seconds for task in tasks), 3), tasks)
-
-
-def _timed(service: VertexJobs, job: Job) -> tuple[TaskFacts, ...]:
-    return tuple(TaskFacts(task.name, task.state, task.seconds) for task in service.tasks(job.id))
-
-
-def _run(store: MetadataStore, context: mlmd.Context) -> RecordedRun:
+def _run(store: MetadataStore, context: mlmd.Context, pipeline: str) -> Run:
     executions = sorted(store.get_executions_by_context(context.id), key=lambda execution: execution.id)
     nodes = {execution.id: _node(store, execution) for execution in executions}
-    return RecordedRun(
+    return Run(
         job=context.custom_properties[_RUN_OF].string_value if _RUN_OF in context.custom_properties else "",
+        pipeline=pipeline,
         started=_time(context.create_time_since_epoch),
         tasks=tuple(_task(execution, nodes[execution.id]) for execution in executions),
         files=_files(store, nodes),
@@ -109,10 +151,10 @@ def _node(store: MetadataStore, execution: mlmd.Execution) -> str:
     return str(names[0]).rpartition(".")[2]
 
 
-def _task(execution: mlmd.Execution, name: str) -> TaskFacts:
+def _task(execution: mlmd.Execution, name: str) -> TaskRun:
     state = mlmd.Execution.State.Name(execution.last_known_state).lower()
     milliseconds = execution.last_update_time_since_epoch - execution.create_time_since_epoch
-    return TaskFacts(name, state, milliseconds / 1000)
+    return TaskRun(name, state, milliseconds / 1000)
 
 
 def _files(store: MetadataStore, nodes: Mapping[int, str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ def cost(folder: Path, evaluations: int, trainings: int, prices: Path | None, sh
     """
     from pipeline.console import show
     from pipeline.cost import Month, bill, load_prices, prices_file, total
-    from pipeline.durations import newest_durations
+    from pipeline.run_history import newest_durations
     from pipeline.workspace.workspace import Workspace
 
     workspace = Workspace.open(folder)

@@ -1,19 +1,19 @@
 """Collects the facts of a report from where they are kept.
 
     spans            their manifests, and the beginnings of a few of their files for the samples
-    evaluations      evaluation.json, decision.json and snapshot.json below the pipelines' outputs, found by `records`
+    evaluations      evaluation.json, decision.json and snapshot.json below the pipelines' outputs; see `run_history`
     comparison       verdict.json and comparison.json, likewise
     story, lineage   the jobs, the trigger's records, the registry with its promotions
     tasks            ML Metadata on one machine, Vertex AI's own times on Google Cloud
 
 A part that is missing or broken is told of and does not stand in the way of the others. Nothing is written. What is
-computed from what was read is in `figures` and `story`.
+computed from what was read is in `calculations` and `timeline`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,14 +40,7 @@ from pipeline.report.content import (
     SpanFacts,
 )
 from pipeline.report.timeline import Sources, tell
-from pipeline.run_history import (
-    RecordedRun,
-    recorded_in_storage,
-    recorded_locally,
-    run_facts,
-    timed_by_service,
-)
-from pipeline.workspace.vertex_settings import output_folder, vertex_config
+from pipeline.run_history import Run, recorded_runs, timed_by_service
 from pipeline.workspace.workspace import Workspace
 
 EVENTS = 60
@@ -87,7 +80,7 @@ class _Collection:
             comparison=self._comparison(sources, runs[TRAINING], manifests),
             lineage=calculations.lineage(champion, sources, manifests) if champion else None,
             skipped=calculations.skipped(manifests, sources),
-            runs=self._newest_runs(runs, sources.jobs),
+            runs=self._newest_runs([*runs[TRAINING], *runs[EVALUATION]], sources.jobs),
             missing=tuple(dict.fromkeys(self.missing)),
             next_steps=calculations.next_steps(manifests, sources, self.workspace.batches.root),
         )
@@ -130,23 +123,18 @@ class _Collection:
         prefix = f"{settings.name}-" if settings.platform.kind == VERTEX else ""
         return replace(version, run=version.run.removeprefix(prefix))
 
-    def _runs(self, pipeline: str) -> list[RecordedRun]:
-        return self._read(f"The record of the {pipeline} runs", partial(self._recorded, pipeline)) or []
+    def _runs(self, pipeline: str) -> list[Run]:
+        return self._read(f"The record of the {pipeline} runs", partial(recorded_runs, self.workspace, pipeline)) or []
 
-    def _recorded(self, pipeline: str) -> list[RecordedRun]:
+    def _newest_runs(self, runs: Sequence[Run], jobs: Sequence[Job]) -> tuple[RunFacts, ...]:
         settings = self.workspace.settings
+        timed = [run for run in runs if run.tasks]
         if settings.platform.kind == VERTEX:
-            return recorded_in_storage(output_folder(settings, pipeline), settings.name)
-        return recorded_locally(self.workspace.folder("metadata", f"{pipeline}.sqlite"))
+            timed = self._read("The times of the tasks", partial(timed_by_service, settings, jobs[-RUNS:])) or []
+        newest = sorted(timed, key=lambda run: run.started, reverse=True)[:RUNS]
+        return tuple(RunFacts(run.job, run.pipeline, run.started, run.seconds, run.tasks) for run in newest)
 
-    def _newest_runs(self, runs: Mapping[str, Sequence[RecordedRun]], jobs: Sequence[Job]) -> tuple[RunFacts, ...]:
-        settings = self.workspace.settings
-        if settings.platform.kind != VERTEX:
-            return _newest(run_facts(r.job, name, r.started, r.tasks) for name in runs for r in runs[name] if r.tasks)
-        reading = partial(timed_by_service, vertex_config(settings), jobs[-RUNS:])
-        return _newest(self._read("The times of the tasks", reading) or ())
-
-    def _sources(self, runs: Sequence[RecordedRun]) -> Sources:
+    def _sources(self, runs: Sequence[Run]) -> Sources:
         """What the story is told from; `runs` are those of evaluations."""
         platform = self._read("The platform", lambda: self.workspace.platform)
         if platform is None:
@@ -175,13 +163,13 @@ class _Collection:
         journals = (Journal(storage.join(root, str(month))) for month in BatchStore(root).batches()[-EVENTS:])
         return {record.value["job"]: record.value["reason"] for journal in journals for record in journal.records()}
 
-    def _note_lost(self, sources: Sources, runs: Sequence[RecordedRun]) -> None:
+    def _note_lost(self, sources: Sources, runs: Sequence[Run]) -> None:
         recorded = {run.job for run in runs}
         ended = [job.id for job in sources.jobs if job.state is JobState.SUCCEEDED]
         if lost := [job for job in ended if job not in recorded]:
             self.missing.append(f"What these runs wrote was not found: {', '.join(lost)}.")
 
-    def _last_evaluation(self, sources: Sources, runs: Sequence[RecordedRun]) -> EvaluationFacts | None:
+    def _last_evaluation(self, sources: Sources, runs: Sequence[Run]) -> EvaluationFacts | None:
         job = next((job.id for job in reversed(sources.jobs) if job.id in sources.evaluations), None)
         if job is None:
             return None
@@ -199,7 +187,7 @@ class _Collection:
         return MistakeFacts(one.name, one.truth, one.predicted, one.confidence, found)
 
     def _comparison(
-        self, sources: Sources, runs: Sequence[RecordedRun], manifests: Sequence[Manifest]
+        self, sources: Sources, runs: Sequence[Run], manifests: Sequence[Manifest]
     ) -> ComparisonFacts | None:
         files = {run.job: run.files for run in runs if artifacts.VERDICT in run.files}
         job = next((job.id for job in reversed(sources.jobs) if job.id in files), None)
@@ -218,7 +206,3 @@ class _Collection:
             self.missing.append(f"{job} has not kept how the models compare on each label.")
             return None
         return self._file(job, files, artifacts.COMPARISON, Comparison.from_json)
-
-
-def _newest(runs: Iterable[RunFacts]) -> tuple[RunFacts, ...]:
-    return tuple(sorted(runs, key=lambda run: run.started, reverse=True)[:RUNS])

@@ -13,6 +13,7 @@ from typing import Any
 
 from adaptation.data.labels import Skipped
 from adaptation.evaluation.accuracy import ClassFigures
+from pipeline.run_history import TaskRun
 
 
 @dataclass(frozen=True)
@@ -274,15 +275,6 @@ class SkippedFacts:
 
 
 @dataclass(frozen=True)
-class TaskFacts:
-    """A task of a run: how it ended and how long it took."""
-
-    name: str
-    state: str
-    seconds: float
-
-
-@dataclass(frozen=True)
 class RunFacts:
     """A pipeline run and its tasks, in the order in which they began; `seconds` is their sum."""
 
@@ -290,7 +282,7 @@ class RunFacts:
     pipeline: str
     started: str
     seconds: float
-    tasks: tuple[TaskFacts, ...]
+    tasks: tuple[TaskRun, ...]
 
 
 @dataclass(frozen=True)

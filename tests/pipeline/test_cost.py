@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.cli.main import cli
 from pipeline.cost import InvalidPrices, Item, Month, Prices, bill, load_prices, prices_file, total
-from pipeline.durations import newest_durations
+from pipeline.run_history import newest_durations
 from pipeline.workspace.settings import VertexSettings
 from tests.worlds.cloud import a_cloud, done, golden
 from tests.worlds.workspace import World

@@ -24,10 +24,10 @@ from adaptation.data.tfrecords import LabelledImage, unframe
 from adaptation.evaluation.gate import Verdict
 from adaptation.platforms.base import Job, JobState, ModelVersion
 from adaptation.trigger import Outcome
-from pipeline.durations import newest_durations
 from pipeline.jobs import planned
 from pipeline.report.collect import collect
 from pipeline.report.content import Kind
+from pipeline.run_history import newest_durations
 from pipeline.workspace.digit_images import write_digits
 from pipeline.workspace.workspace import Workspace
 
