@@ -244,7 +244,7 @@ def start_training(
       jobs: Where the training runs.
       span: Number of the new span.
       digest: Names the content of the spans to train on; with the span it names the job.
-      parameters: What the training pipeline is told, see `selection.training_parameters`.
+      parameters: What the training pipeline is told, see `windows.training_parameters`.
       max_attempts: How often it is tried.
 
     Returns:

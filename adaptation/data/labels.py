@@ -1,7 +1,7 @@
 """Labels: where the true label of an image comes from, and what becomes of images that have none.
 
 By the prefix of the file's name, by the folder that the image is in, or by a table that people wrote; before any of
-these by what people said when they reviewed the image, see `review`. A label is never guessed: an image without one is
+these by what people said when they reviewed the image, see `reviews`. A label is never guessed: an image without one is
 skipped with a reason, and too many of them stop the work. What the labels are compared with is not looked at here.
 """
 
@@ -86,7 +86,7 @@ class Labels:
         the batch, or its full URI.
       file: URI of that file.
       reviewed: Labels by image name that go before all these. They are no part of the text form: whoever takes the
-        labels from there adds those of the batch at hand, see `review.with_reviews`.
+        labels from there adds those of the batch at hand, see `reviews.with_reviews`.
 
     Raises:
       InvalidLabels: No names, an empty or unprintable one or one twice; an unknown source; a file missing, or in vain.

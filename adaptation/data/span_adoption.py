@@ -2,7 +2,7 @@
 
 The records are written anew in this project's form, with the span's number and an id; the images' bytes stay as they
 are. The files that came are kept under `<data root>/_adopted/span-<N>/`. How loose images become a span is in
-`preparation`.
+`span_preparation`.
 """
 
 from __future__ import annotations

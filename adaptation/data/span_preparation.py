@@ -3,7 +3,7 @@
 `begin` claims the number and cuts the snapshot into chunks, `write_chunk` turns one chunk into staged shards, `finish`
 publishes. A chunk is worked on alone, so that any runner can spread them: `prepare` does them here one after another,
 the SpanPreparator component hands them to Beam. The result is the same bytes whoever does it, and however often. Which
-images there are is `batches`' matter, what a published span is that of `spans`.
+images there are is in `batches`, what a published span is in `spans`, which images are usable in `image_check`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A span is published when its `manifest.json` is there, and never changes afterwards. Here are the values (`Span`,
 `Shard`, `Manifest`) and the store that claims numbers, publishes and verifies. How images become shards is in
-`preparation`, which spans a training run takes in `windows`.
+`span_preparation`, which spans a training run takes in `windows`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Evaluation: predictions in, figures out; and the decision that is taken on them.
 
-How the predictions are held against the images and their true labels is the matter of `tally`; what follows a decision
+How the predictions are held against the images and their true labels is in `confusion`; what follows a decision
 is up to the pipeline.
 """
 

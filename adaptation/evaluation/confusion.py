@@ -2,7 +2,7 @@
 
 Each image of the snapshot must have one prediction or error, and no other image any. A block of results is read, held
 against the true labels, counted and forgotten: its counts stay, its worst mistakes and what had to be skipped. Which
-figures follow from the counts is the matter of `evaluation`.
+figures follow from the counts is in `accuracy`.
 """
 
 from __future__ import annotations

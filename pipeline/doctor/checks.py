@@ -1,6 +1,6 @@
 """Checks: each looks at one thing and says what is wrong with it; they are carried out side by side, none for long.
 
-What there is to look at is in `machine_checks` and `cloud_checks`; which of them are wanted is up to the `doctor`.
+What there is to look at is in `machine` and `google_cloud`; which of them are wanted, in `examine`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
              env.yaml           the environment variables that tell it where everything is
 
 The same project and the same settings give the same bytes. What is made of it on Google Cloud is decided in
-`function_deployment`.
+`deployment`.
 """
 
 from __future__ import annotations

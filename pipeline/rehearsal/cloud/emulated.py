@@ -2,7 +2,7 @@
 
 What Vertex AI is given is carried out: pipeline jobs are rehearsed, batch predictions predict and a deployed endpoint
 answers, in processes that find the emulators where a spec has Google's addresses. What a rehearsal begins with is put
-there by `seeding`.
+there by `seed`.
 """
 
 from __future__ import annotations
