@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pipeline.rehearsal import Place, Rehearsal
     from pipeline.rehearsal.request import Session
     from pipeline.workspace.workspace import Workspace
+
+_EXTRA = ("celpy", "gcp_storage_emulator", "trustme")  # modules of the extra `rehearse`
 
 
 @click.command(cls=Command)
@@ -55,6 +58,7 @@ def rehearse(
     spans, months and champion; what the tasks do is done to the copies, and nothing of it is left but the logs. A
     training that the evaluation starts is rehearsed too. A local workspace is taken for a deployment like it.
     """
+    _check_installed()
     from pipeline.rehearsal import Place
     from pipeline.workspace.workspace import Workspace
 
@@ -134,6 +138,12 @@ def _tell_refused(requests: Sequence[str]) -> None:
 
     for request in sorted(set(requests)):
         say(f"{request} was refused: a rehearsal in the emulated cloud stays on this machine")
+
+
+def _check_installed() -> None:
+    if missing := [name for name in _EXTRA if find_spec(name) is None]:
+        install = 'pip install "continuous-adaptation[rehearse]"'
+        raise click.ClickException(f"a rehearsal needs {', '.join(missing)}, not installed here. Run: {install}")
 
 
 def _check_cloud(cloud: bool, data: Path | None, task: str, cache: bool) -> None:

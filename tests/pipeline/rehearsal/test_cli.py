@@ -7,6 +7,7 @@ import pty
 import shlex
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,11 @@ def refused_after_start(result: Result) -> str:
     assert (result.exit_code, result.stdout) == (1, ""), result.output
     assert "not foreseen" not in result.stderr
     return result.stderr
+
+
+def test_missing_extra_is_named_with_the_command_that_installs_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "celpy", None)
+    complaint = refused(adapt(world, "evaluation"))
+    assert 'celpy, not installed here. Run: pip install "continuous-adaptation[rehearse]"' in complaint

@@ -100,10 +100,11 @@ def test_a_condition_that_does_not_hold_skips_the_branch_and_nothing_else(tmp_pa
     assert done.tasks["Trigger"].message == "a task before it was skipped"
 
 
-def test_a_condition_that_cannot_be_decided_fails_its_task(tmp_path: Path) -> None:
+def test_condition_that_cannot_be_decided_fails_its_task(tmp_path: Path) -> None:
     tasks = {**decision(1), "Decide": task(container("leave(accuracy=0.5)"))}
     done = rehearse(a_spec(tmp_path, tasks), a_place(tmp_path))
-    assert "'retrain' of Decide, which has: accuracy" in done.failed[0].message
+    assert "missing" in done.failed[0].message
+    assert "{'Decide': [{'accuracy': 0.5}]}" in done.failed[0].message
     assert states(done)["Trigger"] == "NOT_STARTED"
 
 
