@@ -14,7 +14,7 @@ COPY requirements.lock /build/
 RUN pip install --no-cache-dir --no-deps --require-hashes --compile -r /build/requirements.lock
 
 # The project, installed and not linked, under the names that the specs have.
-COPY pyproject.toml README.md /build/
+COPY pyproject.toml README.md LICENSE /build/
 COPY adaptation /build/adaptation
 COPY components /build/components
 COPY models /build/models

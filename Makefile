@@ -1,7 +1,7 @@
 # What people and continuous integration run. It needs make and Python 3.11, no more; `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cloud bench notebooks lint format lock clean
+.PHONY: help setup demo test test-cloud bench notebooks docs lint format lock dist clean
 
 # Compiled bytecode beside each module makes every later start fast: neither of these may keep it away.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,6 +35,9 @@ bench: setup ## measure speed against baselines; BENCH=evaluation measures one s
 notebooks: setup ## run the notebooks and store what they show
 	$(BIN)/python notebooks/execution.py
 
+docs: setup ## build the site of the documents and the API reference, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 lint: setup ## check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,7 +51,10 @@ format: setup ## mend what ruff can mend
 lock: setup ## renew the locks; UPGRADE=--upgrade takes the newest versions that fit
 	@scripts/lock $(UPGRADE)
 
+dist: setup ## build the sdist and the wheel, in dist/
+	$(BIN)/uv build --no-build-isolation --python $(BIN)/python --out-dir dist
+
 clean: ## remove .venv and all caches
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find adaptation benchmarks cloud_function components emulators models pipeline tests \
 		-name __pycache__ -type d -prune -exec rm -rf {} +

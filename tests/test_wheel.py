@@ -28,6 +28,14 @@ def test_the_wheel_has_every_file_of_the_packages(built_wheel: Path) -> None:
     assert held == set(map(str, sources())) - NOT_FOR_USERS
 
 
+def test_wheel_states_licence_and_authors(built_wheel: Path) -> None:
+    (distribution,) = metadata.distributions(path=[str(built_wheel)])
+    stated = distribution.metadata
+    assert (stated["License-Expression"], stated["License-File"]) == ("Apache-2.0", "LICENSE")
+    assert stated["Author"] == "The continuous-adaptation authors"
+    assert "END OF TERMS AND CONDITIONS" in (distribution.read_text("licenses/LICENSE") or "")
+
+
 def test_what_is_installed_is_the_wheels(installed: Path, tmp_path: Path) -> None:
     assert adapt(installed, tmp_path, "--version").strip().endswith(metadata.version("continuous-adaptation"))
     code = "import adaptation, components, models, pipeline, sys; print(*(m.__file__ for m in (adaptation, pipeline)))"

@@ -29,7 +29,7 @@ def sources() -> list[Path]:
 def build(folder: Path) -> Path:
     """Builds the wheel, in a folder of its own, and returns it."""
     copy = folder / "sources"
-    for file in [Path("pyproject.toml"), Path("README.md"), *sources()]:
+    for file in [*map(Path, ("pyproject.toml", "README.md", "LICENSE")), *sources()]:
         (copy / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CLONE / file, copy / file)
     _pip(sys.executable, "wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(copy))

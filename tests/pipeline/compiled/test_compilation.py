@@ -143,7 +143,7 @@ def test_the_image_installs_the_lock_and_the_project_and_does_not_run_as_root() 
     copied = {line.split()[1] for line in lines if line.startswith("COPY") and line.split()[1].isidentifier()}
     assert copied == {"adaptation", "components", "models", "pipeline"}
     admitted = {line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert copied | {"requirements.lock", "pyproject.toml", "README.md"} == admitted
+    assert copied | {"requirements.lock", "pyproject.toml", "README.md", "LICENSE"} == admitted
 
 
 def golden(name: str) -> Spec:
@@ -163,7 +163,7 @@ def installed_copy(folder: Path) -> str:
     wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
     source = folder / "source"
     source.mkdir()
-    for name in ("adaptation", "components", "models", "pipeline", "pyproject.toml", "README.md"):
+    for name in ("adaptation", "components", "models", "pipeline", "pyproject.toml", "README.md", "LICENSE"):
         os.symlink(PROJECT / name, source / name)
     subprocess.run([*wheel, str(source)], check=True, capture_output=True)
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]

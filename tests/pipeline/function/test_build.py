@@ -107,7 +107,7 @@ def test_it_can_be_built_from_an_installed_wheel(tmp_path: Path) -> None:
     copy, wheels, installed = tmp_path / "copy", tmp_path / "wheels", tmp_path / "installed"
     for name in ("adaptation", "cloud_function", "components", "models", "pipeline"):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, copy)
     pip = [
         sys.executable,

@@ -1,0 +1,100 @@
+"""Pages of the site that are not in docs/: the change log, and what is made from the code.
+
+The code gives the command line, the settings, and the API reference by folder. `mkdocs.yml` names this file as a hook.
+Only the command line's and the settings' modules are imported; mkdocstrings reads the reference from the sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pipeline.cli.main import cli
+from pipeline.workspace.settings import PREFIX, Settings
+
+PROJECT = Path(__file__).parents[1]
+PACKAGES = ("adaptation", "components", "models", "pipeline")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the pages of the API reference to the navigation, after the pages that it lists."""
+    if config.nav is not None:
+        config.nav.append({"API": [{folder: _page(folder)} for folder in _folders()]})
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    pages = {"command-line.md": command_line(), "settings.md": settings(), "changelog.md": changelog()}
+    pages |= {_page(folder): _reference(folder, modules) for folder, modules in _folders().items()}
+    for path, content in pages.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def changelog() -> str:
+    """Return the change log, with its links to docs/ as the site has them."""
+    return (PROJECT / "CHANGELOG.md").read_text().replace("](docs/", "](")
+
+
+def command_line() -> str:
+    """Return the page of the command line: the help of `adapt` and of each of its commands."""
+    return "# Command line\n\n" + "\n".join(_help(cli, click.Context(cli, info_name="adapt")))
+
+
+def settings() -> str:
+    """Return the page of the settings: a table for each section of `adapt.toml`."""
+    about = f"`adapt.toml` in the workspace. An environment variable overrides a setting: `{PREFIX}GATE__FLOOR=0.9`.\n"
+    fields = Settings.model_fields
+    top = {name: field for name, field in fields.items() if not _section(field)}
+    sections = [(name, section) for name, field in fields.items() if (section := _section(field))]
+    tables = [f"\n## `[{name}]`\n\n{section.__doc__}\n\n{_table(section.model_fields)}" for name, section in sections]
+    return f"# Settings\n\n{about}\n{_table(top)}" + "".join(tables)
+
+
+def _help(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for name, below in sorted(command.commands.items()):
+            yield from _help(below, click.Context(below, context, info_name=name, max_content_width=110))
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _table(fields: dict[str, FieldInfo]) -> str:
+    rows = [f"| `{name}` | {_default(field)} | {field.description or ''} |" for name, field in fields.items()]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    return "" if default is None else f"`{default!r}`"
+
+
+def _folders() -> dict[str, list[str]]:
+    """The modules with a docstring and a public name, by the dotted name of their folder."""
+    folders: dict[str, list[str]] = {}
+    for file in sorted(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py")):
+        path = file.relative_to(PROJECT).with_suffix("")
+        if not path.name.startswith("_"):
+            folders.setdefault(".".join(path.parent.parts), []).append(".".join(path.parts))
+    return folders
+
+
+def _page(folder: str) -> str:
+    return f"api/{folder}.md"
+
+
+def _reference(folder: str, modules: list[str]) -> str:
+    return f"# {folder}\n\n" + "\n".join(f"::: {module}\n" for module in modules)
