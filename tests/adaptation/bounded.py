@@ -20,7 +20,8 @@ from adaptation.evaluation.accuracy import evaluate
 from adaptation.io.storage import File
 from adaptation.platforms.base import Upload
 from adaptation.platforms.local import LocalPredictor, LocalRegistry, predictor
-from tests.worlds.images_and_spans import LABELS, NAMES, image
+from tests.worlds.images import image
+from tests.worlds.spans import LABELS, NAMES
 
 MEGABYTE = 2**20
 

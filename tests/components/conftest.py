@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from PIL import Image
 
 from adaptation.data.batches import Batch, BatchStore
 from adaptation.data.labels import Labels
 from adaptation.data.spans import SpanStore
 from adaptation.platforms.base import ModelVersion, Platform, Upload
 from adaptation.platforms.connect import LocalConfig, connect
+from tests.worlds.images import grey
 
 if TYPE_CHECKING:
     from pipeline.local.runner import Run
@@ -24,20 +23,16 @@ if TYPE_CHECKING:
 SUCCEED = """
 import sys
 from adaptation.platforms.local.jobs import run_recorded
+from tests.worlds.images import grey
 run_recorded(sys.argv[-1], lambda request: {})
 """
 OCTOBER = Batch(2021, 10)
 LABELS = Labels(("dark", "light"))
 
 
-def picture(label: str, number: int) -> bytes:
-    """A PNG that is unlike every other one."""
-    shade = (number % 100) + (0 if label == "dark" else 150)
-    image = Image.new("L", (8, 8), shade)
-    image.putpixel((number // 100 % 8, number // 800), 255 - shade)
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+def toned(label: str, number: int) -> bytes:
+    """A PNG of the label's tone that is unlike every other one."""
+    return grey(number % 100 + (0 if label == "dark" else 150), (8, 8), number // 100)
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class World:
         for number in range(start, start + count):
             label = LABELS.names[number % 2]
             names.append(f"{label}_{number:04d}.png")
-            (folder / names[-1]).write_bytes(picture(label, number))
+            (folder / names[-1]).write_bytes(toned(label, number))
         return names
 
     def register(self, model: str, source: str = "first") -> ModelVersion:

@@ -25,7 +25,7 @@ from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
 from components.span_preparator import SpanPreparator
-from tests.components.conftest import LABELS, OCTOBER, World, picture
+from tests.components.conftest import LABELS, OCTOBER, World, toned
 
 
 def importer(artifact: type, uri: str, **properties: Any) -> Any:
@@ -204,7 +204,7 @@ def test_span_preparator_on_beam_writes_what_one_process_writes(world: World, ru
 
 def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: World, run: Any) -> None:
     names = world.collect(40)
-    Path(world.batches.folder(OCTOBER), "dark_twin.png").write_bytes(picture("dark", 0))
+    Path(world.batches.folder(OCTOBER), "dark_twin.png").write_bytes(toned("dark", 0))
     files = listed(world)
     run([files, prepared(world, files, shard_megabytes=0)])
     manifest = world.spans.verify(Span(1))

@@ -25,7 +25,7 @@ from components.pipeline_trigger import PipelineTrigger_Executor
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from emulators.vertex import VertexEmulator
-from tests.components.conftest import LABELS, picture
+from tests.components.conftest import LABELS, toned
 from tests.worlds.vertex import Vertex, a_config, a_spec, an_upload, object_storage, publish
 
 GOOD = Verdict(True, ("it is better",), {1: Score(0.98, 50), 2: Score(0.97, 20)}, {})
@@ -135,5 +135,5 @@ def an_artifact(name: str) -> File:
 def collected(folder: str) -> Snapshot:
     for number in range(40):
         label = LABELS.names[number % 2]
-        storage.write(f"{folder}/{label}_{number:04d}.png", picture(label, number))
+        storage.write(f"{folder}/{label}_{number:04d}.png", toned(label, number))
     return snapshot_folder(folder, "2021-10")

@@ -20,7 +20,7 @@ from pipeline.workspace.settings_file import load
 from tests.components.conftest import World, run, world
 from tests.docs.documents import DOCUMENTS, PROJECT, Document, document
 from tests.worlds.cloud import Cloud, a_cloud, done
-from tests.worlds.workspace import collect
+from tests.worlds.images import collect
 
 __all__ = ["run", "world"]  # fixtures of the components' tests, which the guide's own test takes
 TARGETS = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)

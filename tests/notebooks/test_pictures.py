@@ -15,7 +15,7 @@ from matplotlib.container import ErrorbarContainer
 from adaptation.data.spans import Manifest, Shard
 from notebooks import pictures
 from pipeline.report.content import Event, Kind, LabelMatch, Match, Picture
-from tests.worlds.workspace import picture
+from tests.worlds.images import image
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def ticks(axes: Axes) -> list[str]:
 
 
 def an_image(number: int) -> Picture:
-    encoded = base64.b64encode(picture(number)).decode()
+    encoded = base64.b64encode(image(number)).decode()
     return Picture(f"{number}.png", f"class {number}", f"data:image/png;base64,{encoded}")
 
 

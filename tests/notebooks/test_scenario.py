@@ -14,7 +14,8 @@ from pipeline.console import JobFailed
 from pipeline.workspace.digit_images import COUNT, changed_camera, first_camera
 from pipeline.workspace.settings_file import load
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.workspace import World, contents, use_fake_jobs, use_real_jobs
+from tests.worlds.images import contents
+from tests.worlds.workspace import World, use_fake_jobs, use_real_jobs
 
 MONTHS = (scenario.AUGUST, scenario.SEPTEMBER, scenario.OCTOBER, scenario.NOVEMBER)
 

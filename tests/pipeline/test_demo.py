@@ -21,7 +21,9 @@ from pipeline import demo
 from pipeline.cli.main import cli
 from pipeline.demo import MARK, DemoResult, NotADemo, Overridden, run_demo
 from pipeline.workspace.digit_images import changed_camera, first_camera, write_digits
-from tests.worlds.workspace import World, contents, use_fake_jobs, use_real_jobs, wait_until
+from tests.worlds.images import contents
+from tests.worlds.processes import wait_until
+from tests.worlds.workspace import World, use_fake_jobs, use_real_jobs
 
 RESULT = DemoResult(0.995, 0.41, True, "1-2", 0.99, 0.9876, 2, 141.2)
 

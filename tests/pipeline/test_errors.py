@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.main import cli
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.workspace import contents
+from tests.worlds.images import contents
 
 WITHOUT_SETTINGS = ("init", "demo", "doctor")
 

@@ -18,7 +18,9 @@ from adaptation.trigger import Delivery, Outcome, Plan
 from pipeline import jobs
 from pipeline.jobs import planned, start_evaluation, start_training, trigger
 from pipeline.workspace.initialise import initialise
-from tests.worlds.workspace import MONTH, World, a_held_world, collect, wait_until
+from tests.worlds.images import collect
+from tests.worlds.processes import wait_until
+from tests.worlds.workspace import MONTH, World, a_held_world
 
 
 @pytest.fixture

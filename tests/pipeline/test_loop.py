@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from pipeline.report.content import Kind
 from pipeline.run_history import newest_durations
 from pipeline.workspace.digit_images import write_digits
 from pipeline.workspace.workspace import Workspace
+from tests.worlds.processes import wait_until
 
 DRIFTED, DECEMBER = Batch(2021, 10), Batch(2021, 12)
 
@@ -316,10 +316,3 @@ def images_of(folder: Path, manifest: Manifest) -> Iterator[str]:
         uri = spans.shard_uri(Span(manifest.span), shard)
         for data in unframe(Path(uri).read_bytes(), uri):
             yield LabelledImage.parse(data).id
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.1)

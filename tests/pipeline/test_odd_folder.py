@@ -16,7 +16,8 @@ from adaptation.data.batches import Batch
 from pipeline.cli.main import cli
 from pipeline.workspace.workspace import Workspace
 from tests.docs.documents import document
-from tests.worlds.workspace import MONTH, contents
+from tests.worlds.images import contents
+from tests.worlds.workspace import MONTH
 
 KINDS = [
     ("L", "PNG", "scan {}.png"),

@@ -22,7 +22,7 @@ from pipeline.cli.main import cli
 from pipeline.workspace.digit_images import write_digits
 from pipeline.workspace.initialise import initialise
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.workspace import contents
+from tests.worlds.images import contents
 
 ADAPT = str(Path(sys.executable).with_name("adapt"))
 GOLDEN = Path(__file__).parents[1] / "pipeline" / "golden" / "adapt.toml"

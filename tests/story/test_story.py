@@ -13,8 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from pipeline.workspace.digit_images import changed_camera, write_digits
 from pipeline.workspace.settings_file import write_settings
 from pipeline.workspace.workspace import Workspace
 from tests.story.conftest import LOCATION, PROJECT
+from tests.worlds.processes import free_port, wait_until
 
 ADAPT = str(Path(sys.executable).with_name("adapt"))
 MONTH = Batch(2021, 10)
@@ -318,16 +318,3 @@ def answers_at(port: int) -> bool:
     """Whether anything listens there."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.2)

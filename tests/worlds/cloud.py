@@ -24,7 +24,8 @@ from pipeline.compiled.spec import Spec
 from pipeline.workspace import vertex_settings
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.images_and_spans import collect, published
+from tests.worlds.images import collect
+from tests.worlds.spans import published
 from tests.worlds.vertex import QUICK, object_storage
 
 GOLDEN = Path(__file__).parents[1] / "pipeline" / "golden"

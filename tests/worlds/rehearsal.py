@@ -138,13 +138,5 @@ time.sleep(600)
 """
 
 
-def is_alive(pid: int) -> bool:
-    """Whether the process goes on."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def _command(code: str) -> dict[str, Any]:
     return {"command": ["python", "-c", _PRELUDE + code], "args": ["{{$}}"]}

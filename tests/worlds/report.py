@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sqlite3
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from typing import Any
 
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from PIL import Image, ImageDraw
 
 from adaptation.data.batches import Batch, Snapshot
 from adaptation.data.span_preparation import Split, prepare
@@ -38,7 +36,9 @@ from pipeline.jobs import trigger
 from pipeline.workspace.initialise import initialise
 from pipeline.workspace.settings_file import write_settings
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.workspace import World, wait_until
+from tests.worlds.images import drawn
+from tests.worlds.processes import wait_until
+from tests.worlds.workspace import World
 
 HOSTILE = "<i>dog&\"'"
 EVIL = "<img src=x onerror=window.hacked=1>"
@@ -68,7 +68,7 @@ class Story:
         for label in LABELS:
             for number in range(first, first + count):
                 extra = f"_{EVIL}" if label == HOSTILE and number % 5 == 0 else ""
-                write_picture(folder / f"{label}_{number:03d}{extra}.png", label, number)
+                write(folder / f"{label}_{number:03d}{extra}.png", drawn(COLOURS[label], number))
 
     def train(self, job: str, time: str, spans: Mapping[int, Score], champion: Mapping[int, Score]) -> None:
         """What a training run leaves behind, from its verdict to the version in service."""
@@ -146,7 +146,7 @@ def tell(folder: Path) -> Story:
     workspace.batches.archive(snapshot)
 
     story.collect(folder / "collection" / "2021-11", 15, first=200)
-    write_picture(folder / "collection" / "2021-11" / f"zebra_{EVIL}.png", "cat", 7)
+    write(folder / "collection" / "2021-11" / f"zebra_{EVIL}.png", drawn(COLOURS["cat"], 7))
     story.evaluate(NOVEMBER, "2021-11-30T10:00:00+00:00", 1, None)
 
     story.world.conclude(TRAINING, deployed=False, spans="2", reason="the challenger was refused")
@@ -247,17 +247,6 @@ def _execution(store: MetadataStore, run: int, node_type: int, name: str, output
         event.path.steps.add().index = 0
         store.put_events([event])
     return execution
-
-
-def write_picture(file: Path, label: str, number: int) -> None:
-    """A picture in its label's colour, unlike any other."""
-    image = Image.new("RGB", (40, 40), COLOURS[label])
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((number % 17, number % 13, number % 17 + 18, number % 13 + 18), fill=(number % 251, 220, 200))
-    draw.text((2, 26), str(number), fill=(255, 255, 255))
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    write(file, content.getvalue())
 
 
 def write(file: Path, data: Any) -> None:

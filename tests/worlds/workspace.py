@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import LocalConfig
 from adaptation.platforms.rollout import put_in_service
 from pipeline.workspace.settings_file import write_settings
 from pipeline.workspace.workspace import Workspace
+from tests.worlds.images import collect
+from tests.worlds.processes import wait_until
 
 LABELS = ("ship", "truck")
 MONTH = "2021-10"
@@ -150,36 +146,6 @@ def start(*arguments: str, terminal: int | None = None) -> subprocess.Popen[str]
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "COLUMNS": "80"},
         text=True,
     )
-
-
-def picture(number: int, mode: str = "L", encoding: str = "PNG") -> bytes:
-    """An image unlike any other number's."""
-    pixels = np.random.default_rng(number).integers(0, 255, (12, 12) if mode == "L" else (12, 12, 3)).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, encoding)
-    return file.getvalue()
-
-
-def collect(folder: Path, names: Iterable[str]) -> None:
-    """Writes a picture of each name, JPEG or PNG by its ending, all of them different."""
-    for name in names:
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(zlib.crc32(name.encode()), "L", "PNG" if name.lower().endswith("png") else "JPEG"))
-
-
-def contents(folder: Path) -> Mapping[str, bytes]:
-    """Every file below the folder but for locks, which say nothing."""
-    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".lock"]
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Waits until it holds."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def plain(text: str) -> str:

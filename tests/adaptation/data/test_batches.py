@@ -23,7 +23,9 @@ from adaptation.data.batches import (
 )
 from adaptation.io import storage
 from adaptation.io.storage import File, join
-from tests.worlds.images_and_spans import at_once, collect, collected, contents, image, killed, numbered
+from tests.worlds.images import collect, contents, image
+from tests.worlds.processes import at_once, killed
+from tests.worlds.spans import collected, numbered
 
 OCTOBER = Batch(2021, 10)
 
@@ -199,7 +201,7 @@ def test_a_snapshot_lists_the_images_of_its_month_and_of_no_other(batches: Batch
     snapshot = batches.snapshot(OCTOBER)
     assert snapshot.names == ("cat_1.jpg", "cats/cat_3.jpg", "ship_2.jpg")
     assert snapshot.uris == tuple(join(batches.root, "2021-10", name) for name in snapshot.names)
-    assert [one.size for one in snapshot.images] == [len(image(name)) for name in snapshot.names]
+    assert [one.size for one in snapshot.images] == [len(image(name, "JPEG")) for name in snapshot.names]
     assert snapshot.batch == "2021-10"
 
 

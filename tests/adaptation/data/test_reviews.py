@@ -11,7 +11,9 @@ from adaptation.data.span_preparation import Split, prepare
 from adaptation.data.spans import SpanStore
 from adaptation.evaluation.accuracy import evaluate
 from adaptation.io import storage
-from tests.worlds.images_and_spans import LABELS, NAMES, at_once, collect, contents, image, images_of
+from tests.worlds.images import collect, contents, image
+from tests.worlds.processes import at_once
+from tests.worlds.spans import LABELS, NAMES, images_of
 
 OCTOBER, NOVEMBER = Batch(2021, 10), Batch(2021, 11)
 

@@ -14,7 +14,9 @@ from adaptation.data.spans import Span, SpanClaimed, SpanStore
 from adaptation.data.tfrecords import CorruptRecords, _example_class, frame
 from adaptation.io import storage
 from adaptation.io.storage import join
-from tests.worlds.images_and_spans import LABELS, NAMES, at_once, collected, contents, image, images_of, killed
+from tests.worlds.images import contents, image
+from tests.worlds.processes import at_once, killed
+from tests.worlds.spans import LABELS, NAMES, collected, images_of
 
 TRAIN = ["train/cifar10-train.tfrecord-00000-of-00002", "train/cifar10-train.tfrecord-00001-of-00002"]
 TEST = ["test/cifar10-test.tfrecord-00000-of-00001"]

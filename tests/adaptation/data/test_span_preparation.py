@@ -27,17 +27,8 @@ from adaptation.data.span_preparation import (
 from adaptation.data.spans import SPLITS, Manifest, Span, SpanStore
 from adaptation.io import storage
 from adaptation.io.storage import join
-from tests.worlds.images_and_spans import (
-    LABELS,
-    collect,
-    collected,
-    contents,
-    duplicates,
-    image,
-    images_of,
-    numbered,
-    published,
-)
+from tests.worlds.images import collect, contents, image
+from tests.worlds.spans import LABELS, collected, duplicates, images_of, numbered, published
 
 HALF = Split(ratio=0.5)
 DAMAGED = "cannot be decoded: it is damaged or cut off"

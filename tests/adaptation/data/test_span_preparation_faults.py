@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from adaptation.data.batches import Snapshot
+from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.labels import Labels
 from adaptation.data.span_preparation import Split, prepare
 from adaptation.data.spans import Manifest, Span, SpanStore
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.io.storage import join
-from tests.worlds.images_and_spans import LABELS, at_once, collected, image, images_of, killed, snapshot_folder
+from tests.worlds.images import image
+from tests.worlds.processes import at_once, killed
+from tests.worlds.spans import LABELS, collected, images_of
 
 HALF = Split(ratio=0.5)
 

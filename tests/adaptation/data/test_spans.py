@@ -27,7 +27,9 @@ from adaptation.data.spans import (
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.io import storage
 from adaptation.io.storage import join
-from tests.worlds.images_and_spans import at_once, contents, images_of, killed, published, unpublished
+from tests.worlds.images import contents
+from tests.worlds.processes import at_once, killed
+from tests.worlds.spans import images_of, published, unpublished
 
 
 @pytest.fixture

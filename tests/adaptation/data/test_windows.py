@@ -19,7 +19,7 @@ from adaptation.data.windows import (
     span_pattern,
 )
 from adaptation.io.storage import join, write
-from tests.worlds.images_and_spans import published
+from tests.worlds.spans import published
 
 TWELVE = [Span(number) for number in range(1, 13)]
 

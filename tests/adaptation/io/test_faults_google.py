@@ -15,7 +15,9 @@ from adaptation.io.journal import Journal
 from adaptation.io.storage import join
 from emulators.http_server import Reply, Request
 from emulators.storage.emulator import StorageEmulator
-from tests.worlds.images_and_spans import LABELS, at_once, collect, collected, contents, images_of
+from tests.worlds.images import collect, contents
+from tests.worlds.processes import at_once
+from tests.worlds.spans import LABELS, collected, images_of
 
 OCTOBER = Batch(2021, 10)
 SPLIT = Split(ratio=0.5)

@@ -10,7 +10,7 @@ import pytest
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.io.storage import join
-from tests.worlds.images_and_spans import at_once
+from tests.worlds.processes import at_once
 
 
 def test_an_empty_journal_has_no_record(root: str) -> None:

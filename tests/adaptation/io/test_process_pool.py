@@ -16,7 +16,8 @@ from adaptation.data.span_preparation import Split, prepare
 from adaptation.data.spans import SpanStore
 from adaptation.io import process_pool
 from adaptation.io.process_pool import WorkerLost, ahead, share
-from tests.worlds.images_and_spans import LABELS, NAMES, contents, image
+from tests.worlds.images import contents, image
+from tests.worlds.spans import LABELS, NAMES
 
 
 @pytest.fixture(autouse=True)

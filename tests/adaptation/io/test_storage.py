@@ -14,7 +14,7 @@ import pytest
 
 from adaptation.io import storage
 from adaptation.io.storage import File, collector_at_rest, join
-from tests.worlds.images_and_spans import at_once, killed
+from tests.worlds.processes import at_once, killed
 
 ODD_NAMES = [
     "with a space.jpg",

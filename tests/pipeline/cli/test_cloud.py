@@ -20,7 +20,8 @@ from pipeline.cli.main import cli
 from pipeline.compiled.spec import BrokenSpec, Spec
 from pipeline.workspace.settings_file import write_settings
 from tests.worlds.cloud import LABELS, MONTH, ROOT, Cloud, a_cloud, done, golden, refused
-from tests.worlds.workspace import contents, wait_until
+from tests.worlds.images import contents
+from tests.worlds.processes import wait_until
 
 ADAPT = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
 

@@ -17,16 +17,8 @@ from adaptation.data.spans import Span
 from adaptation.platforms.base import JobState
 from pipeline import jobs as starting
 from pipeline.cli.main import cli
-from tests.worlds.workspace import (
-    LABELS,
-    World,
-    collect,
-    contents,
-    plain,
-    start,
-    use_fake_jobs,
-    use_real_jobs,
-)
+from tests.worlds.images import collect, contents
+from tests.worlds.workspace import LABELS, World, plain, start, use_fake_jobs, use_real_jobs
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from adaptation.platforms.base import JobState
-from tests.worlds.workspace import World, a_held_world, start, wait_until
+from tests.worlds.processes import wait_until
+from tests.worlds.workspace import World, a_held_world, start
 
 JOB = "evaluation-2021-10-0001"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,7 +38,8 @@ from pipeline.workspace.settings import LabelSettings, Settings
 from pipeline.workspace.settings_file import write_settings
 from pipeline.workspace.workspace import Workspace
 from tests.worlds.cloud import LABELS, ROOT, Cloud, a_cloud
-from tests.worlds.workspace import contents
+from tests.worlds.images import contents
+from tests.worlds.processes import free_port
 
 SHOP_BUCKET = "bucket shop"
 
@@ -532,13 +532,6 @@ def test_in_a_rehearsal_neither_apis_nor_a_registry_are_asked(
     findings = found(cloud.folder)
     assert "apis" not in findings and findings["image"] == [] and findings[SHOP_BUCKET] == []
     assert len(google.requests) == 0
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
 
 
 def test_a_table_of_labels_in_a_bucket_is_looked_for(

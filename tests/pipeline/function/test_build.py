@@ -22,7 +22,7 @@ from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings, load, write_settings
 from pipeline.workspace.vertex_settings import vertex_config
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.workspace import contents
+from tests.worlds.images import contents
 
 PROJECT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parents[1] / "golden" / "adapt.toml"

@@ -23,7 +23,7 @@ import yaml
 from adaptation.io import storage
 from pipeline.function.deployment import CREATE, PERMISSIONS, READ, deployment_steps
 from tests.worlds.cloud import MONTH, Cloud, a_cloud, done
-from tests.worlds.workspace import wait_until
+from tests.worlds.processes import free_port, wait_until
 
 PROJECT = Path(__file__).parents[3]
 UV = Path(sys.executable).with_name("uv")
@@ -96,12 +96,6 @@ def served(python: Path, shop: Cloud, entry_point: str = "on_request") -> Iterat
     finally:
         process.terminate()
         process.wait(MINUTES)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def answers(port: int) -> bool:

@@ -19,9 +19,10 @@ from adaptation.data.spans import SpanStore
 from pipeline.cli.main import cli
 from tests.pipeline.cli.test_main import read_all
 from tests.worlds.cloud import refused
-from tests.worlds.images_and_spans import published
-from tests.worlds.rehearsal import a_spec, container, holding, is_alive, task
-from tests.worlds.workspace import LABELS, World, plain, start, wait_until
+from tests.worlds.processes import is_alive, wait_until
+from tests.worlds.rehearsal import a_spec, container, holding, task
+from tests.worlds.spans import published
+from tests.worlds.workspace import LABELS, World, plain, start
 
 QUIET = container("leave()")
 WINDOW = {name: {"componentInputParameter": name} for name in ("window", "digest")}

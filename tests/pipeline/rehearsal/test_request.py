@@ -10,7 +10,7 @@ import pytest
 
 from adaptation.data.spans import SpanStore
 from pipeline.rehearsal.request import session
-from tests.worlds.images_and_spans import published
+from tests.worlds.spans import published
 from tests.worlds.workspace import LABELS, World
 
 

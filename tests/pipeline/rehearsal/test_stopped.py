@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.rehearsal import Processes, Rehearsal, RehearsalFailed, TaskReport, TaskState, rehearse
 from pipeline.rehearsal.executions import Metadata
-from tests.worlds.rehearsal import NAME, a_place, a_spec, container, holding, is_alive, states, task
-from tests.worlds.workspace import wait_until
+from tests.worlds.processes import is_alive, wait_until
+from tests.worlds.rehearsal import NAME, a_place, a_spec, container, holding, states, task
 
 QUIET = container("leave()")
 

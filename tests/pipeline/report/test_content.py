@@ -31,10 +31,10 @@ from pipeline.report.content import Event, Facts, Kind, Picture
 from pipeline.report.page import render
 from pipeline.report.timeline import Sources, tell
 from tests.worlds.cloud import MONTH, ROOT, Cloud, a_cloud, done, golden
-from tests.worlds.images_and_spans import image
-from tests.worlds.images_and_spans import unpublished as unpublished_span
+from tests.worlds.images import contents, image
 from tests.worlds.report import COLOURS, LABELS, Story, begin
-from tests.worlds.workspace import World, contents
+from tests.worlds.spans import unpublished as unpublished_span
+from tests.worlds.workspace import World
 
 NOVEMBER = "evaluation-2021-11-0001"
 BLESSING = "pipelines/training/training-refused/blessing"

@@ -22,7 +22,8 @@ from pipeline.cli.main import cli
 from pipeline.review.contact_sheet import write_sheets
 from pipeline.review.export import export
 from tests.worlds.cloud import ROOT, Cloud, a_cloud
-from tests.worlds.workspace import MONTH, World, collect, contents, picture
+from tests.worlds.images import collect, contents, image
+from tests.worlds.workspace import MONTH, World
 
 OCTOBER = Batch.parse(MONTH)
 
@@ -236,7 +237,7 @@ def test_a_sheet_needs_no_network_no_script_and_escapes_what_it_shows(world: Wor
 
 
 def test_what_cannot_be_shown_is_there_with_the_reason(world: World, tmp_path: Path) -> None:
-    (folder(world) / "ship_cut.png").write_bytes(picture(3)[:60])
+    (folder(world) / "ship_cut.png").write_bytes(image(3)[:60])
     (folder(world) / "ship_empty.png").touch()
     exported(world, tmp_path / "review")
     page = (tmp_path / "review" / "sheet-1.html").read_text()

@@ -23,7 +23,7 @@ from pipeline.workspace.initialise import (
 )
 from pipeline.workspace.settings_file import InvalidSettings
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.workspace import collect, contents, picture
+from tests.worlds.images import collect, contents, image
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def per_class(manifest: Manifest) -> dict[str, int]:
 def test_a_folder_of_all_kinds_of_images_becomes_span_1(tmp_path: Path) -> None:
     collect(tmp_path / "own", [f"traffic light/{number}.JPG" for number in range(20)])
     collect(tmp_path / "own", [f"ship/{number} of 20.png" for number in range(20)])
-    (tmp_path / "own" / "ship" / "colour.PNG").write_bytes(picture(1, "RGB"))
-    (tmp_path / "own" / "ship" / "colour.jpeg").write_bytes(picture(2, "RGB", "JPEG"))
+    (tmp_path / "own" / "ship" / "colour.PNG").write_bytes(image(1))
+    (tmp_path / "own" / "ship" / "colour.jpeg").write_bytes(image(2, "JPEG"))
     (tmp_path / "own" / "ship" / "read me.txt").write_text("about ships")
     before = contents(tmp_path / "own")
     workspace, manifest = initialise(tmp_path / "shop", tmp_path / "own")
@@ -64,7 +64,7 @@ def test_a_folder_of_all_kinds_of_images_becomes_span_1(tmp_path: Path) -> None:
 
 
 def test_files_that_are_damaged_are_skipped_with_their_reasons(tmp_path: Path, images: Path) -> None:
-    (images / "ship" / "cut.png").write_bytes(picture(3)[:60])
+    (images / "ship" / "cut.png").write_bytes(image(3)[:60])
     (images / "truck" / "empty.jpg").touch()
     manifest = initialise(tmp_path / "shop", images)[1]
     assert manifest.images == 60

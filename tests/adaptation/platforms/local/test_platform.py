@@ -19,6 +19,7 @@ from adaptation.platforms.base import ModelVersion, Upload
 from adaptation.platforms.connect import LocalConfig, UnknownPlatform, connect
 from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalRegistry, NoSuchModel
 from adaptation.platforms.rollout import put_in_service, roll_back
+from tests.worlds.images import contents
 
 ROOT = Path(__file__).parents[4]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -52,11 +53,6 @@ def champions(registry: LocalRegistry, *numbers: int) -> LocalRegistry:
     return registry
 
 
-def contents(folder: str | Path) -> dict[str, str]:
-    found = (path for path in Path(folder).rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_text() for path in found}
-
-
 def test_a_version_keeps_the_model_and_what_it_was_made_from(tmp_path: Path) -> None:
     version = a_registry(tmp_path).upload(an_upload(tmp_path / "model"))
     assert (version.number, version.key, version.spans, version.metrics) == (1, "run-1", (1, 2), {"span-1": 0.98})
@@ -68,7 +64,7 @@ def test_a_version_keeps_the_model_and_what_it_was_made_from(tmp_path: Path) -> 
 def test_a_version_does_not_change_with_the_folder_it_came_from(tmp_path: Path) -> None:
     version = a_registry(tmp_path).upload(an_upload(tmp_path / "model"))
     a_model(tmp_path / "model", "another graph")
-    assert contents(version.uri)["saved_model.pb"] == "graph saved_model.pb"
+    assert contents(version.uri)["saved_model.pb"] == b"graph saved_model.pb"
 
 
 def test_the_same_key_again_is_the_same_version_and_another_key_the_next_number(tmp_path: Path) -> None:
@@ -162,7 +158,7 @@ def test_a_new_version_replaces_the_old_one(tmp_path: Path) -> None:
         endpoint.deploy(registry.find(name))
         assert endpoint.serving() == [int(name)]
     assert sorted(os.listdir(endpoint.folder)) == [".lock", "2"]
-    assert contents(registry.find("3").uri)["saved_model.pb"] == "graph 3 saved_model.pb"
+    assert contents(registry.find("3").uri)["saved_model.pb"] == b"graph 3 saved_model.pb"
 
 
 # In service

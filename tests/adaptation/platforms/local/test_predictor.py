@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from adaptation import progress
 from adaptation.platforms.base import Upload
 from adaptation.platforms.local import LocalPredictor, LocalRegistry, NoSuchModel, predictor
 from adaptation.platforms.local.predictor import EmptyFileList
+from tests.worlds.images import grey
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +60,6 @@ def messages() -> Iterator[list[str]]:
     progress.LOGGER.removeHandler(handler)
 
 
-def a_png(brightness: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (4, 4), brightness).save(file, "png")
-    return file.getvalue()
-
-
 def images(folder: Path, **contents: bytes) -> list[str]:
     folder.mkdir(exist_ok=True)
     for name, data in contents.items():
@@ -94,7 +87,7 @@ def refused(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def test_every_image_gets_its_label_and_confidence(tmp_path: Path, registry: LocalRegistry) -> None:
-    bright, dark = images(tmp_path / "images", bright=a_png(255), dark=a_png(51))
+    bright, dark = images(tmp_path / "images", bright=grey(255), dark=grey(51))
     folder = predict(registry, tmp_path, [dark, bright])
     assert lines(folder, "prediction.results") == [
         {"instance": dark, "prediction": {"label": "dark", "confidence": pytest.approx(0.2)}},
@@ -104,7 +97,7 @@ def test_every_image_gets_its_label_and_confidence(tmp_path: Path, registry: Loc
 
 
 def test_the_folder_names_the_version_that_the_alias_meant(tmp_path: Path, registry: LocalRegistry) -> None:
-    uris = images(tmp_path / "images", bright=a_png(255))
+    uris = images(tmp_path / "images", bright=grey(255))
     assert predict(registry, tmp_path, uris).name.startswith("prediction-version-2-")
     assert predict(registry, tmp_path, uris, "1").name.startswith("prediction-version-1-")
 
@@ -113,8 +106,8 @@ def test_images_that_cannot_be_decoded_cost_only_themselves(
     tmp_path: Path, registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictor, "BATCH_IMAGES", 8)
-    good = images(tmp_path / "images", **{f"good_{number}": a_png(255) for number in range(17)})
-    text, empty, cut = images(tmp_path / "images", text=b"not an image", empty=b"", cut=a_png(255)[:30])
+    good = images(tmp_path / "images", **{f"good_{number}": grey(255) for number in range(17)})
+    text, empty, cut = images(tmp_path / "images", text=b"not an image", empty=b"", cut=grey(255)[:30])
     folder = predict(registry, tmp_path, [text, *good[:11], empty, cut, *good[11:]])
     assert predicted(folder) == dict.fromkeys(good, "bright")
     assert {uri: code for uri, (code, _) in refused(folder).items()} == dict.fromkeys([text, empty, cut], 3)
@@ -122,7 +115,7 @@ def test_images_that_cannot_be_decoded_cost_only_themselves(
 
 
 def test_images_that_cannot_be_read_cost_only_themselves(tmp_path: Path, registry: LocalRegistry) -> None:
-    good, gone = images(tmp_path / "images", good=a_png(0), gone=a_png(0))
+    good, gone = images(tmp_path / "images", good=grey(0), gone=grey(0))
     os.unlink(gone)
     folder = predict(registry, tmp_path, [gone, good])
     assert predicted(folder) == {good: "dark"}
@@ -151,7 +144,7 @@ def test_progress_counts_the_images(
     tmp_path: Path, registry: LocalRegistry, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictor, "BATCH_IMAGES", 600)
-    uris = images(tmp_path / "images", **{f"n{number}": a_png(0) for number in range(1100)})
+    uris = images(tmp_path / "images", **{f"n{number}": grey(0) for number in range(1100)})
     predict(registry, tmp_path, uris)
     assert messages == ["predicted 600 of 1,100", "predicted 1,100 of 1,100"]
 
@@ -166,14 +159,14 @@ def test_an_empty_file_list_is_refused(tmp_path: Path, registry: LocalRegistry, 
 
 def test_an_unknown_version_is_refused_before_anything_is_written(tmp_path: Path, registry: LocalRegistry) -> None:
     with pytest.raises(NoSuchModel, match="'7'"):
-        predict(registry, tmp_path, images(tmp_path / "images", one=a_png(0)), "7")
+        predict(registry, tmp_path, images(tmp_path / "images", one=grey(0)), "7")
     assert not (tmp_path / "predictions").exists()
 
 
 def test_a_prediction_that_breaks_leaves_no_results(
     tmp_path: Path, registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uris = images(tmp_path / "images", **{f"n{number}": a_png(0) for number in range(4)})
+    uris = images(tmp_path / "images", **{f"n{number}": grey(0) for number in range(4)})
     monkeypatch.setattr(predictor, "BATCH_IMAGES", 2)
 
     def full_disk(message: str) -> None:

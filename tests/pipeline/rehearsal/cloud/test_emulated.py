@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from PIL import Image
 
 from adaptation.io import object_store, storage
 from adaptation.platforms.base import Job, JobRequest, JobState, Platform, Upload
@@ -26,6 +23,8 @@ from adaptation.platforms.vertex.client import VertexClient
 from adaptation.platforms.vertex.config import Container, Patience, VertexConfig
 from adaptation.platforms.vertex.predictor import PredictionFailed
 from pipeline.rehearsal.cloud.emulated import Cloud
+from tests.worlds.images import grey
+from tests.worlds.processes import wait_until
 
 ROOT = "gs://shop/adaptation"
 PATIENT = Patience(request=300, attempts=2, pause=0.05, poll=0.05, operation=300, job=600)
@@ -96,12 +95,6 @@ def upload(platform: Platform, model: Path | None, key: str) -> str:
     return str(platform.registry.upload(Upload(folder, key, (1,), {}, folder, "run")).number)
 
 
-def png(brightness: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (4, 4), brightness).save(file, "png")
-    return file.getvalue()
-
-
 def listed(folder: str, **images: bytes) -> str:
     """A file list of these images."""
     for name, data in images.items():
@@ -122,7 +115,7 @@ def test_a_batch_prediction_predicts_with_the_model_that_was_uploaded(
     emulated: Cloud, platform: Platform, saved_model: Path
 ) -> None:
     version = upload(platform, saved_model, "predicting")
-    images = listed("gs://shop/images", bright=png(BRIGHT), dark=png(DARK))
+    images = listed("gs://shop/images", bright=grey(BRIGHT), dark=grey(DARK))
     folder = platform.predictor.predict(images, f"{ROOT}/predictions", version)
     assert folder.startswith(f"{ROOT}/predictions/prediction-shop-")
     assert lines(folder, "prediction.results") == [
@@ -135,7 +128,7 @@ def test_a_batch_prediction_predicts_with_the_model_that_was_uploaded(
 
 def test_an_image_that_is_none_or_not_there_costs_itself_alone(platform: Platform, saved_model: Path) -> None:
     version = upload(platform, saved_model, "hurt")
-    images = listed("gs://shop/hurt", bad=b"no image", bright=png(BRIGHT), gone=b"")
+    images = listed("gs://shop/hurt", bad=b"no image", bright=grey(BRIGHT), gone=b"")
     storage.remove("gs://shop/hurt/gone.png")
     folder = platform.predictor.predict(images, f"{ROOT}/predictions", version)
     errors = {line["instance"]: line["error"] for line in lines(folder, "prediction.errors_stats")}
@@ -150,7 +143,7 @@ def test_an_image_that_is_none_or_not_there_costs_itself_alone(platform: Platfor
 def test_a_long_list_is_predicted_to_its_end(platform: Platform, saved_model: Path) -> None:
     version = upload(platform, saved_model, "enduring")
     uri = "gs://shop/enduring/{}.png"
-    storage.in_parallel(lambda number: storage.write(uri.format(number), png(BRIGHT)), range(600))
+    storage.in_parallel(lambda number: storage.write(uri.format(number), grey(BRIGHT)), range(600))
     storage.write("gs://shop/enduring.txt", "\n".join(map(uri.format, range(600))).encode())
     folder = platform.predictor.predict("gs://shop/enduring.txt", f"{ROOT}/predictions", version)
     predicted = [line["instance"] for line in lines(folder, "prediction.results")]
@@ -160,14 +153,14 @@ def test_a_long_list_is_predicted_to_its_end(platform: Platform, saved_model: Pa
 def test_a_batch_prediction_without_a_saved_model_fails_with_the_cause(platform: Platform, saved_model: Path) -> None:
     version = upload(platform, saved_model, "lost")
     storage.remove_folder(f"{ROOT}/models/lost")
-    images = listed("gs://shop/lost", bright=png(BRIGHT))
+    images = listed("gs://shop/lost", bright=grey(BRIGHT))
     with pytest.raises(PredictionFailed, match=f"SavedModel file does not exist at: {ROOT}/models/lost"):
         platform.predictor.predict(images, f"{ROOT}/predictions", version)
 
 
 def test_what_is_no_saved_model_fails_too_and_the_next_one_predicts(platform: Platform, saved_model: Path) -> None:
     broken, whole = upload(platform, None, "broken"), upload(platform, saved_model, "whole")
-    images = listed("gs://shop/whole", bright=png(BRIGHT))
+    images = listed("gs://shop/whole", bright=grey(BRIGHT))
     with pytest.raises(PredictionFailed, match="Cannot parse file"):
         platform.predictor.predict(images, f"{ROOT}/predictions", broken)
     assert lines(platform.predictor.predict(images, f"{ROOT}/predictions", whole), "prediction.results")
@@ -188,7 +181,7 @@ def test_a_model_that_no_session_can_serve_is_not_served_here(platform: Platform
     tf.saved_model.save(model, str(tmp_path), signatures={"serving_default": serve})
     assert "serving_default" in tf.saved_model.load(str(tmp_path)).signatures
     version = upload(platform, tmp_path, "unservable")
-    images = listed("gs://shop/unservable", bright=png(BRIGHT))
+    images = listed("gs://shop/unservable", bright=grey(BRIGHT))
     with pytest.raises(PredictionFailed, match="Could not find variable"):
         platform.predictor.predict(images, f"{ROOT}/predictions", version)
 
@@ -202,7 +195,7 @@ def test_the_endpoint_answers_with_the_version_in_service(
     versions = [upload(platform, saved_model, "strict"), upload(platform, saved_models(10.0), "lenient")]
     for version, label in zip(versions, ("dark", "bright"), strict=True):
         put_in_service(platform.registry, platform.endpoint, platform.registry.find(version), "for a test")
-        answer = predict({"image_bytes": {"b64": encoded(png(DARK))}}, {"b64": encoded(png(BRIGHT))})
+        answer = predict({"image_bytes": {"b64": encoded(grey(DARK))}}, {"b64": encoded(grey(BRIGHT))})
         assert answer["modelVersionId"] == version
         assert [item["label"] for item in answer["predictions"]] == [label, "bright"]
         assert [item["confidence"] for item in answer["predictions"]] == [pytest.approx(0.2), pytest.approx(1)]
@@ -224,7 +217,7 @@ def test_what_is_no_image_is_refused_and_the_endpoint_goes_on(
     put_in_service(platform.registry, platform.endpoint, version, "for a test")
     refusal = asked(instance)
     assert (refusal.status_code, message in refusal.json()["error"]["message"]) == (400, True), refusal.text
-    assert predict({"b64": encoded(png(BRIGHT))})["predictions"][0]["label"] == "bright"
+    assert predict({"b64": encoded(grey(BRIGHT))})["predictions"][0]["label"] == "bright"
 
 
 def encoded(data: bytes) -> str:
@@ -306,7 +299,7 @@ def test_no_process_is_left_behind_by_an_exception(tmp_path: Path, saved_model: 
         platform.jobs.create(JobRequest("evaluation-1", "evaluation"))
         version = platform.registry.find(upload(platform, saved_model, "left"))
         put_in_service(platform.registry, platform.endpoint, version, "for a test")
-        predict({"b64": encoded(png(BRIGHT))})
+        predict({"b64": encoded(grey(BRIGHT))})
         wait_until(started.exists)
         assert len(children() - before) == 2
         raise ValueError("in the middle")
@@ -416,10 +409,3 @@ def is_running(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)

@@ -19,8 +19,9 @@ from pipeline.rehearsal.run_context import metadata_in
 from pipeline.workspace.settings_file import load
 from pipeline.workspace.vertex_settings import vertex_config
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.images_and_spans import published
-from tests.worlds.workspace import LABELS, MONTH, World, contents
+from tests.worlds.images import contents
+from tests.worlds.spans import published
+from tests.worlds.workspace import LABELS, MONTH, World
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "adapt.toml"
 BLESSED = 'schema_title="tfx.ModelBlessing" AND state=LIVE AND metadata.blessed.number_value=1'
