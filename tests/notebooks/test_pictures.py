@@ -42,7 +42,7 @@ def ticks(axes: Axes) -> list[str]:
 
 
 def an_image(number: int) -> Picture:
-    encoded = base64.b64encode(image(number)).decode()
+    encoded = base64.b64encode(image(number, size=(12, 12))).decode()
     return Picture(f"{number}.png", f"class {number}", f"data:image/png;base64,{encoded}")
 
 

@@ -48,7 +48,16 @@ def collect(folder: str | Path, names: Iterable[str]) -> None:
     """Put an image of its own under each name, JPEG or PNG by its ending."""
     for name in names:
         kind = "JPEG" if name.lower().endswith((".jpg", ".jpeg")) else "PNG"
-        storage.write(storage.join(str(folder), name), image(name, kind))
+        write(storage.join(str(folder), name), image(name, kind))
+
+
+def write(file: str | Path, data: bytes) -> None:
+    """Write a file and the folders that it needs; on a disk at once, so that little happens between two of them."""
+    if "://" in str(file):
+        storage.write(str(file), data)
+        return
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_bytes(data)
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:

@@ -36,7 +36,7 @@ from pipeline.jobs import trigger
 from pipeline.workspace.initialise import initialise
 from pipeline.workspace.settings_file import write_settings
 from pipeline.workspace.workspace import Workspace
-from tests.worlds.images import drawn
+from tests.worlds.images import drawn, write
 from tests.worlds.processes import wait_until
 from tests.worlds.workspace import World
 
@@ -247,9 +247,3 @@ def _execution(store: MetadataStore, run: int, node_type: int, name: str, output
         event.path.steps.add().index = 0
         store.put_events([event])
     return execution
-
-
-def write(file: Path, data: Any) -> None:
-    """Writes a file and the folders that it needs."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data)
