@@ -231,13 +231,12 @@ def _project(platform: str) -> str:
 
 
 def _platform(text: str) -> Platform:
-    from adaptation.platforms.connect import connect
-    from adaptation.platforms.vertex.config import VERTEX
+    from adaptation.platforms.connect import parse
 
-    platform = connect(text)
-    if json.loads(text)["platform"] != VERTEX:
+    config = parse(text)
+    if not config.remote:
         raise InvalidEnvironment("it describes one machine, and the function runs on Google Cloud")
-    return platform
+    return config.connect()
 
 
 def _check_roots(environment: Mapping[str, str]) -> list[str]:

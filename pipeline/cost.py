@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
 from adaptation.errors import AdaptationError
+from adaptation.platforms.vertex.config import Machine, VertexSettings
 from adaptation.trigger import EVALUATION, TRAINING
-from pipeline.workspace.settings import VertexSettings
 
 PRICES = "prices.toml"
 HOURS_A_MONTH = 730
@@ -60,14 +60,16 @@ class Prices(_Section):
     storage: StoragePrices
     trigger: TriggerPrices
 
-    def hour(self, machine: str, accelerator: str = "", accelerators: int = 1) -> float:
+    def hour(self, machine: Machine) -> float:
         """An hour of a machine with its accelerators.
 
         Raises:
           InvalidPrices: One of them has no price.
         """
-        hour = _price(self.machines, "machines", machine)
-        return hour + (accelerators * _price(self.accelerators, "accelerators", accelerator) if accelerator else 0.0)
+        hour = _price(self.machines, "machines", machine.machine)
+        if not machine.accelerator:
+            return hour
+        return hour + machine.accelerators * _price(self.accelerators, "accelerators", machine.accelerator)
 
 
 @dataclass(frozen=True)
@@ -131,20 +133,22 @@ def bill(month: Month, settings: VertexSettings, prices: Prices) -> list[Item]:
       InvalidPrices: A machine or an accelerator of the settings has no price.
     """
     runs = month.evaluations + month.trainings
-    task_hour, machine_hour = prices.pipelines.task_hour, prices.hour(settings.prediction_machine)
+    task_hour = prices.pipelines.task_hour
+    machine_hour = settings.prediction.replicas * prices.hour(settings.prediction)
     items = [
         Item("pipeline runs", f"{runs} runs", runs * prices.pipelines.run),
         _timed("tasks of evaluations", month.evaluations, month.hours(EVALUATION), task_hour),
         _timed("tasks of trainings", month.trainings, month.hours(TRAINING), task_hour),
         _timed("batch predictions", month.evaluations, month.hours(EVALUATION, PREDICTION), machine_hour),
     ]
-    if settings.training_machine:
-        hour = prices.hour(settings.training_machine, settings.accelerator, settings.accelerators)
+    if settings.training.machine:
+        hour = prices.hour(settings.training)
         items.append(_timed("training machine", month.trainings, month.hours(TRAINING, TRAINER), hour))
-    serving, gigabytes = settings.serving_machine, month.bytes / _GIGABYTE
+    serving, gigabytes = settings.serving, month.bytes / _GIGABYTE
+    hours = HOURS_A_MONTH * serving.min_replicas
     return [
         *items,
-        Item("endpoint", f"{HOURS_A_MONTH} h of {serving}", HOURS_A_MONTH * prices.hour(serving)),
+        Item("endpoint", f"{hours} h of {serving.machine}", hours * prices.hour(serving)),
         Item("storage", f"{gigabytes:.2f} GiB", gigabytes * prices.storage.gigabyte_month),
         Item("schedule", "1 job", prices.trigger.schedule_month),
     ]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from adaptation.data.batches import Batch
 from adaptation.data.windows import training_parameters
 from adaptation.platforms.base import Job, JobRequest
-from adaptation.platforms.vertex.config import VERTEX
 from adaptation.trigger import TRAINING, Delivery, Outcome, Plan, State, act, look, plan, tick
 from pipeline.workspace.workspace import Workspace
 
@@ -24,7 +23,7 @@ def start_training(workspace: Workspace, window: str = "") -> Job:
 def training_request(workspace: Workspace, window: str = "") -> JobRequest:
     """What asks for a training run on a window; errors as for `start_training`."""
     settings, selection = workspace.settings, workspace.select(window)
-    ingestion = settings.training.ingestion if settings.platform.kind == VERTEX else "spans"
+    ingestion = settings.training.ingestion if settings.target.remote else "spans"
     parameters = training_parameters(settings.data.root, selection, ingestion)
     return JobRequest(by_hand(TRAINING), TRAINING, parameters)
 

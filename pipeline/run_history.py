@@ -19,11 +19,10 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState
 from adaptation.platforms.vertex.client import VertexClient
-from adaptation.platforms.vertex.config import VERTEX
 from adaptation.platforms.vertex.jobs import VertexJobs
 from components import artifacts
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.vertex_settings import PIPELINES, output_folder, vertex_config
+from pipeline.workspace.vertex_settings import PIPELINES, vertex_config
 from pipeline.workspace.workspace import Workspace
 
 RUNS = 100
@@ -73,8 +72,8 @@ class Run:
 def recorded_runs(workspace: Workspace, pipeline: str) -> list[Run]:
     """Read the newest runs of a pipeline with their files, the first first; on one machine their tasks, too."""
     settings = workspace.settings
-    if settings.platform.kind == VERTEX:
-        return _in_storage(output_folder(settings, pipeline), settings.name, pipeline)
+    if settings.target.remote:
+        return _in_storage(settings.vertex.output_folder(pipeline), settings.name, pipeline)
     return _on_this_machine(workspace.folder("metadata", f"{pipeline}.sqlite"), pipeline)
 
 
@@ -102,7 +101,7 @@ def _tasks(service: VertexJobs, job: Job) -> tuple[TaskRun, ...]:
 
 def _succeeded(workspace: Workspace) -> Iterator[Run]:
     """The runs that went well, with their tasks, the first first."""
-    if workspace.settings.platform.kind == VERTEX:
+    if workspace.settings.target.remote:
         jobs = (job for job in workspace.jobs.list() if job.pipeline in PIPELINES and job.state is JobState.SUCCEEDED)
         yield from timed_by_service(workspace.settings, jobs)
         return

@@ -7,7 +7,6 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.channel import BaseChannel
 from tfx.v1.extensions import google_cloud_ai_platform
 
-from adaptation.platforms.vertex.config import VERTEX
 from components.batch_archiver import BatchArchiver
 from components.champion_gate import ChampionGate, eval_config
 from components.vertex_deployer import VertexDeployer
@@ -64,7 +63,7 @@ def _champion() -> BaseNode:
 
 def _trainer(settings: Settings, examples: BaseChannel, champion: BaseNode) -> BaseNode:
     """TFX's Trainer; on Google Cloud, where the settings give it a machine of its own, as a Vertex AI training job."""
-    own_machine = settings.platform.kind == VERTEX and settings.vertex.training_machine
+    own_machine = settings.target.remote and settings.vertex.training.machine
     config = {"spec": _spec(settings).to_json(), **(training_job(settings) if own_machine else {})}
     component = google_cloud_ai_platform.Trainer if own_machine else tfx.components.Trainer
     return component(

@@ -6,14 +6,16 @@ Which configuration a person's settings ask for is not decided here.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any, ClassVar
 
+from adaptation import codec
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.platforms.base import Platform
-from adaptation.platforms.vertex.config import VERTEX, VertexConfig
-
-LOCAL = "local"
+from adaptation.platforms.config import PlatformConfig
+from adaptation.platforms.vertex.config import VertexConfig
 
 
 class UnknownPlatform(AdaptationError, ValueError):
@@ -21,7 +23,7 @@ class UnknownPlatform(AdaptationError, ValueError):
 
 
 @dataclass(frozen=True)
-class LocalConfig:
+class LocalConfig(PlatformConfig):
     """One machine.
 
     Attributes:
@@ -29,61 +31,61 @@ class LocalConfig:
       command: What runs a job, with the job's folder as the last argument.
     """
 
+    kind: ClassVar[str] = "local"
+    remote: ClassVar[bool] = False
+
     root: str
     command: tuple[str, ...]
 
-    def to_json(self) -> str:
-        """The configuration as text; `connect` reads it."""
-        return json.dumps({"platform": LOCAL, **asdict(self)})
+    def connect(self) -> Platform:
+        """Return the platform in the root's folders; nothing is written or loaded."""
+        from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalPredictor, LocalRegistry
+
+        registry = LocalRegistry(storage.join(self.root, "registry"))
+        return Platform(
+            jobs=LocalJobs(storage.join(self.root, "jobs"), self.command),
+            predictor=LocalPredictor(registry),
+            registry=registry,
+            endpoint=LocalEndpoint(storage.join(self.root, "endpoint")),
+        )
 
 
-def connect(config: str | LocalConfig | VertexConfig) -> Platform:
-    """The platform that a configuration, or its text, describes. Nothing is written, sent or loaded.
+_KINDS: dict[str, type[LocalConfig | VertexConfig]] = {config.kind: config for config in (LocalConfig, VertexConfig)}
+
+
+@dataclass(frozen=True)
+class _Tag:
+    platform: str
+
+
+def connect(config: str | PlatformConfig) -> Platform:
+    """Return the platform that a configuration, or its text, describes. Nothing is written, sent or loaded.
 
     Raises:
       UnknownPlatform: The text is no configuration.
     """
-    config = _parse(config) if isinstance(config, str) else config
-    return _vertex(config) if isinstance(config, VertexConfig) else _local(config)
+    return (parse(config) if isinstance(config, str) else config).connect()
 
 
-def _parse(text: str) -> LocalConfig | VertexConfig:
+def parse(text: str) -> PlatformConfig:
+    """Return the configuration that `to_json` wrote; errors as for `connect`."""
+    source, remedy = f"the platform's configuration {text!r}", "Take it from to_json()."
     try:
-        value = json.loads(text)
-        platform = value.pop("platform")
-        if platform == LOCAL:
-            return LocalConfig(value["root"], tuple(value["command"]))
-        if platform == VERTEX:
-            return VertexConfig.from_mapping(value)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UnknownPlatform(f"{text!r} describes no platform ({error!r}). Take it from to_json().") from error
-    raise UnknownPlatform(f"there is no platform {platform!r}. Name {LOCAL!r} or {VERTEX!r}.")
+        kind = codec.decode(text, _Tag, source, remedy=remedy).platform
+        if kind not in _KINDS:
+            raise UnknownPlatform(f"there is no platform {kind!r}. Name {' or '.join(map(repr, _KINDS))}.")
+        config = codec.decode(text, _KINDS[kind], source, remedy=remedy)
+    except codec.UnreadableState as error:
+        raise UnknownPlatform(str(error)) from error
+    if unknown := list(_unknown(json.loads(text), config)):
+        raise UnknownPlatform(f"{source} has {', '.join(unknown)}, which this version does not know. Publish it again.")
+    return config
 
 
-def _local(config: LocalConfig) -> Platform:
-    from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalPredictor, LocalRegistry
-
-    registry = LocalRegistry(storage.join(config.root, "registry"))
-    return Platform(
-        jobs=LocalJobs(storage.join(config.root, "jobs"), config.command),
-        predictor=LocalPredictor(registry),
-        registry=registry,
-        endpoint=LocalEndpoint(storage.join(config.root, "endpoint")),
-    )
-
-
-def _vertex(config: VertexConfig) -> Platform:
-    from adaptation.platforms.vertex.client import VertexClient
-    from adaptation.platforms.vertex.endpoint import VertexEndpoint
-    from adaptation.platforms.vertex.jobs import VertexJobs
-    from adaptation.platforms.vertex.predictor import VertexPredictor
-    from adaptation.platforms.vertex.registry import VertexRegistry
-
-    client = VertexClient(config)
-    registry = VertexRegistry(client)
-    return Platform(
-        jobs=VertexJobs(client),
-        predictor=VertexPredictor(client, registry),
-        registry=registry,
-        endpoint=VertexEndpoint(client, registry),
-    )
+def _unknown(value: Mapping[str, Any], config: object, prefix: str = "") -> Iterator[str]:
+    """The names in a text that its configuration does not have, such as those of another version."""
+    for name, part in value.items():
+        if not hasattr(config, name) and prefix + name != "platform":
+            yield prefix + name
+        elif is_dataclass(known := getattr(config, name, None)):
+            yield from _unknown(part, known, f"{prefix}{name}.")

@@ -101,11 +101,10 @@ def _rehearse_in_cloud(
 
 
 def _source(workspace: Workspace, data: Path | None) -> Workspace:
-    from adaptation.platforms.vertex.config import VERTEX
     from pipeline.workspace.workspace import Workspace
 
     source = Workspace.open(data) if data else workspace
-    if source.settings.platform.kind == VERTEX:
+    if source.settings.target.remote:
         file = source.settings.file
         raise click.UsageError(f"the data of {file} is on Google Cloud. Name a local workspace to copy with --data.")
     return source

@@ -20,7 +20,7 @@ from pipeline.ingestion import imported, linked
 from pipeline.place import Place
 from pipeline.training import training_pipeline
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.vertex_settings import beam_arguments, output_folder, vertex_config
+from pipeline.workspace.vertex_settings import beam_arguments, vertex_config
 from pipeline.workspace.workspace import Workspace
 
 RUN_NAME = "{{$.pipeline_job_name}}"
@@ -44,7 +44,7 @@ def compile_pipeline(settings: Settings, name: str) -> Spec:
     """
     config = vertex_config(settings).to_json()
     place = Place(
-        root=output_folder(settings, name),
+        root=settings.vertex.output_folder(name),
         platform=config,
         run=RUN_NAME,
         beam=beam_arguments(settings),

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 
 from adaptation.io import storage
 from adaptation.io.journal import Journal
+from adaptation.platforms.vertex.config import LATEST
 from pipeline.compiled.spec import Spec
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.vertex_settings import LATEST, spec_folder
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def publish(settings: Settings, pipeline: str, spec: Spec) -> Published:
 
     Failure: cut off at any point, the latest spec is the old one or the new one, whole; publishing again finishes.
     """
-    folder = spec_folder(settings, pipeline)
+    folder = settings.vertex.spec_folder(pipeline)
     index, uri = Journal(storage.join(folder, "index")), storage.join(folder, f"{spec.digest}.json")
     known = not _created(uri, spec)
     _enter(index, spec.digest)

@@ -68,7 +68,7 @@ def submission(
     config = vertex_config(settings)
     if spec:
         read_spec(spec, settings, pipeline)
-        config = replace(config, specs={**config.specs, pipeline: storage.absolute(str(spec))})
+        config = replace(config, specs={pipeline: storage.absolute(str(spec))})
     if pipeline == TRAINING and not parameters:
         # By what was compiled, which does not depend on the platform that `adapt train` takes.
         selection = Workspace(settings).select(window)

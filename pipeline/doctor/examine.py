@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adaptation.io import storage
-from adaptation.platforms.vertex.config import VERTEX
 from pipeline.doctor.checks import Check, Finding, Result, broken, carry_out, warning
 from pipeline.doctor.google_cloud import cloud_checks, credentials_check
 from pipeline.doctor.machine import machine_checks
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings, NoSettings, locate_settings
-from pipeline.workspace.vertex_settings import vertex_config
 from pipeline.workspace.workspace import Workspace
 
 
@@ -25,15 +23,14 @@ def examine(path: Path) -> Iterator[Result]:
     yield from carry_out(machine_checks(locate_settings(path).parent))
     try:
         workspace = Workspace.open(path)
-        if workspace.settings.platform.kind == VERTEX:
-            vertex_config(workspace.settings)
+        remote = workspace.config.remote  # which needs all that the platform does
     except NoSettings as error:
         yield Result("settings", (warning(str(error)),))
     except InvalidSettings as error:
         yield Result("settings", (broken(str(error)),))
     else:
         yield Result("settings", ())
-        yield from _on_vertex(workspace) if workspace.settings.platform.kind == VERTEX else _on_this_machine(workspace)
+        yield from _on_vertex(workspace) if remote else _on_this_machine(workspace)
 
 
 def _on_vertex(workspace: Workspace) -> Iterator[Result]:

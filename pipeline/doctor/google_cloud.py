@@ -13,10 +13,10 @@ from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.platforms.connect import connect
 from adaptation.platforms.vertex.client import SCOPE
-from adaptation.platforms.vertex.config import Patience, VertexConfig
+from adaptation.platforms.vertex.config import LATEST, Retries, VertexConfig
 from pipeline.doctor.checks import Check, Finding, broken, warning
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.vertex_settings import LATEST, PIPELINES, spec_folder
+from pipeline.workspace.vertex_settings import PIPELINES
 from pipeline.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PERMISSIONS = tuple(f"storage.objects.{verb}" for verb in ("create", "delete", "
 COMPILE_SECONDS = 120.0
 _TIMEOUT = (5, 10)
 _GOOGLES_REGISTRIES = (".pkg.dev", ".gcr.io")
-_ONE_TRY = Patience(request=10, attempts=1)
+_ONE_TRY = Retries(request_timeout=10, attempts=1)
 _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(
     rf"(?P<host>[a-z0-9-]+(?:[.:][a-z0-9-]+)+)/(?P<path>{_NAME}(?:/{_NAME})*)"
@@ -229,7 +229,7 @@ def _service_findings(workspace: Workspace) -> Iterator[Finding]:
 
     config = workspace.config
     assert isinstance(config, VertexConfig)
-    platform = connect(replace(config, patience=_ONE_TRY))
+    platform = connect(replace(config, retries=_ONE_TRY))
     registry, endpoint = platform.registry, platform.endpoint
     assert isinstance(registry, VertexRegistry) and isinstance(endpoint, VertexEndpoint)
     yield from map(broken, find_orphans(registry, endpoint))
@@ -240,7 +240,7 @@ def _spec_findings(settings: Settings) -> Iterator[Finding]:
     from pipeline.compiled.spec import Spec
 
     for pipeline in PIPELINES:
-        uri = storage.join(spec_folder(settings, pipeline), LATEST)
+        uri = storage.join(settings.vertex.spec_folder(pipeline), LATEST)
         try:
             published = Spec.from_json(storage.read(uri))
         except FileNotFoundError:

@@ -22,7 +22,6 @@ from pathlib import Path
 import yaml
 
 from adaptation.errors import AdaptationError
-from adaptation.platforms.vertex.config import VERTEX
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings
 from pipeline.workspace.vertex_settings import vertex_config
@@ -69,7 +68,7 @@ def deployable(settings: Settings) -> dict[str, bytes]:
 
 def variables(settings: Settings) -> dict[str, str]:
     """The function's environment variables, by name; errors as for `build`."""
-    if settings.platform.kind != VERTEX:
+    if not settings.target.remote:
         raise InvalidSettings(
             f"{settings.file}: the function starts pipelines on Google Cloud, but platform.kind is "
             f'{settings.platform.kind!r}. Set platform.kind = "vertex"; on one machine "adapt watch" does its work.'

@@ -24,7 +24,6 @@ from pipeline.function.build import ENVIRONMENT, variables
 from pipeline.function.gcloud import GCLOUD, Answer, Command, Step
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings
-from pipeline.workspace.vertex_settings import spec_folder
 
 SERVICES = (
     "aiplatform",
@@ -77,7 +76,7 @@ def deployment_steps(settings: Settings, folder: Path) -> list[Step]:
         deployment.on_project("the right to start evaluations", deployment.runner, deployment.role_name),
         deployment.acting(),
         deployment.on_folder("the right to read the collection", environment["COLLECTION_ROOT"], READ),
-        deployment.on_folder("the right to read the specs", spec_folder(settings, EVALUATION), READ),
+        deployment.on_folder("the right to read the specs", settings.vertex.spec_folder(EVALUATION), READ),
         deployment.on_folder("the right to read the records", environment["RECORDS_ROOT"], READ),
         deployment.on_folder("the right to create records", environment["RECORDS_ROOT"], CREATE),
         deployment.on_request(),

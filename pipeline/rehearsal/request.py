@@ -13,7 +13,6 @@ from adaptation.data.windows import training_parameters
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.io.object_store import StorageFailed
-from adaptation.platforms.vertex.config import VERTEX
 from adaptation.trigger import TRAINING
 from pipeline.compiled.spec import Spec
 from pipeline.compiled.submission import read_spec
@@ -70,7 +69,7 @@ def session(
 def session_folder(workspace: Workspace) -> Path:
     """Folder of a workspace's rehearsals, on this machine."""
     settings = workspace.settings
-    return (settings.file.parent if settings.platform.kind == VERTEX else Path(workspace.root)) / "rehearsal"
+    return (settings.file.parent if settings.target.remote else Path(workspace.root)) / "rehearsal"
 
 
 def _spec(workspace: Workspace, pipeline: str, file: Path | None) -> Spec:
@@ -78,7 +77,7 @@ def _spec(workspace: Workspace, pipeline: str, file: Path | None) -> Spec:
         return read_spec(file, workspace.settings, pipeline)
     from pipeline.compiled.compilation import compile_here, compile_pipeline
 
-    if workspace.settings.platform.kind == VERTEX:
+    if workspace.settings.target.remote:
         return compile_pipeline(workspace.settings, pipeline)
     return compile_here(workspace, pipeline)
 

@@ -24,7 +24,7 @@ _SOURCES = {
     "parameters": ("runtimeValue", "componentInputParameter", "taskFinalStatus"),
 }
 _SERVICES = {
-    "tfx.extensions.google_cloud_ai_platform.trainer.": "a job of Vertex AI's (leave vertex.training_machine empty)",
+    "tfx.extensions.google_cloud_ai_platform.trainer.": "a job of Vertex AI's (leave vertex.training.machine empty)",
     "--runner=DataflowRunner": "Dataflow (set vertex.dataflow to false)",
 }
 

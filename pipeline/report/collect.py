@@ -26,7 +26,6 @@ from adaptation.evaluation.gate import Comparison, Verdict
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.platforms.base import Job, JobState, ModelVersion
-from adaptation.platforms.vertex.config import VERTEX
 from adaptation.trigger import EVALUATION, TRAINING
 from components import artifacts
 from pipeline.report import calculations, thumbnails
@@ -119,9 +118,7 @@ class _Collection:
 
     def _named(self, version: ModelVersion) -> ModelVersion:
         """The version with its run called as the job is; Vertex AI's runs have the deployment's name before that."""
-        settings = self.workspace.settings
-        prefix = f"{settings.name}-" if settings.platform.kind == VERTEX else ""
-        return replace(version, run=version.run.removeprefix(prefix))
+        return replace(version, run=version.run.removeprefix(self.workspace.config.run_prefix))
 
     def _runs(self, pipeline: str) -> list[Run]:
         return self._read(f"The record of the {pipeline} runs", partial(recorded_runs, self.workspace, pipeline)) or []
@@ -129,7 +126,7 @@ class _Collection:
     def _newest_runs(self, runs: Sequence[Run], jobs: Sequence[Job]) -> tuple[RunFacts, ...]:
         settings = self.workspace.settings
         timed = [run for run in runs if run.tasks]
-        if settings.platform.kind == VERTEX:
+        if settings.target.remote:
             timed = self._read("The times of the tasks", partial(timed_by_service, settings, jobs[-RUNS:])) or []
         newest = sorted(timed, key=lambda run: run.started, reverse=True)[:RUNS]
         return tuple(RunFacts(run.job, run.pipeline, run.started, run.seconds, run.tasks) for run in newest)

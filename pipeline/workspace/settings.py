@@ -10,11 +10,17 @@ start with `ADAPT_` are taken for settings, so that a misspelt one is refused li
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from adaptation.platforms.vertex.config import VertexSettings
 
 if TYPE_CHECKING:
     from adaptation.data.labels import Labels
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
 PREFIX = "ADAPT_"
 BUILT_IN_MODELS = ("digits", "cifar", "resnet50")
 BUILT_IN_WEIGHTS = ("none", "imagenet")
-SERVING_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -169,30 +174,6 @@ class GateSettings(Section):
     tolerance: Share = Field(0.0, description="how far it may fall behind the champion on the newest span")
 
 
-class VertexSettings(Section):
-    """Google Cloud, where platform.kind is vertex. Nothing here is a secret: credentials are the environment's own."""
-
-    project: str = Field("", description="id of the project")
-    location: str = Field("us-central1", min_length=1, description="region")
-    root: str = Field("", description="gs:// folder of specs and pipeline outputs")
-    image: str = Field("", description="container image that every task runs in, made from the Dockerfile")
-    serving_image: str = Field(SERVING_IMAGE, min_length=1, description="container image that serves the model")
-    service_account: str = Field("", description="e-mail of what the pipelines run as; empty: the project's default")
-    network: str = Field("", description="full name of the network to peer with; empty: none")
-    labels: dict[str, str] = Field({}, description="labels of all that is created")
-    encryption_key: str = Field("", description="name of the Cloud KMS key; empty: Google's own")
-    caching: bool = Field(False, description="whether a task may take over an earlier run's result")
-    serving_machine: str = Field("n1-standard-2", min_length=1, description="machine type of the endpoint")
-    prediction_machine: str = Field("n1-standard-4", min_length=1, description="machine type of batch predictions")
-    training_machine: str = Field("", description="machine type of a training job of its own; empty: in the task")
-    accelerator: str = Field("", description="accelerator type of that training job, like NVIDIA_TESLA_T4")
-    accelerators: int = Field(1, gt=0, description="how many of them")
-    dataflow: bool = Field(False, description="whether Beam runs on Dataflow instead of in the task")
-    api_endpoint: str = Field("", description="address of another server than Vertex AI's, for a rehearsal")
-    credentials: Literal["default", "anonymous"] = Field("default", description="anonymous: none, for a rehearsal")
-    poll_seconds: float = Field(10, gt=0, description="pause between two looks at a job or at an operation")
-
-
 class FunctionSettings(Section):
     """The Cloud Function that starts evaluations, where platform.kind is vertex."""
 
@@ -201,6 +182,8 @@ class FunctionSettings(Section):
 
 class PlatformSettings(Section):
     """Where the pipelines run."""
+
+    remote: ClassVar[bool] = False
 
     kind: Literal["local", "vertex"] = Field("local", description="local: this machine; vertex: Google Cloud")
     root: str = Field(".", min_length=1, description="folder of jobs, models, metadata and pipeline outputs")
@@ -233,6 +216,12 @@ class Settings(BaseSettings):
         """Absolute path of the file that they were read from."""
         return self._file
 
+    @property
+    def target(self) -> PlatformSettings | VertexSettings:
+        """The section of the platform that `platform.kind` names; it knows the root, and whether it is remote."""
+        sections: dict[str, PlatformSettings | VertexSettings] = {"local": self.platform, "vertex": self.vertex}
+        return sections[self.platform.kind]
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -243,4 +232,23 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment goes before what `load` found in the file."""
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
+
+
+class _Environment(EnvSettingsSource):
+    """Pydantic's, which also finds the fields of plain dataclasses, so that their lists are written as JSON as well."""
+
+    def next_field(self, field: FieldInfo | Any | None, key: str, case_sensitive: bool | None = None) -> Any:
+        section = getattr(field, "annotation", None)
+        if isinstance(section, type) and is_dataclass(section):
+            return declared(section).get(key)
+        return super().next_field(field, key, case_sensitive)
+
+
+@cache
+def declared(section: type) -> Mapping[str, FieldInfo]:
+    """Return the settings and the sections that a section declares, by name; a model's or a dataclass's alike."""
+    if issubclass(section, BaseModel):
+        return dict(section.model_fields)
+    hints = get_type_hints(section)
+    return {field.name: FieldInfo.from_annotated_attribute(hints[field.name], field) for field in fields(section)}  # type: ignore[arg-type]

@@ -10,9 +10,10 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -21,11 +22,22 @@ from pydantic_settings import SettingsError
 
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from pipeline.workspace.settings import BUILT_IN_WEIGHTS, PREFIX, Section, Settings
+from pipeline.workspace.settings import BUILT_IN_WEIGHTS, PREFIX, Section, Settings, declared
 
 SETTINGS_FILE = "adapt.toml"
-_WORDS = {"tuple_type": "should be a list", "model_type": "should be a section, written [{key}]"}
+_SECTION = "should be a section, written [{key}]"
+_WORDS = {"tuple_type": "should be a list", "model_type": _SECTION, "dataclass_type": _SECTION}
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _INLINE = 80
+RENAMED = {  # what settings were called in 0.1.0, whose files are still read
+    "vertex.serving_image": "vertex.container.image",
+    "vertex.serving_machine": "vertex.serving.machine",
+    "vertex.prediction_machine": "vertex.prediction.machine",
+    "vertex.training_machine": "vertex.training.machine",
+    "vertex.accelerator": "vertex.training.accelerator",
+    "vertex.accelerators": "vertex.training.accelerators",
+    "vertex.poll_seconds": "vertex.retries.poll_interval",
+}
 
 
 class NoSettings(AdaptationError, FileNotFoundError):
@@ -56,6 +68,7 @@ def load(path: str | Path) -> Settings:
     """
     file = Path(os.path.abspath(Path(path).expanduser()))
     values = _read(file)
+    _rename(values)
     problems = [_no_such(key) for key in values if key not in Settings.model_fields] + _unknown_variables()
     try:
         settings = Settings(**_known(values))
@@ -97,22 +110,35 @@ def render(labels: Sequence[str], overrides: Mapping[str, object] | None = None)
     unknown = [key for key in values if key not in _keys()]
     if unknown:
         raise InvalidSettings("\n".join(map(_no_such, unknown)))
-    top = {"name": Settings.model_fields["name"]}
-    parts = [_lines("", top, values)]
-    for section, model in _SECTIONS.items():
-        parts.append(f"# {model.__doc__}\n[{section}]\n{_lines(section + '.', model.model_fields, values)}")
+    parts = [_lines("", _values_of(Settings), values)]
+    for section, kind in SECTIONS.items():
+        parts.append(f"# {kind.__doc__}\n[{section}]\n{_lines(section + '.', _values_of(kind), values)}")
     return "\n".join(parts)
 
 
-_SECTIONS: dict[str, type[Section]] = {
-    name: field.annotation
-    for name, field in Settings.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-}
+def _is_section(kind: object) -> TypeGuard[type]:
+    return isinstance(kind, type) and (issubclass(kind, Section) or is_dataclass(kind))
+
+
+def _sections(kind: type, prefix: str = "") -> dict[str, type]:
+    """The sections below one, by their dotted names, in the order of the file."""
+    found: dict[str, type] = {}
+    for name, field in declared(kind).items():
+        if _is_section(field.annotation):
+            found |= {prefix + name: field.annotation, **_sections(field.annotation, f"{prefix}{name}.")}
+    return found
+
+
+def _values_of(section: type) -> dict[str, FieldInfo]:
+    """What a section declares but for the sections in it."""
+    return {name: field for name, field in declared(section).items() if not _is_section(field.annotation)}
+
+
+SECTIONS = _sections(Settings)
 
 
 def _keys() -> list[str]:
-    return ["name", *(f"{section}.{key}" for section, model in _SECTIONS.items() for key in model.model_fields)]
+    return [*_values_of(Settings), *(f"{name}.{key}" for name, kind in SECTIONS.items() for key in _values_of(kind))]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -126,22 +152,44 @@ def _read(file: Path) -> dict[str, Any]:
         raise InvalidSettings(f"{file} is not written as TOML is: {error}. Mend that place.") from error
 
 
+def _rename(values: dict[str, Any]) -> None:
+    """Puts settings under the names that they have now; an old name beside the new one stays, and is refused."""
+    for old, new in RENAMED.items():
+        (before, key), (after, name) = _place(values, old), _place(values, new)
+        if key in before and name not in after:
+            after[name] = before.pop(key)
+
+
+def _place(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The section that a setting is in, made where it is missing, and the setting's name in it."""
+    *sections, name = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            return {}, name
+    return values, name
+
+
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is no unknown section; absent sections are empty, so that what is missing is named by its full key."""
-    return {section: {} for section in _SECTIONS} | {key: values[key] for key in values if key in Settings.model_fields}
+    return {section: {} for section in SECTIONS if "." not in section} | {
+        key: values[key] for key in values if key in Settings.model_fields
+    }
 
 
 def _no_such(key: str) -> str:
+    if key in RENAMED:
+        return f"{key}: there is no such setting any more. It is called {RENAMED[key]} now."
     near = _nearest(key)
     section = key.rpartition(".")[0]
-    known = [name for name in (*_SECTIONS, *_keys()) if name.rpartition(".")[0] == section]
+    known = [name for name in (*SECTIONS, *_keys()) if name.rpartition(".")[0] == section]
     return f"{key}: there is no such setting. " + (f"Did you mean {near}?" if near else f"Known: {', '.join(known)}.")
 
 
 def _nearest(key: str) -> str | None:
     """The known key, or section, of the nearest last part; one in the same section comes first."""
     section, _, last = key.rpartition(".")
-    known = [*_keys(), *_SECTIONS]
+    known = [*_keys(), *SECTIONS]
     beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
     anywhere = {name.rpartition(".")[2]: name for name in known}
     for names in (beside, anywhere):
@@ -155,7 +203,7 @@ def _unknown_variables() -> list[str]:
     return [
         f"{_no_such(key)} (environment variable {name})"
         for name, key in keys.items()
-        if key != "name" and key.split(".")[0] not in _SECTIONS
+        if key != "name" and key.split(".")[0] not in SECTIONS
     ]
 
 
@@ -171,7 +219,7 @@ def _unreadable_variable(error: SettingsError) -> str:
 
 def _problem(error: ErrorDetails) -> str:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])[1:]
-    if error["type"] == "extra_forbidden":
+    if error["type"] in _UNKNOWN:
         return _no_such(key) + _origin(key)
     if error["type"] == "missing":
         return f"{key} is missing, and has no default"
@@ -221,7 +269,7 @@ def _lines(prefix: str, fields: Mapping[str, FieldInfo], values: Mapping[str, ob
 
 
 def _line(key: str, field: FieldInfo, override: object) -> str:
-    value = field.default if override is None else override
+    value = field.get_default(call_default_factory=True) if override is None else override
     if value is None:
         return f"{f'# {key} =':<24}  # {field.description}; left out: what suits the model\n"
     return f"{f'{key} = {_toml(value)}':<24}  # {field.description}\n"

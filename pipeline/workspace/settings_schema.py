@@ -5,6 +5,7 @@ It says what can be said of one value at a time. `settings_file.load` has the la
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,6 +32,6 @@ class _Generator(GenerateJsonSchema):
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if schema.get("default") is None or isinstance(schema["default"], BaseModel):
+        if schema.get("default") is None or isinstance(schema["default"], BaseModel) or is_dataclass(schema["default"]):
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)

@@ -1,17 +1,16 @@
-"""Google Cloud from the settings: the platform's configuration, and where specs and outputs lie."""
+"""Google Cloud from the settings: the platform's configuration, and what TFX and Beam take of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from adaptation.io import storage
-from adaptation.platforms.vertex.config import Container, Machine, Patience, VertexConfig
+from adaptation.platforms.vertex.config import VertexConfig
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings
 
 PIPELINES = (TRAINING, EVALUATION)
-LATEST = "latest.json"
 # Where no runner is named, Beam fetches one (Prism) from the network for each of its pipelines, and falls back to this
 # one where it cannot. Where no image is, TFX packs itself for workers that this runner does not have.
 BEAM_IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=none")
@@ -24,35 +23,7 @@ def vertex_config(settings: Settings) -> VertexConfig:
       InvalidSettings: Something that Google Cloud needs is left out, or lies on this machine.
     """
     _refuse_incomplete(settings)
-    vertex = settings.vertex
-    return VertexConfig(
-        name=settings.name,
-        project=vertex.project,
-        location=vertex.location,
-        root=vertex.root,
-        specs={pipeline: storage.join(spec_folder(settings, pipeline), LATEST) for pipeline in PIPELINES},
-        container=Container(vertex.serving_image),
-        api_endpoint=vertex.api_endpoint,
-        credentials=vertex.credentials,
-        serving=Machine(vertex.serving_machine),
-        prediction=Machine(vertex.prediction_machine),
-        service_account=vertex.service_account,
-        network=vertex.network,
-        labels=vertex.labels,
-        encryption_key=vertex.encryption_key,
-        caching=vertex.caching,
-        patience=Patience(poll=vertex.poll_seconds),
-    )
-
-
-def spec_folder(settings: Settings, pipeline: str) -> str:
-    """Where the published specs of a pipeline are."""
-    return storage.join(settings.vertex.root, "specs", pipeline)
-
-
-def output_folder(settings: Settings, pipeline: str) -> str:
-    """Where a pipeline's outputs go."""
-    return storage.join(settings.vertex.root, "pipelines", pipeline)
+    return VertexConfig.of(settings.name, settings.vertex)
 
 
 def training_job(settings: Settings) -> dict[str, Any]:
@@ -62,16 +33,17 @@ def training_job(settings: Settings) -> dict[str, Any]:
     google.cloud.aiplatform.v1.CustomJob.
     """
     vertex = settings.vertex
-    machine: dict[str, Any] = {"machine_type": vertex.training_machine}
-    if vertex.accelerator:
-        machine |= {"accelerator_type": vertex.accelerator, "accelerator_count": vertex.accelerators}
+    training = vertex.training
+    machine: dict[str, Any] = {"machine_type": training.machine}
+    if training.accelerator:
+        machine |= {"accelerator_type": training.accelerator, "accelerator_count": training.accelerators}
     pool = {"machine_spec": machine, "replica_count": 1, "container_spec": {"image_uri": vertex.image}}
     spec = {name: value for name in ("service_account", "network") if (value := getattr(vertex, name))}
     key = {"encryption_spec": {"kms_key_name": vertex.encryption_key}} if vertex.encryption_key else {}
     job = {
         "project": vertex.project,
         "job_spec": {**spec, "worker_pool_specs": [pool]},
-        "labels": vertex.labels,
+        "labels": dict(vertex.labels),
         **key,
     }
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,8 @@ from adaptation.data.spans import SpanStore
 from adaptation.data.windows import Selection, select
 from adaptation.io import storage
 from adaptation.platforms.base import Jobs, Platform
+from adaptation.platforms.config import PlatformConfig
 from adaptation.platforms.connect import LocalConfig, connect
-from adaptation.platforms.vertex.config import VERTEX, VertexConfig
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import load, locate_settings
 from pipeline.workspace.vertex_settings import vertex_config
@@ -42,8 +43,7 @@ class Workspace:
     @property
     def root(self) -> str:
         """Folder of jobs, models, metadata and pipeline outputs."""
-        settings = self.settings
-        return settings.vertex.root if settings.platform.kind == VERTEX else settings.platform.root
+        return self.settings.target.root
 
     @cached_property
     def batches(self) -> BatchStore:
@@ -61,17 +61,13 @@ class Workspace:
         return self.settings.labels.truth
 
     @property
-    def config(self) -> LocalConfig | VertexConfig:
+    def config(self) -> PlatformConfig:
         """The platform's configuration, as the components get it.
 
         Raises:
-          InvalidSettings: The settings do not say enough for Google Cloud.
+          InvalidSettings: The settings do not say enough for the platform.
         """
-        if self.settings.platform.kind == VERTEX:
-            return vertex_config(self.settings)
-        # -P: a folder `pipeline` or `models` where the command was given must not be taken for this package's.
-        command = (sys.executable, "-P", "-m", "pipeline.local.job", "--settings", str(self.settings.file))
-        return LocalConfig(self.root, command)
+        return _CONFIGS[self.settings.platform.kind](self.settings)
 
     @cached_property
     def platform(self) -> Platform:
@@ -96,3 +92,12 @@ class Workspace:
         """The spans of a window, the settings' own where none is given; errors as for `windows.select`."""
         settings = self.settings
         return select(settings.data.root, window or settings.training.window, digest, settings.labels.names)
+
+
+def _local_config(settings: Settings) -> LocalConfig:
+    # -P: a folder `pipeline` or `models` where the command was given must not be taken for this package's.
+    command = (sys.executable, "-P", "-m", "pipeline.local.job", "--settings", str(settings.file))
+    return LocalConfig(settings.platform.root, command)
+
+
+_CONFIGS: dict[str, Callable[[Settings], PlatformConfig]] = {"local": _local_config, "vertex": vertex_config}

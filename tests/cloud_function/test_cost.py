@@ -17,7 +17,7 @@ FUNCTION = f"sys.path[:0] = [{str(MAIN.parent)!r}, {str(MAIN.parent.parent)!r}];
 CONNECTED = """
 import json, os
 platform = {"platform": "vertex", "name": "ships", "project": "demo", "location": "us-central1", "root": "gs://b/r",
-            "specs": {}, "container": {"image": "i"}}
+            "container": {"image": "i"}}
 os.environ |= {"COLLECTION_ROOT": "gs://b/c", "RECORDS_ROOT": "gs://b/t", "PLATFORM": json.dumps(platform)}
 main._deployment()
 """

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from adaptation.platforms.vertex.config import Prediction, Serving, Training, VertexSettings
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.cli.main import cli
 from pipeline.cost import InvalidPrices, Item, Month, Prices, bill, load_prices, prices_file, total
 from pipeline.run_history import newest_durations
-from pipeline.workspace.settings import VertexSettings
 from tests.worlds.cloud import a_cloud, done, golden
 from tests.worlds.workspace import World
 
@@ -40,7 +41,7 @@ def prices(tmp_path: Path) -> Prices:
     return load_prices(file)
 
 
-def amounts(month: Month, prices: Prices, **settings: object) -> dict[str, float | None]:
+def amounts(month: Month, prices: Prices, **settings: Any) -> dict[str, float | None]:
     return {item.name: item.amount for item in bill(month, VertexSettings(**settings), prices)}
 
 
@@ -57,8 +58,14 @@ def test_each_line_is_a_quantity_times_its_price(prices: Prices) -> None:
 
 
 def test_a_training_machine_of_its_own_costs_with_its_accelerators(prices: Prices) -> None:
-    given = amounts(Month(0, 3, 0, MEASURED), prices, training_machine="large", accelerator="NVIDIA_L4", accelerators=2)
+    given = amounts(Month(0, 3, 0, MEASURED), prices, training=Training("large", "NVIDIA_L4", 2))
     assert given["training machine"] == 3 * 2 * (1000 + 2 * 50)
+
+
+def test_replicas_and_accelerators_cost_each(prices: Prices) -> None:
+    serving, prediction = Serving(min_replicas=2, max_replicas=9), Prediction(accelerator="NVIDIA_L4", replicas=3)
+    given = amounts(Month(4, 0, 0, MEASURED), prices, serving=serving, prediction=prediction)
+    assert (given["endpoint"], given["batch predictions"]) == (730 * 2 * 1, 4 * 1.5 * 3 * (100 + 50))
 
 
 def test_what_was_never_measured_is_not_known_and_not_in_the_sum(prices: Prices) -> None:
@@ -69,7 +76,7 @@ def test_what_was_never_measured_is_not_known_and_not_in_the_sum(prices: Prices)
 
 def test_a_machine_without_a_price_is_named(prices: Prices) -> None:
     with pytest.raises(InvalidPrices, match=r"m9 has no price. Add it to \[machines\] in prices.toml"):
-        bill(Month(1, 1, 0, {}), VertexSettings(serving_machine="m9"), prices)
+        bill(Month(1, 1, 0, {}), VertexSettings(serving=Serving("m9")), prices)
 
 
 @pytest.mark.parametrize(

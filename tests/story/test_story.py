@@ -52,7 +52,7 @@ SETTINGS = {
     "vertex.location": LOCATION,
     "vertex.root": "gs://story-pipelines/adaptation",
     "vertex.image": "registry.example/story",
-    "vertex.poll_seconds": 0.5,
+    "vertex.retries.poll_interval": 0.5,
 }
 
 

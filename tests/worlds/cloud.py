@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,8 @@ def a_cloud(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """One without a spec, a span, an image or a model; whoever waits does so only shortly."""
     folder.mkdir()
     shutil.copy(GOLDEN / "adapt.toml", folder)
-    monkeypatch.setattr(vertex_settings, "Patience", lambda poll: QUICK)
+    for name, value in asdict(QUICK).items():
+        monkeypatch.setenv(f"ADAPT_VERTEX__RETRIES__{name.upper()}", str(value))
     with object_storage(monkeypatch) as objects, VertexEmulator("shop", "europe-west4", job_polls=4) as vertex:
         objects.create_bucket("shop")
         monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", vertex.url)

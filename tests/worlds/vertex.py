@@ -17,7 +17,7 @@ from adaptation.platforms.base import ModelVersion, Platform, Upload
 from adaptation.platforms.connect import connect
 from adaptation.platforms.rollout import put_in_service
 from adaptation.platforms.vertex.client import VertexClient
-from adaptation.platforms.vertex.config import Container, Patience, VertexConfig
+from adaptation.platforms.vertex.config import Container, Retries, VertexConfig
 from adaptation.platforms.vertex.endpoint import VertexEndpoint
 from adaptation.platforms.vertex.jobs import VertexJobs
 from adaptation.platforms.vertex.registry import VertexRegistry
@@ -28,7 +28,7 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # read when
 import gcsfs  # noqa: E402
 
 ROOT = "gs://bucket/ships"
-QUICK = Patience(request=5, attempts=4, pause=0.005, poll=0.005, operation=5, job=5)
+QUICK = Retries(request_timeout=5, attempts=4, backoff=0.005, poll_interval=0.005, operation_timeout=5, job_timeout=5)
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def a_config(server: VertexEmulator, **changes: Any) -> VertexConfig:
         container=Container("us-docker.pkg.dev/demo/serving:1"),
         api_endpoint=server.url,
         credentials="anonymous",
-        patience=QUICK,
+        retries=QUICK,
     )
     return replace(config, **changes)
 

@@ -161,7 +161,7 @@ class VertexClient:
             operation = operation if operation.get("done") else self.get(name)
             return operation if operation.get("done") else None
 
-        ended = self.wait_until(done, self.config.patience.operation, f"operation {name}")
+        ended = self.wait_until(done, self.config.retries.operation_timeout, f"operation {name}")
         if error := ended.get("error"):
             kind = VertexChanged if error.get("code") in _CHANGED_CODES else OperationFailed
             raise kind(f"operation {name} failed: {error.get('message', error)}")
@@ -191,7 +191,7 @@ class VertexClient:
                 raise StillRunning(
                     f"{what} has not ended within {seconds:g} s; it goes on. Look there, and repeat this when it has."
                 )
-            time.sleep(self.config.patience.poll)
+            time.sleep(self.config.retries.poll_interval)
         return found
 
     @cached_property
@@ -217,15 +217,15 @@ class VertexClient:
 
     def _pauses(self) -> Iterator[float]:
         """A pause an attempt. They differ from caller to caller, so that many do not come back at the same moment."""
-        patience = self.config.patience
-        for attempt in range(patience.attempts):
-            longest = min(patience.pause * 2**attempt, patience.longest_pause)
-            yield longest * random.uniform(0.5, 1) if attempt + 1 < patience.attempts else 0.0
+        retries = self.config.retries
+        for attempt in range(retries.attempts):
+            longest = min(retries.backoff * 2**attempt, retries.max_backoff)
+            yield longest * random.uniform(0.5, 1) if attempt + 1 < retries.attempts else 0.0
 
     def _given_up(self, failure: Exception) -> Exception:
         if isinstance(failure, VertexChanged):
             return failure
-        attempts = f"{self.config.patience.attempts} attempts at {self.config.url}"
+        attempts = f"{self.config.retries.attempts} attempts at {self.config.url}"
         return VertexUnreachable(f"{attempts} failed, last: {failure}. Repeat it later: what was begun will be found.")
 
     def _sent(self, method: str, name: str, body: Mapping[str, Any] | None, query: Mapping[str, str]) -> Json:
@@ -238,7 +238,7 @@ class VertexClient:
                 f"{self.config.url}/v1/{name}",
                 json=body,
                 params={key: value for key, value in query.items() if value},
-                timeout=(CONNECT_SECONDS, self.config.patience.request),
+                timeout=(CONNECT_SECONDS, self.config.retries.request_timeout),
                 allow_redirects=False,
             )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:

@@ -1,145 +1,190 @@
-"""What the platform needs to know about a deployment on Google Cloud. Where a person sets it is not known here."""
+"""A deployment on Google Cloud: each of its values is declared here, once, with its default, limits and explanation.
+
+The `[vertex]` sections of a settings file are these classes: pydantic reads a field's metadata, in its own words
+(`description`, `gt`, `min_length`), and checks the limits when settings are loaded. Nothing of pydantic is imported
+here, because the Cloud Function and the components do without it.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
 
 from adaptation.errors import AdaptationError
+from adaptation.io import storage
+from adaptation.platforms.base import Platform
+from adaptation.platforms.config import PlatformConfig
 
 VERTEX = "vertex"
+SERVING_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+LATEST = "latest.json"
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")  # what names a model and an endpoint, and begins a job's id
+_T = TypeVar("_T")
 
 
 class InvalidConfig(AdaptationError, ValueError):
-    """A configuration that Vertex AI could not take."""
+    """A configuration that Vertex AI would refuse."""
+
+
+def _setting(default: _T, description: str, **limits: object) -> _T:
+    declared: _T = field(default=default, metadata={"description": description, **limits})
+    return declared
+
+
+class _Section:
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Machines of one kind.
+class Machine(_Section):
+    """Machines of one kind."""
 
-    Attributes:
-      type: Machine type.
-      replicas: How many; for serving, the least.
-      most: For serving, the largest number that load may lead to.
-      accelerator: Accelerator type, like `NVIDIA_TESLA_T4`; none where it is empty.
-      accelerators: How many of them in each machine.
-    """
-
-    type: str = "n1-standard-4"
-    replicas: int = 1
-    most: int = 1
-    accelerator: str = ""
-    accelerators: int = 1
+    machine: str = _setting("n1-standard-4", "machine type", min_length=1)
+    accelerator: str = _setting("", "accelerator type, like NVIDIA_TESLA_T4; empty: none")
+    accelerators: int = _setting(1, "how many of them in each machine", gt=0)
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The machine as Vertex AI's requests name it."""
+        """A request's `machineSpec`."""
         if not self.accelerator:
-            return {"machineType": self.type}
+            return {"machineType": self.machine}
         accelerators = {"acceleratorType": self.accelerator, "acceleratorCount": self.accelerators}
-        return {"machineType": self.type, **accelerators}
+        return {"machineType": self.machine, **accelerators}
 
 
 @dataclass(frozen=True)
-class Container:
-    """The container that serves a version. Routes and port are left out for Google's own images, which know theirs.
+class Serving(Machine):
+    """The machines of the endpoint; between the two numbers of replicas it scales by load."""
 
-    Attributes:
-      image: URI of the image.
-      predict_route: Path that it predicts at.
-      health_route: Path that tells that it is ready.
-      port: Port that it listens on; 0: the service's default.
-      arguments: What its entry point gets.
-    """
+    machine: str = _setting("n1-standard-2", "machine type", min_length=1)
+    min_replicas: int = _setting(1, "how many at least", gt=0)
+    max_replicas: int = _setting(0, "how many at most; 0: min_replicas, without autoscaling", ge=0)
 
-    image: str
-    predict_route: str = ""
-    health_route: str = ""
-    port: int = 0
-    arguments: tuple[str, ...] = ()
+    def __post_init__(self) -> None:
+        if 0 < self.max_replicas < self.min_replicas:
+            raise InvalidConfig(
+                f"max_replicas = {self.max_replicas} is below min_replicas = {self.min_replicas}. Raise it, or set it "
+                "to 0 for no autoscaling."
+            )
 
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait and how often to try; seconds.
-
-    Attributes:
-      request: A request may take this long.
-      attempts: A request that fails for a passing reason is sent this often in all.
-      pause: Before the second attempt; each further pause is twice as long, up to `longest_pause`.
-      longest_pause: The longest of them.
-      poll: Between two looks at an operation or a job.
-      operation: An operation (an upload, a deployment) may take this long.
-      job: A batch prediction may take this long.
-    """
-
-    request: float = 60
-    attempts: int = 6
-    pause: float = 1
-    longest_pause: float = 30
-    poll: float = 10
-    operation: float = 3600
-    job: float = 24 * 3600
+    @property
+    def resources(self) -> dict[str, Any]:
+        """A deployed model's `dedicatedResources`."""
+        most = self.max_replicas or self.min_replicas
+        return {"machineSpec": self.spec, "minReplicaCount": self.min_replicas, "maxReplicaCount": most}
 
 
 @dataclass(frozen=True)
-class VertexConfig:
-    """A deployment on Vertex AI.
+class Prediction(Machine):
+    """The machines of a batch prediction."""
+
+    replicas: int = _setting(1, "how many; a batch prediction is not scaled", gt=0)
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """A batch prediction job's `dedicatedResources`."""
+        return {"machineSpec": self.spec, "startingReplicaCount": self.replicas, "maxReplicaCount": self.replicas}
+
+
+@dataclass(frozen=True)
+class Training(Machine):
+    """A training job on a machine of its own."""
+
+    machine: str = _setting("", "machine type; empty: no such job, the pipeline's task trains")
+
+
+@dataclass(frozen=True)
+class Container(_Section):
+    """The container that serves the model. Google's own images know their routes and port."""
+
+    image: str = _setting(SERVING_IMAGE, "container image", min_length=1)
+    predict_route: str = _setting("", "path that it predicts at; empty: the image's own")
+    health_route: str = _setting("", "path that answers when it is ready; empty: the image's own")
+    port: int = _setting(0, "port that it listens on; 0: Vertex AI's default", ge=0, le=65535)
+    arguments: tuple[str, ...] = _setting((), "arguments of its entry point")
+
+
+@dataclass(frozen=True)
+class Retries(_Section):
+    """Timeouts of what is asked of Vertex AI, and retries after transient errors."""
+
+    request_timeout: float = _setting(60.0, "seconds that a request may take", gt=0)
+    attempts: int = _setting(6, "how often a request is sent in all", gt=0)
+    backoff: float = _setting(1.0, "seconds before the second attempt; doubled before each further one", ge=0)
+    max_backoff: float = _setting(30.0, "seconds that such a pause takes at most", ge=0)
+    poll_interval: float = _setting(10.0, "seconds between two looks at a job or at an operation", gt=0)
+    operation_timeout: float = _setting(3600.0, "seconds that an upload or a deployment may take", gt=0)
+    job_timeout: float = _setting(86400.0, "seconds that a batch prediction may take", gt=0)
+
+
+@dataclass(frozen=True)
+class VertexSettings(_Section):
+    """Google Cloud, where platform.kind is vertex. Nothing here is a secret: credentials are the environment's own."""
+
+    remote: ClassVar[bool] = True
+
+    project: str = _setting("", "id of the project")
+    location: str = _setting("us-central1", "region", min_length=1)
+    root: str = _setting("", "gs:// folder of specs and pipeline outputs")
+    image: str = _setting("", "container image that every task runs in, made from the Dockerfile")
+    model: str = _setting("", "id of the model in the registry; empty: the deployment's name")
+    endpoint: str = _setting("", "id of the endpoint; empty: the deployment's name")
+    service_account: str = _setting("", "e-mail of what the pipelines run as; empty: the project's default")
+    network: str = _setting("", "full name of the network to peer with; empty: none")
+    labels: Mapping[str, str] = field(default_factory=dict, metadata={"description": "labels of all that is created"})
+    encryption_key: str = _setting("", "name of the Cloud KMS key; empty: Google's own")
+    caching: bool = _setting(False, "whether a task may take over an earlier run's result")
+    dataflow: bool = _setting(False, "whether Beam runs on Dataflow instead of in the task")
+    api_endpoint: str = _setting("", "address of another server than Vertex AI's, for a rehearsal")
+    credentials: Literal["default", "anonymous"] = _setting("default", "anonymous: none, for a rehearsal")
+    serving: Serving = Serving()
+    prediction: Prediction = Prediction()
+    training: Training = Training()
+    container: Container = Container()
+    retries: Retries = Retries()
+
+    def spec_folder(self, pipeline: str) -> str:
+        """Return the folder of a pipeline's published specs."""
+        return storage.join(self.root, "specs", pipeline)
+
+    def output_folder(self, pipeline: str) -> str:
+        """Return the folder of a pipeline's outputs."""
+        return storage.join(self.root, "pipelines", pipeline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertexConfig(VertexSettings, PlatformConfig):
+    """A deployment: the settings together with what they do not say of themselves.
 
     Attributes:
       name: Names the deployment: its jobs' ids start with it, and what it creates carries it as a label.
-      project: Id of the Google Cloud project.
-      location: Region, like `us-central1`.
-      root: `gs://` folder for the pipelines' outputs.
-      specs: URI of the compiled specification of each pipeline, by its name: `evaluation`, `training`.
-      container: What serves the model.
-      model: Display name of the one model whose versions these are, and the id that it gets; `name` where it is empty.
-      endpoint: The same for the endpoint.
-      api_endpoint: Address of the service; the location's own where it is empty.
-      credentials: `default`: Google's application default credentials; `anonymous`: none, for a local server.
-      serving: Machines of the endpoint.
-      prediction: Machines of batch predictions.
-      service_account: E-mail of what the work runs as; the project's default where it is empty.
-      network: Full name of the network that pipeline jobs are peered with.
-      labels: More labels for what is created.
-      encryption_key: Name of the Cloud KMS key for what is created.
-      caching: Whether tasks of a pipeline may take over the results of earlier runs.
-      patience: How long to wait.
+      specs: URIs of compiled specs by pipeline (`evaluation`, `training`), to run instead of the published ones.
     """
 
+    kind: ClassVar[str] = VERTEX
+
     name: str
-    project: str
-    location: str
-    root: str
-    specs: Mapping[str, str]
-    container: Container
-    model: str = ""
-    endpoint: str = ""
-    api_endpoint: str = ""
-    credentials: Literal["default", "anonymous"] = "default"
-    serving: Machine = Machine()
-    prediction: Machine = Machine()
-    service_account: str = ""
-    network: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    encryption_key: str = ""
-    caching: bool = True
-    patience: Patience = Patience()
+    specs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for kind, name in (("name", self.name), ("model", self.model), ("endpoint", self.endpoint)):
+        for what, name in (("name", self.name), ("model", self.model), ("endpoint", self.endpoint)):
             if not _ID.fullmatch(name or self.name):
                 raise InvalidConfig(
-                    f"{kind} {name!r} cannot be used on Vertex AI. Use up to 63 of a-z, 0-9 and -, "
+                    f"{what} {name!r} cannot be used on Vertex AI. Use up to 63 of a-z, 0-9 and -, "
                     "a letter first and no - at the end."
                 )
-        if self.credentials not in ("default", "anonymous"):
-            raise InvalidConfig(f"credentials {self.credentials!r} are unknown. Name 'default' or 'anonymous'.")
+
+    @classmethod
+    def of(cls, name: str, settings: VertexSettings) -> VertexConfig:
+        """Return the configuration of the deployment that has this name and these settings."""
+        return cls(name=name, **vars(settings))
+
+    @property
+    def run_prefix(self) -> str:
+        """What a job's id has before it in the service."""
+        return f"{self.name}-"
 
     @property
     def parent(self) -> str:
@@ -158,28 +203,31 @@ class VertexConfig:
 
     @property
     def encryption(self) -> dict[str, Any]:
-        """The field of a request that names the encryption key, where there is one."""
+        """The field of a request that names the encryption key, if there is one."""
         return {"encryptionSpec": {"kmsKeyName": self.encryption_key}} if self.encryption_key else {}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The field of a request that names the service account, where there is one."""
+        """The field of a request that names the service account, if there is one."""
         return {"serviceAccount": self.service_account} if self.service_account else {}
 
-    def to_json(self) -> str:
-        """The configuration as text; `adaptation.platforms.connect.connect` reads it."""
-        return json.dumps({"platform": VERTEX, **asdict(self)})
+    def spec(self, pipeline: str) -> str:
+        """Return the URI of the spec that runs of a pipeline are started from."""
+        return self.specs.get(pipeline) or storage.join(self.spec_folder(pipeline), LATEST)
 
-    @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> VertexConfig:
-        """The configuration that `to_json` wrote, as parsed and without `platform`.
+    def connect(self) -> Platform:
+        """Return the platform. Nothing is sent, and no credentials are looked for."""
+        from adaptation.platforms.vertex.client import VertexClient
+        from adaptation.platforms.vertex.endpoint import VertexEndpoint
+        from adaptation.platforms.vertex.jobs import VertexJobs
+        from adaptation.platforms.vertex.predictor import VertexPredictor
+        from adaptation.platforms.vertex.registry import VertexRegistry
 
-        Raises:
-          TypeError, KeyError: A field is unknown or missing.
-        """
-        container = {**value["container"], "arguments": tuple(value["container"].get("arguments", ()))}
-        parts: dict[str, Any] = {"container": Container(**container)}
-        for part, kind in (("serving", Machine), ("prediction", Machine), ("patience", Patience)):
-            if part in value:
-                parts[part] = kind(**value[part])
-        return cls(**{**value, **parts})
+        client = VertexClient(self)
+        registry = VertexRegistry(client)
+        return Platform(
+            jobs=VertexJobs(client),
+            predictor=VertexPredictor(client, registry),
+            registry=registry,
+            endpoint=VertexEndpoint(client, registry),
+        )

@@ -112,15 +112,10 @@ class VertexEndpoint:
         return str(self._client.wait(operation)["deployedModel"]["id"])
 
     def _body(self, number: int) -> Json:
-        machine = self._config.serving
         return {
             "model": self._registry.resource(number),
             "displayName": f"{self._id}-{number}",
-            "dedicatedResources": {
-                "machineSpec": machine.spec,
-                "minReplicaCount": machine.replicas,
-                "maxReplicaCount": max(machine.most, machine.replicas),
-            },
+            "dedicatedResources": self._config.serving.resources,
             **self._config.identity,
         }
 

@@ -82,8 +82,8 @@ class VertexJobs:
         spec = self._spec(request.pipeline)
         config, job = self._config, copy.deepcopy(spec)
         runtime = job.setdefault("runtimeConfig", {})
-        runtime.setdefault("gcsOutputDirectory", storage.join(config.root, "pipelines", request.pipeline))
-        runtime["parameterValues"] = _parameters(spec, request, config.specs[request.pipeline])
+        runtime.setdefault("gcsOutputDirectory", config.output_folder(request.pipeline))
+        runtime["parameterValues"] = _parameters(spec, request, config.spec(request.pipeline))
         job["displayName"] = self._full_id(request.id)
         job["labels"] = {**job.get("labels", {}), **config.all_labels, PIPELINE_LABEL: request.pipeline}
         job.update(config.encryption | config.identity | ({"network": config.network} if config.network else {}))
@@ -131,13 +131,10 @@ class VertexJobs:
             shown = states
             if self._job(found).state.ended:
                 return
-            time.sleep(self._config.patience.poll)
+            time.sleep(self._config.retries.poll_interval)
 
     def _spec(self, pipeline: str) -> Json:
-        uri = self._config.specs.get(pipeline)
-        if not uri:
-            known = ", ".join(sorted(self._config.specs)) or "none"
-            raise InvalidSpec(f"no specification of the pipeline {pipeline!r} is known, only of: {known}. Publish it.")
+        uri = self._config.spec(pipeline)
         try:
             spec = json.loads(storage.read(uri))
         except FileNotFoundError as error:

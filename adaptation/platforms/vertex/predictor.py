@@ -85,11 +85,7 @@ class VertexPredictor:
             "model": version,
             "inputConfig": {"instancesFormat": "file-list", "gcsSource": {"uris": [file_list]}},
             "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": output}},
-            "dedicatedResources": {
-                "machineSpec": config.prediction.spec,
-                "startingReplicaCount": config.prediction.replicas,
-                "maxReplicaCount": max(config.prediction.most, config.prediction.replicas),
-            },
+            "dedicatedResources": config.prediction.resources,
             "labels": config.all_labels,
             **config.encryption,
             **config.identity,
@@ -106,7 +102,7 @@ class VertexPredictor:
                 told = message
             return found if _state(found) in _ENDED else None
 
-        return self._client.wait_until(look, self._config.patience.job, f"batch prediction {self._link(job)}")
+        return self._client.wait_until(look, self._config.retries.job_timeout, f"batch prediction {self._link(job)}")
 
     def _results(self, job: Json) -> str:
         folder = job.get("outputInfo", {}).get("gcsOutputDirectory", "")

@@ -15,13 +15,13 @@ from typing import Any
 from adaptation.io import storage
 from adaptation.platforms.base import ModelVersion, Upload
 from adaptation.platforms.rollout import put_in_service
-from adaptation.platforms.vertex.config import VERTEX
+from adaptation.platforms.vertex.config import VERTEX, Retries, VertexSettings
 from pipeline.compiled.publication import publish
 from pipeline.rehearsal import Place, TaskState
 from pipeline.rehearsal.cloud.emulated import Cloud
 from pipeline.rehearsal.executions import Artifact, Metadata
 from pipeline.rehearsal.run_context import metadata_in
-from pipeline.workspace.settings import Section, Settings, VertexSettings
+from pipeline.workspace.settings import Section, Settings
 from pipeline.workspace.vertex_settings import PIPELINES
 from pipeline.workspace.workspace import Workspace
 
@@ -68,8 +68,8 @@ def emulated(workspace: Workspace, source: Workspace, folder: Path, parallel: in
 
 def in_cloud(settings: Settings) -> Settings:
     """The settings as those of a deployment on Google Cloud at Google's own addresses; a local one gets a bucket."""
-    if settings.platform.kind == VERTEX:
-        vertex = _changed(settings.vertex, api_endpoint="", credentials="default")
+    if settings.target.remote:
+        vertex = replace(settings.vertex, api_endpoint="", credentials="default")
         return settings.model_copy(update={"vertex": vertex})
     root, file = f"gs://{BUCKET}", settings.labels.file
     return settings.model_copy(
@@ -79,7 +79,10 @@ def in_cloud(settings: Settings) -> Settings:
             "labels": _changed(settings.labels, file=storage.join(root, storage.basename(file)) if file else ""),
             "platform": _changed(settings.platform, kind=VERTEX),
             "vertex": VertexSettings(
-                project=PROJECT, root=storage.join(root, "adaptation"), image=IMAGE, poll_seconds=POLL_SECONDS
+                project=PROJECT,
+                root=storage.join(root, "adaptation"),
+                image=IMAGE,
+                retries=Retries(poll_interval=POLL_SECONDS),
             ),
         }
     )

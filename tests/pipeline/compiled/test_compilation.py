@@ -66,8 +66,8 @@ def test_the_runtime_parameters_are_those_of_the_contract(monkeypatch: pytest.Mo
 def test_a_machine_of_its_own_makes_the_training_a_vertex_job(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.compiled.compilation import compile_pipeline
 
-    for name, value in {"TRAINING_MACHINE": "n1-standard-16", "ACCELERATOR": "NVIDIA_TESLA_T4"}.items():
-        monkeypatch.setenv(f"ADAPT_VERTEX__{name}", value)
+    for name, value in {"MACHINE": "n1-standard-16", "ACCELERATOR": "NVIDIA_TESLA_T4"}.items():
+        monkeypatch.setenv(f"ADAPT_VERTEX__TRAINING__{name}", value)
     spec = compile_pipeline(load(GOLDEN / "adapt.toml"), TRAINING)
     assert "tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor" in executor_classes(spec)
     given = spec.tasks["Trainer"]["inputs"]["parameters"]["custom_config"]["runtimeValue"]["constant"]

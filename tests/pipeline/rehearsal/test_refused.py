@@ -84,7 +84,7 @@ def test_a_broken_spec_is_refused_with_the_cause_before_anything_runs(
 @pytest.mark.parametrize(
     ("word", "cure"),
     [
-        ("tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor", "vertex.training_machine empty"),
+        ("tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor", "vertex.training.machine empty"),
         ("--runner=DataflowRunner", "vertex.dataflow to false"),
     ],
 )

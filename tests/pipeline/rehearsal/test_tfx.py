@@ -167,7 +167,7 @@ def test_a_condition_that_the_compiler_loses_is_found_before_anything_runs(folde
         rehearse(spec, a_place(folder), run="broken")
 
 
-@pytest.mark.parametrize(("setting", "value"), [("training_machine", "n1-standard-16"), ("dataflow", "true")])
+@pytest.mark.parametrize(("setting", "value"), [("training__machine", "n1-standard-16"), ("dataflow", "true")])
 def test_a_spec_that_hands_work_to_googles_machines_is_refused_with_the_setting_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
 ) -> None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
-from pipeline.workspace.settings import Settings
-from pipeline.workspace.settings_file import InvalidSettings, NoSettings, SettingsExist, load, render, write_settings
+from pipeline.workspace.settings import Settings, declared
+from pipeline.workspace.settings_file import (
+    RENAMED,
+    SECTIONS,
+    InvalidSettings,
+    NoSettings,
+    SettingsExist,
+    load,
+    render,
+    write_settings,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "settings"
 VALID = sorted((EXAMPLES / "valid").glob("*.toml"))
@@ -35,6 +46,17 @@ def settings_file(folder: Path, text: str = LABELS) -> Path:
 
 def values(settings: Settings) -> dict[str, object]:
     return settings.model_dump()
+
+
+def flat(found: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings by their dotted names."""
+    return {
+        name: setting
+        for key, value in found.items()
+        for name, setting in (
+            flat(value, f"{prefix}{key}.") if prefix + key in SECTIONS else {prefix + key: value}
+        ).items()
+    }
 
 
 def refusal(file: Path) -> str:
@@ -70,15 +92,16 @@ def test_what_the_file_leaves_out_has_its_default(tmp_path: Path) -> None:
 def test_every_setting_of_the_file_arrives() -> None:
     settings = load(EXAMPLES / "valid" / "every_setting.toml")
     default = load(EXAMPLES / "valid" / "minimal.toml")
-    same = [
-        f"{section}.{key}"
-        for section, found in values(settings).items()
-        if isinstance(found, dict)
-        for key, value in found.items()
-        if value == values(default)[section][key]  # type: ignore[index]
-    ]
-    assert same == []
+    given, defaults = flat(values(settings)), flat(values(default))
+    assert [key for key in given if given[key] == defaults.get(key)] == []
     assert settings.labels.names == ("ship", "traffic_light", "été")
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_setting_of_0_1_0_is_read_by_its_old_name(tmp_path: Path, old: str, new: str) -> None:
+    given = flat(values(load(EXAMPLES / "valid" / "every_setting.toml")))[new]
+    settings = load(settings_file(tmp_path, f"{old} = {json.dumps(given)}\n{LABELS}"))
+    assert flat(values(settings))[new] == given
 
 
 def test_relative_folders_are_taken_from_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,15 +224,14 @@ def test_a_new_file_holds_the_defaults_with_what_was_overridden(tmp_path: Path) 
 
 def test_a_new_file_names_every_setting_and_explains_it() -> None:
     written = "\n" + render(["cat", "dog"])
-    top, *sections = re.split(r"\n# (.+)\n\[(\w+)\]\n", written)
+    top, *sections = re.split(r"\n# (.+)\n\[([\w.]+)\]\n", written)
     bodies = {name: (title, body) for title, name, body in zip(*[iter(sections)] * 3, strict=True)}
-    settings = Settings.model_fields
-    assert explained(top, {"name": settings["name"]})
-    assert list(bodies) == [name for name in settings if name != "name"]
+    assert explained(top, {"name": Settings.model_fields["name"]})
+    assert list(bodies) == list(SECTIONS)
     for name, (title, body) in bodies.items():
-        section = settings[name].annotation
-        assert section is not None and title == section.__doc__
-        assert explained(body, section.model_fields)
+        assert title == SECTIONS[name].__doc__
+        fields = declared(SECTIONS[name]).items()
+        assert explained(body, {key: field for key, field in fields if f"{name}.{key}" not in SECTIONS})
 
 
 def explained(body: str, fields: Mapping[str, FieldInfo]) -> bool:

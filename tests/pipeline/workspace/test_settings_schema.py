@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli.main import cli
-from pipeline.workspace.settings import Settings
-from pipeline.workspace.settings_file import load, render
+from pipeline.workspace.settings import declared
+from pipeline.workspace.settings_file import SECTIONS, load, render
 from pipeline.workspace.settings_schema import settings_schema
-from tests.pipeline.workspace.test_settings import INVALID, VALID, names
+from tests.pipeline.workspace.test_settings import INVALID, VALID, flat, names
 
 NO_TOML = {"broken_toml", "key_twice", "not_utf8"}
 BEYOND_A_SCHEMA = {
@@ -24,6 +24,7 @@ BEYOND_A_SCHEMA = {
     "label_without_a_name",  # a name of blanks
     "learning_rate_that_is_no_number",  # which is one to a schema
     "model",  # a path that a module might have
+    "replicas_the_wrong_way_round",
     "window",
 }
 
@@ -34,10 +35,15 @@ def faults(settings: dict[str, Any]) -> list[str]:
 
 
 def sections() -> dict[str, dict[str, Any]]:
-    """The schema of each section."""
+    """The schema of each section, by its dotted name."""
     schema = settings_schema()
-    references = {name: value["$ref"] for name, value in schema["properties"].items() if "$ref" in value}
-    return {name: schema["$defs"][reference.rpartition("/")[2]] for name, reference in references.items()}
+
+    def below(prefix: str, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        named = {key: value["$ref"].rpartition("/")[2] for key, value in found["properties"].items() if "$ref" in value}
+        parts = {prefix + key: schema["$defs"][name] for key, name in named.items()}
+        return {name: part for key in parts for name, part in {key: parts[key], **below(f"{key}.", parts[key])}.items()}
+
+    return below("", schema)
 
 
 def test_it_is_a_schema() -> None:
@@ -63,23 +69,21 @@ def test_a_new_file_is_valid_by_the_schema() -> None:
 
 
 def test_every_setting_is_there_with_its_explanation() -> None:
-    fields = Settings.model_fields
-    assert list(sections()) == [name for name in fields if name != "name"]
+    assert list(sections()) == list(SECTIONS)
     for name, section in sections().items():
-        model = fields[name].annotation
-        assert model is not None and section["description"] == model.__doc__
-        told = {key: value["description"] for key, value in section["properties"].items()}
-        assert told == {key: field.description for key, field in model.model_fields.items()}
+        assert section["description"] == SECTIONS[name].__doc__
+        told = {key: value.get("description") for key, value in section["properties"].items()}
+        assert told == {key: field.description for key, field in declared(SECTIONS[name]).items()}
 
 
 def test_the_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "adapt.toml").write_text('[labels]\nnames = ["cat", "dog"]\n')
-    settings = load(tmp_path / "adapt.toml").model_dump()
+    settings = flat(load(tmp_path / "adapt.toml").model_dump(mode="json"))
     places = {"data.root", "collection.root", "platform.root", "labels.names"}
     for name, section in sections().items():
         for key, value in section["properties"].items():
-            if f"{name}.{key}" not in places:
-                assert settings[name][key] == value.get("default")
+            if f"{name}.{key}" not in places | set(SECTIONS):
+                assert settings[f"{name}.{key}"] == value.get("default", {} if value.get("type") == "object" else None)
 
 
 def test_nothing_in_it_speaks_of_null_which_a_settings_file_has_not() -> None:

@@ -42,7 +42,7 @@ def test_client_gives_up_after_a_bounded_number_of_attempts(vertex: Vertex, faul
 
 
 def test_request_that_exceeds_its_timeout_is_retried(vertex: Vertex) -> None:
-    config = replace(vertex.config, patience=replace(QUICK, request=0.1))
+    config = replace(vertex.config, retries=replace(QUICK, request_timeout=0.1))
     vertex.server.fail_next("GET .*/models", delay=1.0)
     assert Vertex(vertex.server, config).registry.versions() == []
     assert vertex.server.count("GET .*/models") == 2
@@ -124,6 +124,6 @@ def test_operation_that_ends_with_an_error_raises(vertex: Vertex) -> None:
 
 def test_operation_that_does_not_end_is_named_in_the_error() -> None:
     with VertexEmulator(operation_seconds=60) as server:
-        vertex = Vertex(server, a_config(server, patience=replace(QUICK, operation=0.05)))
+        vertex = Vertex(server, a_config(server, retries=replace(QUICK, operation_timeout=0.05)))
         with pytest.raises(StillRunning, match=r"operations/1 has not ended within 0\.05 s"):
             vertex.registry.upload(an_upload())

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
-from adaptation.platforms.connect import UnknownPlatform, connect
-from adaptation.platforms.vertex.config import Container, InvalidConfig, Machine
+from adaptation.platforms.connect import UnknownPlatform, connect, parse
+from adaptation.platforms.vertex.config import (
+    Container,
+    InvalidConfig,
+    Prediction,
+    Serving,
+    VertexConfig,
+    VertexSettings,
+)
 from tests.worlds.vertex import Vertex, a_config
 
 
@@ -17,12 +24,25 @@ def test_configuration_connects_the_same_as_its_text(vertex: Vertex) -> None:
     config = a_config(
         vertex.server,
         container=Container("image", "/predict", "/health", 8080, ("--a",)),
-        serving=Machine("n1-standard-8", 2, 4, "NVIDIA_TESLA_T4", 1),
+        serving=Serving("n1-standard-8", "NVIDIA_TESLA_T4", 1, 2, 4),
         labels={"team": "vision"},
     )
     platform = connect(config.to_json())
     registry = platform.registry
     assert registry._client.config == config  # type: ignore[attr-defined]
+
+
+def test_text_holds_only_what_differs_from_the_defaults() -> None:
+    config = VertexConfig(name="ships", project="demo", serving=Serving(min_replicas=2))
+    text = '{"platform": "vertex", "project": "demo", "serving": {"min_replicas": 2}, "name": "ships"}'
+    assert config.to_json() == text
+    assert parse(text) == config
+
+
+def test_config_has_every_value_of_the_settings() -> None:
+    settings = VertexSettings(project="demo", prediction=Prediction(replicas=3), labels={"team": "vision"})
+    config = VertexConfig.of("ships", settings)
+    assert {field.name: getattr(config, field.name) for field in fields(settings)} == vars(settings)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +54,18 @@ def test_names_that_vertex_ai_would_refuse_are_refused(vertex: Vertex, change: d
 
 
 @pytest.mark.parametrize(
-    "change", [{"colour": "red"}, {"credentials": "none"}, {"container": {}}, {"serving": {"a": 1}}]
+    ("change", "name"), [({"patience": {"poll": 5}}, "patience"), ({"serving": {"type": "n1"}}, "serving.type")]
 )
-def test_text_with_unknown_keys_or_values_is_refused(vertex: Vertex, change: dict[str, Any]) -> None:
+def test_text_with_a_name_of_another_version_is_refused(vertex: Vertex, change: dict[str, Any], name: str) -> None:
+    text = json.dumps({**json.loads(vertex.config.to_json()), **change})
+    with pytest.raises(UnknownPlatform, match=rf" has {name}, .*Publish it again"):
+        connect(text)
+
+
+@pytest.mark.parametrize(
+    "change", [{"credentials": "none"}, {"name": None}, {"container": 3}, {"serving": {"min_replicas": "2"}}]
+)
+def test_text_with_a_value_of_another_type_is_refused(vertex: Vertex, change: dict[str, Any]) -> None:
     text = json.dumps({**json.loads(vertex.config.to_json()), **change})
     with pytest.raises(UnknownPlatform):
         connect(text)

@@ -12,7 +12,7 @@ import requests
 
 from adaptation.platforms.connect import connect
 from adaptation.platforms.vertex.client import Ambiguous, OperationFailed, VertexChanged, VertexClient
-from adaptation.platforms.vertex.config import Machine
+from adaptation.platforms.vertex.config import Serving
 from adaptation.platforms.vertex.endpoint import VertexEndpoint
 from emulators.vertex import VertexEmulator
 from tests.worlds.vertex import QUICK, Vertex, a_config, at_write
@@ -21,7 +21,7 @@ from tests.worlds.vertex import QUICK, Vertex, a_config, at_write
 def test_version_is_deployed_with_all_settings(vertex: Vertex) -> None:
     config = replace(
         vertex.with_versions(1).config,
-        serving=Machine("n1-standard-8", 2, 4, "NVIDIA_TESLA_T4", 1),
+        serving=Serving("n1-standard-8", "NVIDIA_TESLA_T4", 1, 2, 4),
         service_account="runner@demo.iam.gserviceaccount.com",
     )
     connect(config).endpoint.deploy(vertex.version(1))
@@ -83,7 +83,7 @@ def test_deployment_whose_answer_was_lost_is_not_sent_again(vertex: Vertex) -> N
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_concurrent_deployments_end_with_all_traffic_on_one_version(exclusive: bool) -> None:
     with VertexEmulator(operation_seconds=0.02, exclusive=exclusive) as server:
-        vertex = Vertex(server, a_config(server, patience=replace(QUICK, attempts=12))).with_versions(3)
+        vertex = Vertex(server, a_config(server, retries=replace(QUICK, attempts=12))).with_versions(3)
         for _ in range(4):
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda number: vertex.endpoint.deploy(vertex.version(number)), (2, 3)))

@@ -78,7 +78,7 @@ def test_prediction_is_started_once_over_any_failure(serving: Vertex, fault: dic
 
 def test_prediction_that_exceeded_its_timeout_is_resumed(serving: Vertex) -> None:
     serving.server.hang_jobs()
-    impatient = Vertex(serving.server, replace(serving.config, patience=replace(QUICK, job=0.05)))
+    impatient = Vertex(serving.server, replace(serving.config, retries=replace(QUICK, job_timeout=0.05)))
     for _ in range(2):
         with pytest.raises(StillRunning, match=r"console\.cloud\.google\.com.*batch-predictions"):
             predict(impatient)

@@ -20,14 +20,16 @@ from adaptation.platforms.base import Job, JobRequest, JobState, Platform, Uploa
 from adaptation.platforms.connect import connect
 from adaptation.platforms.rollout import put_in_service
 from adaptation.platforms.vertex.client import VertexClient
-from adaptation.platforms.vertex.config import Container, Patience, VertexConfig
+from adaptation.platforms.vertex.config import Container, Retries, VertexConfig
 from adaptation.platforms.vertex.predictor import PredictionFailed
 from pipeline.rehearsal.cloud.emulated import Cloud
 from tests.worlds.images import grey
 from tests.worlds.processes import wait_until
 
 ROOT = "gs://shop/adaptation"
-PATIENT = Patience(request=300, attempts=2, pause=0.05, poll=0.05, operation=300, job=600)
+PATIENT = Retries(
+    request_timeout=300, attempts=2, backoff=0.05, poll_interval=0.05, operation_timeout=300, job_timeout=600
+)
 CONFIG = VertexConfig(
     name="shop",
     project="demo",
@@ -35,7 +37,7 @@ CONFIG = VertexConfig(
     root=ROOT,
     specs={"evaluation": f"{ROOT}/specs/evaluation.json"},
     container=Container("us-docker.pkg.dev/demo/serving"),
-    patience=PATIENT,
+    retries=PATIENT,
 )
 BRIGHT, DARK = 255, 51
 RUN_NAME = "{{$.pipeline_job_name}}"
