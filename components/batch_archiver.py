@@ -14,7 +14,7 @@ def BatchArchiver(
     deployment: tfx.dsl.components.InputArtifact[File],
     archive: tfx.dsl.components.OutputArtifact[File],
     data_root: tfx.dsl.components.Parameter[str],
-):
+) -> None:
     """Archives exactly the snapshots that the trained spans were made from, once the training run has got to its end.
 
     Images that came later stay. Spans that were not made from a month of collected images leave nothing to archive.

@@ -14,7 +14,7 @@ def BatchPredictionGen(
     predictions: tfx.dsl.components.OutputArtifact[File],
     platform: tfx.dsl.components.Parameter[str],
     model: tfx.dsl.components.Parameter[str] = CHAMPION,
-):
+) -> None:
     """Runs batch prediction and waits for it.
 
     Args:

@@ -1,5 +1,7 @@
 """ChampionGate: blesses the challenger, or refuses it and says why."""
 
+from typing import Any
+
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
 from tfx.components.evaluator.executor import Executor as Evaluator
@@ -39,7 +41,7 @@ def ChampionGate(
     blessing: tfx.dsl.components.OutputArtifact[ModelBlessing],
     floor: tfx.dsl.components.Parameter[float] = 0.0,
     tolerance: tfx.dsl.components.Parameter[float] = 0.0,
-):
+) -> None:
     """Judges the challenger by the Evaluator's figures, see `adaptation.evaluation.gate.judge`.
 
     Args:
@@ -81,7 +83,7 @@ def _scores(uri: str, name: str) -> dict[Part, Score]:
     return {_part(dict(key)): _score(values[""][""]) for key, values in result.slicing_metrics}
 
 
-def _part(columns: dict) -> Part:
+def _part(columns: dict[str, Any]) -> Part:
     span, label = (columns.get(name) for name in ("span", "label"))
     return Part(None if span is None else int(span), None if label is None else int(label))
 
@@ -90,5 +92,5 @@ def _by_span(scores: dict[Part, Score]) -> dict[int, Score]:
     return {part.span: score for part, score in scores.items() if part.span is not None and part.label is None}
 
 
-def _score(values: dict) -> Score:
+def _score(values: dict[str, Any]) -> Score:
     return Score(values[ACCURACY]["doubleValue"], int(values[IMAGES]["doubleValue"]))

@@ -12,7 +12,7 @@ def FileListGen(
     file_list: tfx.dsl.components.OutputArtifact[File],
     collection_root: tfx.dsl.components.Parameter[str],
     batch: tfx.dsl.components.Parameter[str] = "",
-):
+) -> None:
     """Takes the snapshot of a batch: the images that are there now, and no others, are evaluated and later archived.
 
     Args:

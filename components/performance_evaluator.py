@@ -21,7 +21,7 @@ def PerformanceEvaluator(
     rule: tfx.dsl.components.Parameter[str] = "point",
     min_images: tfx.dsl.components.Parameter[int] = 30,
     max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
-):
+) -> None:
     """Holds each image's prediction against its true label.
 
     Args:

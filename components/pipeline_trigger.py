@@ -17,7 +17,7 @@ def PipelineTrigger(
     data_root: tfx.dsl.components.Parameter[str],
     window: tfx.dsl.components.Parameter[str] = "all",
     ingestion: tfx.dsl.components.Parameter[str] = "spans",
-):
+) -> None:
     """Starts one training run for the span, however often this component runs, and does not wait for it.
 
     Args:

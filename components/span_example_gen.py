@@ -18,7 +18,7 @@ def SpanExampleGen(
     window: tfx.dsl.components.Parameter[str] = "all",
     digest: tfx.dsl.components.Parameter[str] = "",
     labels: tfx.dsl.components.Parameter[str] = "[]",
-):
+) -> None:
     """Makes the Examples artifact by linking the spans' immutable shards under `Split-train/` and `Split-eval/`.
 
     It costs as much as there are files, however large they are: a hard link on disk, a server-side copy on object

@@ -23,7 +23,7 @@ def SpanPreparator(
     max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
     run: tfx.dsl.components.Parameter[str] = "",
     beam_pipeline: tfx.dsl.components.BeamComponentParameter[beam.Pipeline] = None,
-):
+) -> None:
     """Publishes the snapshot's images as a span, on Beam, with one element a shard.
 
     Args:

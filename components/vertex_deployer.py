@@ -20,7 +20,7 @@ def VertexDeployer(
     blessing: tfx.dsl.components.InputArtifact[ModelBlessing],
     deployment: tfx.dsl.components.OutputArtifact[File],
     platform: tfx.dsl.components.Parameter[str],
-):
+) -> None:
     """Deploys the version, moves traffic and alias to it, and takes the old one out; says so where the gate refused.
 
     Args:

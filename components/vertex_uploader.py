@@ -24,7 +24,7 @@ def VertexUploader(
     version: tfx.dsl.components.OutputArtifact[File],
     platform: tfx.dsl.components.Parameter[str],
     run: tfx.dsl.components.Parameter[str] = "",
-):
+) -> None:
     """Uploads what Pusher pushed; where the gate refused, it uploads nothing.
 
     Args:

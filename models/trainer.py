@@ -116,7 +116,7 @@ def trainable(model: keras.Model, spec: TrainingSpec, steps: int) -> keras.Model
     return trained
 
 
-class _Progress(keras.callbacks.Callback):
+class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
     """Reports every epoch's accuracies."""
 
     def __init__(self, epochs: int) -> None:

@@ -6,20 +6,22 @@ Only the command line's and the settings' modules are imported; mkdocstrings rea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from pipeline.cli.main import cli
-from pipeline.workspace.settings import PREFIX, Settings
+from pipeline.workspace.settings import PREFIX
+from pipeline.workspace.settings_schema import settings_schema
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("adaptation", "components", "models", "pipeline")
+Schema = dict[str, Any]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -51,11 +53,8 @@ def command_line() -> str:
 def settings() -> str:
     """Return the page of the settings: a table for each section of `adapt.toml`."""
     about = f"`adapt.toml` in the workspace. An environment variable overrides a setting: `{PREFIX}GATE__FLOOR=0.9`.\n"
-    fields = Settings.model_fields
-    top = {name: field for name, field in fields.items() if not _section(field)}
-    sections = [(name, section) for name, field in fields.items() if (section := _section(field))]
-    tables = [f"\n## `[{name}]`\n\n{section.__doc__}\n\n{_table(section.model_fields)}" for name, section in sections]
-    return f"# Settings\n\n{about}\n{_table(top)}" + "".join(tables)
+    schema = settings_schema()
+    return f"# Settings\n\n{about}\n" + "\n".join(_section(schema, schema["$defs"]))
 
 
 def _help(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -65,21 +64,19 @@ def _help(command: click.Command, context: click.Context) -> Iterator[str]:
             yield from _help(below, click.Context(below, context, info_name=name, max_content_width=110))
 
 
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+def _section(section: Schema, sections: Schema, name: str = "") -> Iterator[str]:
+    keys = {key: value for key, value in section["properties"].items() if "$ref" not in value}
+    if name:
+        yield f"## `[{name}]`\n\n{section['description']}\n"
+    rows = [f"| `{key}` | {_default(value)} | {value.get('description', '')} |" for key, value in keys.items()]
+    yield "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
+    for key in (key for key in section["properties"] if key not in keys):
+        below = sections[section["properties"][key]["$ref"].rpartition("/")[2]]
+        yield from _section(below, sections, f"{name}.{key}".removeprefix("."))
 
 
-def _table(fields: dict[str, FieldInfo]) -> str:
-    rows = [f"| `{name}` | {_default(field)} | {field.description or ''} |" for name, field in fields.items()]
-    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    default = field.get_default(call_default_factory=True)
-    return "" if default is None else f"`{default!r}`"
+def _default(key: Schema) -> str:
+    return f"`{json.dumps(key['default'])}`" if "default" in key else ""
 
 
 def _folders() -> dict[str, list[str]]:

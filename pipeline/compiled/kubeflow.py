@@ -76,7 +76,7 @@ def _client(host: str) -> Any:
     """The client, whose requests end; left to itself it waits for ever, and asks a wrong address five times."""
     import kfp
 
-    class Client(kfp.Client):
+    class Client(kfp.Client):  # type: ignore[misc]
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
             return self._healthz_api.healthz_service_get_healthz(_request_timeout=REQUEST_SECONDS)
 

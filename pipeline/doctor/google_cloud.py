@@ -98,7 +98,7 @@ class _Google:
     def _session(self) -> requests.Session:
         from google.auth.transport.requests import AuthorizedSession
 
-        return AuthorizedSession(self.credentials)
+        return AuthorizedSession(self.credentials)  # type: ignore[no-untyped-call]
 
 
 def _sent(session: requests.Session, method: str, url: str, **request: Any) -> requests.Response:
@@ -121,7 +121,7 @@ def _credentials(settings: Settings) -> google.auth.credentials.Credentials:
     import google.auth.credentials
 
     if not _is_real(settings):
-        return google.auth.credentials.AnonymousCredentials()
+        return google.auth.credentials.AnonymousCredentials()  # type: ignore[no-untyped-call]
     found: google.auth.credentials.Credentials = google.auth.default(scopes=[SCOPE])[0]
     return found
 
@@ -133,7 +133,7 @@ def _credentials_findings(settings: Settings) -> Iterator[Finding]:
     try:
         credentials = _credentials(settings)
         if not credentials.valid:
-            credentials.refresh(Request())
+            credentials.refresh(Request())  # type: ignore[no-untyped-call]
     except google.auth.exceptions.TransportError as error:
         yield broken(f"Google could not be asked for access: {_first_line(error)}. Look at the network.")
     except google.auth.exceptions.GoogleAuthError as error:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import celpy
 from celpy.adapter import json_to_cel
@@ -81,7 +82,7 @@ def _environment() -> celpy.Environment:
     return celpy.Environment()
 
 
-def _compiled(text: str) -> celpy.Expression:
+def _compiled(text: str) -> celpy.Expression[Any]:
     try:
         return _environment().compile(text)
     except CELParseError as error:
