@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.cloud_function.conftest import MAIN
+from tests.worlds.function import MAIN
 
 ROUNDS = 3
 UNWANTED = ("tensorflow", "tfx", "apache_beam", "kfp", "google.cloud.aiplatform", "polars", "numpy", "pandas")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adaptation.io import storage
-from tests.cloud_function.conftest import COLLECTION, ENOUGH, FINALIZED, MONTH, PUBLISHED, World, news
+from tests.worlds.function import COLLECTION, ENOUGH, FINALIZED, MONTH, PUBLISHED, FunctionWorld, news
 from tests.worlds.vertex import ROOT, publish
 
 JOB = f"evaluation-{MONTH}-0001"
@@ -38,13 +38,13 @@ def mended_by_a_person(request: pytest.FixtureRequest) -> int:
 # What starts an evaluation
 
 
-def test_whoever_calls_a_full_month_is_evaluated_once(world: World, call: Any) -> None:
+def test_whoever_calls_a_full_month_is_evaluated_once(world: FunctionWorld, call: Any) -> None:
     assert [call(world).status_code for _ in range(3)] == [200] * 3
     assert world.jobs == [JOB]
     assert [line["outcome"] for line in world.logged] == ["start", "running", "running"]
 
 
-def test_the_log_tells_of_the_batch_the_outcome_the_job_and_where_to_look(world: World) -> None:
+def test_the_log_tells_of_the_batch_the_outcome_the_job_and_where_to_look(world: FunctionWorld) -> None:
     answer = world.post()
     (line,) = world.logged
     assert line["severity"] == "INFO"
@@ -61,7 +61,7 @@ def test_the_log_tells_of_the_batch_the_outcome_the_job_and_where_to_look(world:
         {"traceparent": "00-105445aa7843bc8bf206b12000100000-00f067aa0ba902b7-01"},
     ],
 )
-def test_the_log_names_the_request_it_belongs_to(world: World, header: dict[str, str]) -> None:
+def test_the_log_names_the_request_it_belongs_to(world: FunctionWorld, header: dict[str, str]) -> None:
     world.post(headers=header)
     world.upload("elsewhere.jpg")
     traces = [line.get("logging.googleapis.com/trace") for line in world.logged]
@@ -69,7 +69,7 @@ def test_the_log_names_the_request_it_belongs_to(world: World, header: dict[str,
 
 
 @pytest.mark.parametrize("body", [b"", b"tick", b"{}", b"[1]", b"null", b'{"message": 1}', b"\xff\xfe", b"[" * 100_000])
-def test_whatever_the_schedule_sends_is_its_tick(world: World, body: bytes) -> None:
+def test_whatever_the_schedule_sends_is_its_tick(world: FunctionWorld, body: bytes) -> None:
     assert world.post(body).status_code == 200
     assert world.jobs == [JOB]
 
@@ -83,14 +83,14 @@ def test_whatever_the_schedule_sends_is_its_tick(world: World, body: bytes) -> N
         {},
     ],
 )
-def test_a_message_that_is_no_news_of_an_object_is_as_good_as_the_schedule(world: World, message: Any) -> None:
+def test_a_message_that_is_no_news_of_an_object_is_as_good_as_the_schedule(world: FunctionWorld, message: Any) -> None:
     world.push(message)
     world.send(PUBLISHED, {"message": message})
     assert world.jobs == [JOB]
     assert [line["outcome"] for line in world.logged] == ["start", "running"]
 
 
-def test_too_few_images_start_nothing_and_are_no_failure(empty_world: World, call: Any) -> None:
+def test_too_few_images_start_nothing_and_are_no_failure(empty_world: FunctionWorld, call: Any) -> None:
     publish()
     empty_world.vertex.with_versions(1).registry.promote(empty_world.vertex.version(1), "because")
     empty_world.collect(ENOUGH - 1)
@@ -99,7 +99,7 @@ def test_too_few_images_start_nothing_and_are_no_failure(empty_world: World, cal
     assert empty_world.jobs == []
 
 
-def test_an_evaluation_that_was_given_up_is_a_warning(world: World) -> None:
+def test_an_evaluation_that_was_given_up_is_a_warning(world: FunctionWorld) -> None:
     world.vertex.server.hang_jobs(0)
     for _ in range(3):
         world.post()
@@ -109,7 +109,7 @@ def test_an_evaluation_that_was_given_up_is_a_warning(world: World) -> None:
     assert world.logged[-1]["outcome"] == "give up"
 
 
-def _name(world: World, job: str) -> str:
+def _name(world: FunctionWorld, job: str) -> str:
     return f"{world.vertex.config.parent}/pipelineJobs/ships-{job}"
 
 
@@ -143,7 +143,7 @@ NO_IMAGES = [
 
 
 @pytest.mark.parametrize("name", NO_IMAGES, ids=range(len(NO_IMAGES)))
-def test_what_is_no_image_of_a_month_is_passed_over_without_a_request(world: World, name: str) -> None:
+def test_what_is_no_image_of_a_month_is_passed_over_without_a_request(world: FunctionWorld, name: str) -> None:
     answers = [world.upload(name), world.push(news(name)), world.send(PUBLISHED, {"message": news(name)})]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert [line["severity"] for line in world.logged] == ["DEBUG"] * 3
@@ -151,7 +151,7 @@ def test_what_is_no_image_of_a_month_is_passed_over_without_a_request(world: Wor
 
 
 @pytest.mark.parametrize("bucket", ["other", "", "bucket/ships", "bucket/"])
-def test_an_image_of_another_bucket_is_passed_over(world: World, bucket: str) -> None:
+def test_an_image_of_another_bucket_is_passed_over(world: FunctionWorld, bucket: str) -> None:
     name = f"collected/{MONTH}/ship_1.jpg" if "/" in bucket else IMAGE
     assert world.upload(name, bucket).status_code == world.push(news(name, bucket)).status_code == 200
     assert [line["severity"] for line in world.logged] == ["DEBUG"] * 2
@@ -159,7 +159,7 @@ def test_an_image_of_another_bucket_is_passed_over(world: World, bucket: str) ->
 
 
 @pytest.mark.parametrize("kind", ["OBJECT_DELETE", "OBJECT_ARCHIVE", "OBJECT_METADATA_UPDATE", None])
-def test_news_of_an_object_that_did_not_arrive_is_passed_over(world: World, kind: Any) -> None:
+def test_news_of_an_object_that_did_not_arrive_is_passed_over(world: FunctionWorld, kind: Any) -> None:
     assert world.push(news(IMAGE, kind=kind)).status_code == 200
     assert world.requests == []
 
@@ -188,7 +188,7 @@ def test_news_of_an_object_that_did_not_arrive_is_passed_over(world: World, kind
         (PUBLISHED, ["x" * 1_000_000]),
     ],
 )
-def test_a_malformed_event_is_told_of_and_does_not_come_again(world: World, kind: str, data: object) -> None:
+def test_a_malformed_event_is_told_of_and_does_not_come_again(world: FunctionWorld, kind: str, data: object) -> None:
     assert world.send(kind, data).status_code == 200
     (line,) = world.logged
     assert line["severity"] == "WARNING"
@@ -197,7 +197,7 @@ def test_a_malformed_event_is_told_of_and_does_not_come_again(world: World, kind
 
 
 @pytest.mark.parametrize("message", [None, 7, "tick", [], {"attributes": "x"}, {"attributes": {"objectId": None}}])
-def test_a_malformed_message_is_told_of_and_does_not_come_again(world: World, message: object) -> None:
+def test_a_malformed_message_is_told_of_and_does_not_come_again(world: FunctionWorld, message: object) -> None:
     message = (
         {"attributes": {**message["attributes"], "eventType": "OBJECT_FINALIZE"}} if _has_object(message) else message
     )
@@ -211,13 +211,13 @@ def _has_object(message: Any) -> bool:
 
 
 @pytest.mark.parametrize("broken", [{"ce-specversion": "7"}, {"ce-source": None}, {"ce-type": None}])
-def test_what_is_no_cloud_event_is_refused_before_it_comes_to_the_function(world: World, broken: Any) -> None:
+def test_what_is_no_cloud_event_is_refused_before_it_comes_to_the_function(world: FunctionWorld, broken: Any) -> None:
     assert world.send(FINALIZED, {"bucket": "bucket", "name": IMAGE}, broken).status_code == 400
     assert world.requests == world.logged == []
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-def test_only_a_post_calls_for_a_delivery(world: World, method: str) -> None:
+def test_only_a_post_calls_for_a_delivery(world: FunctionWorld, method: str) -> None:
     assert world.post(method=method).status_code == 405
     assert world.requests == []
 
@@ -227,7 +227,7 @@ def test_only_a_post_calls_for_a_delivery(world: World, method: str) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_failure_makes_the_caller_come_again(
-    world: World, call: Any, status: int, monkeypatch: pytest.MonkeyPatch
+    world: FunctionWorld, call: Any, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.vertex.server.fail_next("", times=50, status=status)
     assert call(world).status_code == 503
@@ -238,7 +238,7 @@ def test_a_passing_failure_makes_the_caller_come_again(
 
 
 def test_storage_that_fails_makes_the_caller_come_again(
-    world: World, call: Any, monkeypatch: pytest.MonkeyPatch
+    world: FunctionWorld, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gcsfs.retry.asyncio.sleep", _no_time)
     world.storage.fail_next("", times=50, status=503)
@@ -253,7 +253,7 @@ async def _no_time(seconds: float) -> None:
 
 
 def test_without_a_champion_a_person_is_asked_to_train_one(
-    empty_world: World, call: Any, mended_by_a_person: int
+    empty_world: FunctionWorld, call: Any, mended_by_a_person: int
 ) -> None:
     publish()
     empty_world.collect()
@@ -265,7 +265,7 @@ def test_without_a_champion_a_person_is_asked_to_train_one(
 
 @pytest.mark.parametrize("spec", [None, b"no JSON", b"[]", b"{}"])
 def test_without_a_specification_a_person_is_asked_to_publish_one_and_then_it_goes_on(
-    world: World, call: Any, mended_by_a_person: int, spec: bytes | None
+    world: FunctionWorld, call: Any, mended_by_a_person: int, spec: bytes | None
 ) -> None:
     uri = f"{ROOT}/specs/evaluation.json"
     storage.remove(uri) if spec is None else storage.write(uri, spec)
@@ -282,7 +282,7 @@ def test_without_a_specification_a_person_is_asked_to_publish_one_and_then_it_go
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("service", ["storage", "vertex"])
 def test_a_permission_that_is_missing_is_for_a_person_to_give(
-    world: World, call: Any, mended_by_a_person: int, service: str, status: int
+    world: FunctionWorld, call: Any, mended_by_a_person: int, service: str, status: int
 ) -> None:
     server = world.storage if service == "storage" else world.vertex.server
     server.fail_next("", times=50, status=status)
@@ -295,7 +295,7 @@ def test_a_permission_that_is_missing_is_for_a_person_to_give(
 
 
 def test_a_collection_in_a_bucket_that_is_not_there_is_for_a_person_to_mend(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: FunctionWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLLECTION_ROOT", "gs://missing/collected")
     assert world.post().status_code == 500
@@ -308,7 +308,7 @@ def test_a_collection_in_a_bucket_that_is_not_there_is_for_a_person_to_mend(
 
 
 def test_all_that_is_wrong_with_the_environment_is_told_at_once(
-    world: World, call: Any, mended_by_a_person: int, monkeypatch: pytest.MonkeyPatch
+    world: FunctionWorld, call: Any, mended_by_a_person: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name)
@@ -343,7 +343,7 @@ def test_all_that_is_wrong_with_the_environment_is_told_at_once(
     ],
 )
 def test_each_variable_is_held_against_what_it_must_be(
-    world: World, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    world: FunctionWorld, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
     assert world.post().status_code == 500
@@ -353,13 +353,15 @@ def test_each_variable_is_held_against_what_it_must_be(
     assert world.requests == []
 
 
-def test_a_hundred_images_are_enough_where_nobody_says_otherwise(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_images_are_enough_where_nobody_says_otherwise(
+    world: FunctionWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MIN_IMAGES")
     world.post()
     assert world.logged[-1]["message"] == "not enough: 3 new images, 97 more are needed"
 
 
-def test_a_collection_may_be_a_whole_bucket(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_may_be_a_whole_bucket(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLLECTION_ROOT", "gs://bucket/")
     storage.in_parallel(lambda number: storage.write(f"gs://bucket/{MONTH}/{number}.jpg", b"image"), range(ENOUGH))
     assert world.upload(f"{MONTH}/1.jpg").status_code == 200

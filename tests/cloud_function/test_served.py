@@ -7,8 +7,7 @@ import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.cloud_function.conftest import COLLECTION
-from tests.cloud_function.serving import Place, collect
+from tests.worlds.function import COLLECTION, Place, collect
 
 TARGET = "on_request"
 SECONDS_TO_ANSWER = 120

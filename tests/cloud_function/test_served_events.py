@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cloud_function.conftest import COLLECTION
-from tests.cloud_function.serving import Place, collect
+from tests.worlds.function import COLLECTION, Place, collect
 
 TARGET = "on_event"
 SECONDS_TO_DELIVER = 120

@@ -1,85 +1,22 @@
-"""A world for single components: a collection with images of two classes, and a runner for a few components."""
+"""A world for single components, and a runner for a few of them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adaptation.data.batches import Batch, BatchStore
-from adaptation.data.labels import Labels
-from adaptation.data.spans import SpanStore
-from adaptation.platforms.base import ModelVersion, Platform, Upload
-from adaptation.platforms.connect import LocalConfig, connect
-from tests.worlds.images import grey
+from tests.worlds.components import LABELS, ComponentWorld
 
 if TYPE_CHECKING:
     from pipeline.local.runner import Run
 
-SUCCEED = """
-import sys
-from adaptation.platforms.local.jobs import run_recorded
-from tests.worlds.images import grey
-run_recorded(sys.argv[-1], lambda request: {})
-"""
-OCTOBER = Batch(2021, 10)
-LABELS = Labels(("dark", "light"))
-
-
-def toned(label: str, number: int) -> bytes:
-    """A PNG of the label's tone that is unlike every other one."""
-    return grey(number % 100 + (0 if label == "dark" else 150), (8, 8), number // 100)
-
-
-@dataclass(frozen=True)
-class World:
-    """A workspace without settings."""
-
-    root: Path
-
-    @property
-    def batches(self) -> BatchStore:
-        return BatchStore(str(self.root / "collection"))
-
-    @property
-    def spans(self) -> SpanStore:
-        return SpanStore(str(self.root / "data"))
-
-    @property
-    def config(self) -> LocalConfig:
-        """A platform whose jobs succeed at once."""
-        return LocalConfig(str(self.root), (sys.executable, "-c", SUCCEED))
-
-    @property
-    def platform(self) -> Platform:
-        return connect(self.config)
-
-    def collect(self, count: int = 40, start: int = 0, batch: Batch = OCTOBER) -> list[str]:
-        """Puts images into a batch, half of each class; returns their names."""
-        folder = Path(self.batches.folder(batch))
-        folder.mkdir(parents=True, exist_ok=True)
-        names = []
-        for number in range(start, start + count):
-            label = LABELS.names[number % 2]
-            names.append(f"{label}_{number:04d}.png")
-            (folder / names[-1]).write_bytes(toned(label, number))
-        return names
-
-    def register(self, model: str, source: str = "first") -> ModelVersion:
-        """Makes a SavedModel the champion."""
-        upload = Upload(model=model, key=source, spans=(1,), metrics={}, source=source, run=source)
-        version = self.platform.registry.upload(upload)
-        self.platform.registry.promote(version, "first")
-        return version
-
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> ComponentWorld:
+    return ComponentWorld(tmp_path)
 
 
 @pytest.fixture

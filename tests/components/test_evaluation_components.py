@@ -25,18 +25,18 @@ from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
 from components.span_preparator import SpanPreparator
-from tests.components.conftest import LABELS, OCTOBER, World, toned
+from tests.worlds.components import LABELS, OCTOBER, ComponentWorld, toned
 
 
 def importer(artifact: type, uri: str, **properties: Any) -> Any:
     return tfx.dsl.Importer(source_uri=uri, artifact_type=artifact, custom_properties=properties, reimport=True)
 
 
-def listed(world: World, batch: str = "") -> Any:
+def listed(world: ComponentWorld, batch: str = "") -> Any:
     return FileListGen(collection_root=world.batches.root, batch=batch)
 
 
-def predicted_as(world: World, answer: dict[str, str]) -> Any:
+def predicted_as(world: ComponentWorld, answer: dict[str, str]) -> Any:
     """An importer of results in which each image named has the label given, and its own otherwise."""
     from datetime import UTC, datetime
 
@@ -62,7 +62,7 @@ def evaluation_in(run: Any) -> Evaluation:
     )
 
 
-def test_file_list_gen_lists_the_newest_month_one_uri_a_line(world: World, run: Any) -> None:
+def test_file_list_gen_lists_the_newest_month_one_uri_a_line(world: ComponentWorld, run: Any) -> None:
     names = world.collect(4)
     world.collect(2, batch=Batch(2021, 9))
     Path(world.batches.folder(OCTOBER), "notes.txt").write_text("no image")
@@ -72,21 +72,23 @@ def test_file_list_gen_lists_the_newest_month_one_uri_a_line(world: World, run: 
     assert (output.properties["batch"], output.properties["images"]) == ("2021-10", 4)
 
 
-def test_file_list_gen_takes_the_month_that_is_named(world: World, run: Any) -> None:
+def test_file_list_gen_takes_the_month_that_is_named(world: ComponentWorld, run: Any) -> None:
     world.collect(4)
     world.collect(2, batch=Batch(2021, 9))
     assert run([listed(world, "2021-09")]).outputs["FileListGen", "file_list"].properties["images"] == 2
 
 
 @pytest.mark.parametrize(("batch", "error"), [("2021-11", NoBatch), ("2021-12", EmptyBatch)])
-def test_file_list_gen_refuses_a_month_without_images(world: World, run: Any, batch: str, error: type) -> None:
+def test_file_list_gen_refuses_a_month_without_images(world: ComponentWorld, run: Any, batch: str, error: type) -> None:
     world.collect(4)
     Path(world.root, "collection", "2021-12").mkdir()
     with pytest.raises(error, match="2021-1"):
         run([listed(world, batch)])
 
 
-def test_batch_prediction_gen_predicts_every_image_with_the_champion(world: World, run: Any, untrained: str) -> None:
+def test_batch_prediction_gen_predicts_every_image_with_the_champion(
+    world: ComponentWorld, run: Any, untrained: str
+) -> None:
     world.collect(6)
     world.register(untrained)
     files = listed(world)
@@ -99,7 +101,7 @@ def test_batch_prediction_gen_predicts_every_image_with_the_champion(world: Worl
     assert {line["prediction"]["label"] for line in lines} <= set(LABELS.names)
 
 
-def test_batch_prediction_gen_never_picks_a_model_by_chance(world: World, run: Any) -> None:
+def test_batch_prediction_gen_never_picks_a_model_by_chance(world: ComponentWorld, run: Any) -> None:
     world.collect(6)
     files = listed(world)
     predictions = BatchPredictionGen(file_list=files.outputs["file_list"], platform=world.config.to_json())
@@ -107,7 +109,7 @@ def test_batch_prediction_gen_never_picks_a_model_by_chance(world: World, run: A
         run([files, predictions])
 
 
-def test_performance_evaluator_says_retrain_below_the_threshold(world: World, run: Any) -> None:
+def test_performance_evaluator_says_retrain_below_the_threshold(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:10], "light"))
     done = run([files, predictions, measured(files, predictions)])
@@ -116,35 +118,35 @@ def test_performance_evaluator_says_retrain_below_the_threshold(world: World, ru
     assert evaluation_in(done).confusion == ((15, 5), (0, 20))
 
 
-def test_performance_evaluator_says_keep_at_the_threshold(world: World, run: Any) -> None:
+def test_performance_evaluator_says_keep_at_the_threshold(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:4:2], "light"))
     done = run([files, predictions, measured(files, predictions, threshold=0.95)])
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
 
 
-def test_performance_evaluator_by_wilson_waits_until_it_is_sure(world: World, run: Any) -> None:
+def test_performance_evaluator_by_wilson_waits_until_it_is_sure(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:10], "light"))
     done = run([files, predictions, measured(files, predictions, rule="wilson")])
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
 
 
-def test_performance_evaluator_sets_the_property_for_too_few_images_too(world: World, run: Any) -> None:
+def test_performance_evaluator_sets_the_property_for_too_few_images_too(world: ComponentWorld, run: Any) -> None:
     names = world.collect(10)
     files, predictions = listed(world), predicted_as(world, dict.fromkeys(names, "light"))
     done = run([files, predictions, measured(files, predictions, min_images=30)])
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
 
 
-def test_what_was_evaluated_no_longer_counts_as_new(world: World, run: Any) -> None:
+def test_what_was_evaluated_no_longer_counts_as_new(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, {})
     run([files, predictions, measured(files, predictions)])
     assert {image.name for image in world.batches.evaluated(OCTOBER)} == set(names)
 
 
-def test_the_results_are_those_that_are_named_not_the_newest(world: World, run: Any) -> None:
+def test_the_results_are_those_that_are_named_not_the_newest(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, {})
     predicted_as(world, dict.fromkeys(names, "light"))
@@ -152,7 +154,7 @@ def test_the_results_are_those_that_are_named_not_the_newest(world: World, run: 
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["accuracy"] == 1
 
 
-def test_performance_evaluator_measures_with_what_was_reviewed(world: World, run: Any) -> None:
+def test_performance_evaluator_measures_with_what_was_reviewed(world: ComponentWorld, run: Any) -> None:
     review_as_light(world, world.collect(40)[:10])
     files, predictions = listed(world), predicted_as(world, {})
     done = run([files, predictions, measured(files, predictions)])
@@ -160,7 +162,7 @@ def test_performance_evaluator_measures_with_what_was_reviewed(world: World, run
     assert evaluation_in(done).confusion == ((15, 0), (5, 20))
 
 
-def test_an_evaluation_that_fails_marks_nothing(world: World, run: Any) -> None:
+def test_an_evaluation_that_fails_marks_nothing(world: ComponentWorld, run: Any) -> None:
     world.collect(40)
     predictions = predicted_as(world, {})
     world.collect(1, start=40)
@@ -170,7 +172,7 @@ def test_an_evaluation_that_fails_marks_nothing(world: World, run: Any) -> None:
     assert world.batches.evaluated(OCTOBER) == frozenset()
 
 
-def test_span_preparator_publishes_the_snapshot_and_leaves_the_batch(world: World, run: Any) -> None:
+def test_span_preparator_publishes_the_snapshot_and_leaves_the_batch(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files = listed(world)
     done = run([files, prepared(world, files)])
@@ -180,7 +182,7 @@ def test_span_preparator_publishes_the_snapshot_and_leaves_the_batch(world: Worl
     assert {file.name for file in world.batches.images(OCTOBER)} == set(names)
 
 
-def test_span_preparator_again_returns_the_same_span(world: World, run: Any) -> None:
+def test_span_preparator_again_returns_the_same_span(world: ComponentWorld, run: Any) -> None:
     world.collect(40)
     for _ in range(2):
         files = listed(world)
@@ -189,11 +191,13 @@ def test_span_preparator_again_returns_the_same_span(world: World, run: Any) -> 
     assert world.spans.spans() == [Span(1)]
 
 
-def test_span_preparator_on_beam_writes_what_one_process_writes(world: World, run: Any, tmp_path: Path) -> None:
+def test_span_preparator_on_beam_writes_what_one_process_writes(
+    world: ComponentWorld, run: Any, tmp_path: Path
+) -> None:
     world.collect(40)
     files = listed(world)
     done = run([files, prepared(world, files, shard_megabytes=0)])
-    alone = World(tmp_path / "alone")
+    alone = ComponentWorld(tmp_path / "alone")
     snapshot = Snapshot("2021-10", world.batches.folder(OCTOBER), world.batches.snapshot(OCTOBER).images)
     assert len(world.spans.manifest(Span(1)).shards) > 30
     assert (
@@ -202,7 +206,7 @@ def test_span_preparator_on_beam_writes_what_one_process_writes(world: World, ru
     )
 
 
-def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: World, run: Any) -> None:
+def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     Path(world.batches.folder(OCTOBER), "dark_twin.png").write_bytes(toned("dark", 0))
     files = listed(world)
@@ -212,7 +216,7 @@ def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: World,
     assert {one.name for one in manifest.skipped} <= {"dark_twin.png", names[0]}
 
 
-def test_span_preparator_gives_the_images_their_reviewed_labels(world: World, run: Any) -> None:
+def test_span_preparator_gives_the_images_their_reviewed_labels(world: ComponentWorld, run: Any) -> None:
     review_as_light(world, world.collect(40)[:10])
     files = listed(world)
     run([files, prepared(world, files)])
@@ -220,7 +224,7 @@ def test_span_preparator_gives_the_images_their_reviewed_labels(world: World, ru
     assert {label: sum(counts[split][label] for split in counts) for label in LABELS.names} == {"dark": 15, "light": 25}
 
 
-def test_pipeline_trigger_starts_one_training_on_the_resolved_window(world: World, run: Any) -> None:
+def test_pipeline_trigger_starts_one_training_on_the_resolved_window(world: ComponentWorld, run: Any) -> None:
     for _ in range(2):
         done = run(triggering(world, published(world), window="last:2"))
     jobs = world.platform.jobs.list()
@@ -228,7 +232,7 @@ def test_pipeline_trigger_starts_one_training_on_the_resolved_window(world: Worl
     assert done.outputs["PipelineTrigger", "job"].properties["job"] == jobs[0].id
 
 
-def test_pipeline_trigger_speaks_to_import_example_gen_in_its_own_words(world: World, run: Any) -> None:
+def test_pipeline_trigger_speaks_to_import_example_gen_in_its_own_words(world: ComponentWorld, run: Any) -> None:
     run(triggering(world, published(world), ingestion="import"))
     parameters = world.platform.jobs.list()[0].parameters
     patterns = {split["name"]: split["pattern"] for split in json.loads(parameters["input-config"])["splits"]}
@@ -236,7 +240,7 @@ def test_pipeline_trigger_speaks_to_import_example_gen_in_its_own_words(world: W
     assert set(parameters) == {"input-config", "output-config"}
 
 
-def test_pipeline_trigger_tries_a_failed_training_again(world: World, run: Any) -> None:
+def test_pipeline_trigger_tries_a_failed_training_again(world: ComponentWorld, run: Any) -> None:
     manifest = published(world)
     run(triggering(world, manifest))
     first = world.platform.jobs.list()[0]
@@ -247,7 +251,7 @@ def test_pipeline_trigger_tries_a_failed_training_again(world: World, run: Any) 
     assert len(world.platform.jobs.list()) == 2
 
 
-def test_a_triggered_job_names_the_content_that_was_meant(world: World, run: Any) -> None:
+def test_a_triggered_job_names_the_content_that_was_meant(world: ComponentWorld, run: Any) -> None:
     run(triggering(world, published(world)))
     job = world.platform.jobs.list()[0]
     assert (job.pipeline, job.parameters) == (
@@ -256,24 +260,24 @@ def test_a_triggered_job_names_the_content_that_was_meant(world: World, run: Any
     )
 
 
-def review_as_light(world: World, names: list[str]) -> None:
+def review_as_light(world: ComponentWorld, names: list[str]) -> None:
     """People have said that these images are light, half of which are named dark."""
     images = {image for image in world.batches.images(OCTOBER) if image.name in names}
     Reviews(world.batches).add(OCTOBER, dict.fromkeys(images, "light"))
 
 
-def prepared(world: World, files: Any, **settings: Any) -> Any:
+def prepared(world: ComponentWorld, files: Any, **settings: Any) -> Any:
     return SpanPreparator(
         file_list=files.outputs["file_list"], data_root=world.spans.root, labels=LABELS.to_json(), **settings
     )
 
 
-def published(world: World) -> Manifest:
+def published(world: ComponentWorld) -> Manifest:
     world.collect(40)
     return prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
 
 
-def triggering(world: World, manifest: Manifest, **settings: Any) -> list[Any]:
+def triggering(world: ComponentWorld, manifest: Manifest, **settings: Any) -> list[Any]:
     span = importer(Dataset, world.spans.folder(Span(manifest.span)), span=manifest.span).with_id("Span")
     trigger = PipelineTrigger(
         span=span.outputs["result"], platform=world.config.to_json(), data_root=world.spans.root, **settings

@@ -13,15 +13,15 @@ from adaptation.data.spans import Span
 from adaptation.data.tfrecords import LabelledImage, unframe
 from adaptation.io import storage
 from components.span_preparator import SpanPreparator
-from tests.components.conftest import LABELS, World
 from tests.components.test_evaluation_components import listed
+from tests.worlds.components import LABELS, ComponentWorld
 
 WRITES = ("write", "create", "move", "remove", "remove_folder")
 
 
 def test_killed_after_each_write_and_run_again_it_makes_one_whole_span(tmp_path: Path, run: Any) -> None:
     for number in count(1):
-        world = World(tmp_path / str(number))
+        world = ComponentWorld(tmp_path / str(number))
         names = world.collect(40)
         killed = in_a_child(lambda world=world: run(preparing(world)), kill_after=number)
         assert_nothing_half_visible(world)
@@ -63,7 +63,7 @@ def die_after(writes: int) -> None:
         setattr(storage, name, deadly(getattr(storage, name)))
 
 
-def preparing(world: World) -> list[Any]:
+def preparing(world: ComponentWorld) -> list[Any]:
     files = listed(world)
     preparator = SpanPreparator(
         file_list=files.outputs["file_list"], data_root=world.spans.root, labels=LABELS.to_json()
@@ -71,12 +71,12 @@ def preparing(world: World) -> list[Any]:
     return [files, preparator]
 
 
-def assert_nothing_half_visible(world: World) -> None:
+def assert_nothing_half_visible(world: ComponentWorld) -> None:
     for span in world.spans.spans():
         world.spans.verify(span)
 
 
-def images_of(world: World) -> list[str]:
+def images_of(world: ComponentWorld) -> list[str]:
     shards = world.spans.manifest(Span(1)).shards
     contents = [(shard.path, storage.read(world.spans.shard_uri(Span(1), shard))) for shard in shards]
     return [LabelledImage.parse(data).id for path, content in contents for data in unframe(content, path)]

@@ -21,7 +21,7 @@ from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
-from tests.components.conftest import LABELS, OCTOBER, World
+from tests.worlds.components import LABELS, OCTOBER, ComponentWorld
 
 GOOD = Verdict(True, ("it is better",), {1: Score(0.98, 50), 2: Score(0.97, 20)}, {})
 BAD = Verdict(False, ("it is worse",), {1: Score(0.5, 50)}, {1: Score(0.9, 50)})
@@ -33,18 +33,18 @@ def importer(artifact: type, uri: Path, **properties: Any) -> Any:
     ).with_id(artifact.__name__)
 
 
-def publish(world: World, count: int = 40) -> Manifest:
+def publish(world: ComponentWorld, count: int = 40) -> Manifest:
     world.collect(count, start=count * len(world.spans.spans()))
     manifest = prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
     world.batches.archive(world.batches.snapshot(OCTOBER))
     return manifest
 
 
-def ingested(world: World, **settings: Any) -> Any:
+def ingested(world: ComponentWorld, **settings: Any) -> Any:
     return SpanExampleGen(data_root=world.spans.root, **settings)
 
 
-def deploying(world: World, model: str, verdict: Verdict) -> list[Any]:
+def deploying(world: ComponentWorld, model: str, verdict: Verdict) -> list[Any]:
     folder = world.root / "verdict"
     folder.mkdir(exist_ok=True)
     (folder / "verdict.json").write_bytes(verdict.to_json())
@@ -56,7 +56,7 @@ def deploying(world: World, model: str, verdict: Verdict) -> list[Any]:
     return [pushed, blessing, uploader, deployer]
 
 
-def archiving(world: World, spans: tuple[int, ...]) -> list[Any]:
+def archiving(world: ComponentWorld, spans: tuple[int, ...]) -> list[Any]:
     folder = world.root / "deployment"
     folder.mkdir(exist_ok=True)
     verdict = Verdict(False, (), dict.fromkeys(spans, Score(0.5, 10)), {})
@@ -65,7 +65,7 @@ def archiving(world: World, spans: tuple[int, ...]) -> list[Any]:
     return [deployment, BatchArchiver(deployment=deployment.outputs["result"], data_root=world.spans.root)]
 
 
-def test_span_example_gen_links_the_window_without_copying(world: World, run: Any) -> None:
+def test_span_example_gen_links_the_window_without_copying(world: ComponentWorld, run: Any) -> None:
     publish(world), publish(world), publish(world)
     output = run([ingested(world, window="last:2")]).outputs["SpanExampleGen", "examples"]
     linked = sorted(Path(output.uri).glob("Split-*/*"))
@@ -74,7 +74,7 @@ def test_span_example_gen_links_the_window_without_copying(world: World, run: An
     assert output.properties["spans"] == "2-3"
 
 
-def test_span_example_gen_feeds_the_standard_components(world: World, run: Any) -> None:
+def test_span_example_gen_feeds_the_standard_components(world: ComponentWorld, run: Any) -> None:
     manifest = publish(world)
     examples = ingested(world)
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
@@ -89,19 +89,19 @@ def test_span_example_gen_feeds_the_standard_components(world: World, run: Any) 
     assert counted["eval"].datasets[0].num_examples == manifest.images_in("test")
 
 
-def test_span_example_gen_refuses_a_span_that_is_not_published(world: World, run: Any) -> None:
+def test_span_example_gen_refuses_a_span_that_is_not_published(world: ComponentWorld, run: Any) -> None:
     publish(world)
     with pytest.raises(SpanNotPublished, match="2 of window 1-2"):
         run([ingested(world, window="1-2")])
 
 
-def test_span_example_gen_refuses_content_that_was_not_meant(world: World, run: Any) -> None:
+def test_span_example_gen_refuses_content_that_was_not_meant(world: ComponentWorld, run: Any) -> None:
     publish(world)
     with pytest.raises(SpansChanged, match="digest"):
         run([ingested(world, digest="0" * 64)])
 
 
-def test_a_run_is_noted_with_its_job_however_it_ends(world: World, run: Any, tmp_path: Path) -> None:
+def test_a_run_is_noted_with_its_job_however_it_ends(world: ComponentWorld, run: Any, tmp_path: Path) -> None:
     publish(world)
     run([ingested(world)])
     with pytest.raises(SpanNotPublished):
@@ -111,7 +111,7 @@ def test_a_run_is_noted_with_its_job_however_it_ends(world: World, run: Any, tmp
     assert [one.custom_properties["job"].string_value for one in runs] == ["run", "run"]
 
 
-def test_uploader_and_deployer_put_a_blessed_model_in_service(world: World, run: Any, untrained: str) -> None:
+def test_uploader_and_deployer_put_a_blessed_model_in_service(world: ComponentWorld, run: Any, untrained: str) -> None:
     run(deploying(world, untrained, GOOD))
     champion = world.platform.registry.find()
     assert (champion.number, champion.spans, champion.source) == (1, (1, 2), "runs/7/model")
@@ -120,7 +120,7 @@ def test_uploader_and_deployer_put_a_blessed_model_in_service(world: World, run:
     assert list(world.platform.endpoint.serving()) == [1]
 
 
-def test_uploader_and_deployer_again_makes_no_second_version(world: World, run: Any, untrained: str) -> None:
+def test_uploader_and_deployer_again_makes_no_second_version(world: ComponentWorld, run: Any, untrained: str) -> None:
     for _ in range(2):
         output = run(deploying(world, untrained, GOOD)).outputs["VertexDeployer", "deployment"]
         assert output.properties["version"] == 1
@@ -128,7 +128,7 @@ def test_uploader_and_deployer_again_makes_no_second_version(world: World, run: 
 
 
 def test_uploader_and_deployer_leave_the_champion_where_the_gate_refused(
-    world: World, run: Any, untrained: str
+    world: ComponentWorld, run: Any, untrained: str
 ) -> None:
     champion = world.register(untrained)
     output = run(deploying(world, untrained, BAD)).outputs["VertexDeployer", "deployment"]
@@ -137,7 +137,7 @@ def test_uploader_and_deployer_leave_the_champion_where_the_gate_refused(
     assert "it is worse" in Deployment.from_json(Path(output.uri, "deployment.json").read_bytes()).reason
 
 
-def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: World, run: Any) -> None:
+def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: ComponentWorld, run: Any) -> None:
     first = world.collect(40)
     prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
     later = world.collect(5, start=40)
@@ -147,7 +147,7 @@ def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: Wor
     assert [file.name for file in world.batches.archived(OCTOBER)] == sorted(first)
 
 
-def test_batch_archiver_leaves_images_from_elsewhere_alone(world: World, run: Any) -> None:
+def test_batch_archiver_leaves_images_from_elsewhere_alone(world: ComponentWorld, run: Any) -> None:
     from adaptation.data.batches import snapshot_folder
 
     world.collect(40)

@@ -25,7 +25,7 @@ from components.pipeline_trigger import PipelineTrigger_Executor
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from emulators.vertex import VertexEmulator
-from tests.components.conftest import LABELS, toned
+from tests.worlds.components import LABELS, toned
 from tests.worlds.vertex import Vertex, a_config, a_spec, an_upload, object_storage, publish
 
 GOOD = Verdict(True, ("it is better",), {1: Score(0.98, 50), 2: Score(0.97, 20)}, {})

@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from models.spec import TrainingSpec
 from pipeline.cli.main import cli
 from pipeline.workspace.settings_file import load
-from tests.components.conftest import World, run, world
+from tests.components.conftest import run, world
 from tests.docs.documents import DOCUMENTS, PROJECT, Document, document
 from tests.worlds.cloud import Cloud, a_cloud, done
+from tests.worlds.components import ComponentWorld
 from tests.worlds.images import collect
 
 __all__ = ["run", "world"]  # fixtures of the components' tests, which the guide's own test takes
@@ -83,7 +84,9 @@ def imported(file: Path) -> ModuleType:
     return module
 
 
-def test_the_component_of_the_guide_passes_its_own_test(guide: dict[str, ModuleType], world: World, run: Any) -> None:
+def test_the_component_of_the_guide_passes_its_own_test(
+    guide: dict[str, ModuleType], world: ComponentWorld, run: Any
+) -> None:
     guide["test_class_counter.py"].test_images_are_counted_by_class(world, run)
 
 

@@ -25,7 +25,7 @@ from adaptation.evaluation.accuracy import (
     wilson_interval,
 )
 from adaptation.io import storage
-from tests.adaptation.evaluation.results import LABELS, NAMES, ROOT, failed, folder_of, predicted, snapshot_of
+from tests.worlds.results import LABELS, NAMES, ROOT, failed, folder_of, predicted, snapshot_of
 
 
 def evaluation_of(correct: int, images: int) -> Evaluation:

@@ -19,7 +19,7 @@ from adaptation.evaluation.accuracy import evaluate
 from adaptation.evaluation.confusion import DuplicatePredictions, Fingerprint, MissingPredictions, UnlistedPredictions
 from adaptation.evaluation.prediction_results import InvalidPrediction, NoPredictions, conclude_predictions
 from adaptation.io import storage
-from tests.adaptation.evaluation.results import LABELS, NAMES, ROOT, failed, folder_of, predicted, snapshot_of
+from tests.worlds.results import LABELS, NAMES, ROOT, failed, folder_of, predicted, snapshot_of
 
 image_numbers = st.lists(st.integers(0, 99), unique=True, min_size=1, max_size=30)
 

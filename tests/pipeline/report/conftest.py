@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from pipeline.report.collect import collect
 from pipeline.report.content import Facts
 from pipeline.report.page import write_page
-from tests.pipeline.report.browser import chromium
+from tests.worlds.browser import chromium
 from tests.worlds.report import Story, tell
 from tests.worlds.workspace import use_fake_jobs, use_real_jobs
 

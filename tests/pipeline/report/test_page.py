@@ -13,9 +13,9 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from pipeline.cli.main import cli
-from tests.pipeline.report.browser import opened
-from tests.pipeline.report.sources import read_sources
+from tests.worlds.browser import opened
 from tests.worlds.report import EVIL, HOSTILE, Story
+from tests.worlds.report_sources import read_sources
 
 WIDTHS = [1280, 390, 320]
 SCHEMES = ["light", "dark"]

@@ -13,7 +13,7 @@ from adaptation.platforms.base import JobRequest, JobState
 from adaptation.trigger import Outcome, deliver, look, plan
 from emulators.http_server import Request
 from emulators.storage.emulator import StorageEmulator
-from tests.adaptation.test_trigger import MemoryJobs
+from tests.worlds.trigger import MemoryJobs
 
 JUNE = Batch(2026, 6)
 ENOUGH = 100
