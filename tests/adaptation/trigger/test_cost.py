@@ -56,7 +56,7 @@ def pages(emulator: StorageEmulator, prefix: str = "") -> int:
     return count
 
 
-def test_the_first_look_at_a_full_month_costs_the_same_beside_100_000_objects(
+def test_first_look_at_a_full_batch_costs_the_same_beside_100_000_objects(
     emulator: StorageEmulator, batches: BatchStore
 ) -> None:
     fill(emulator, images(str(JUNE), ENOUGH))
@@ -78,7 +78,7 @@ def _pages_of_a_look(emulator: StorageEmulator, batches: BatchStore, jobs: Memor
     return pages(emulator)
 
 
-def test_a_look_costs_the_same_after_two_months_of_evaluations_as_after_ten_years(
+def test_look_costs_the_same_after_two_months_as_after_ten_years(
     emulator: StorageEmulator, batches: BatchStore
 ) -> None:
     fill(emulator, images(str(JUNE), ENOUGH))
@@ -101,7 +101,7 @@ def _evaluated_often(month: str, jobs: MemoryJobs, times: int = 20) -> None:
         jobs.end(job, JobState.SUCCEEDED)
 
 
-def test_images_that_were_evaluated_and_stayed_are_passed_over_page_by_page(
+def test_evaluated_images_that_stayed_are_skipped_page_by_page(
     emulator: StorageEmulator, batches: BatchStore
 ) -> None:
     fill(emulator, images(str(JUNE), 2_500))
@@ -113,7 +113,7 @@ def test_images_that_were_evaluated_and_stayed_are_passed_over_page_by_page(
     assert pages(emulator, f"collected/{JUNE}/") == 3
 
 
-def test_a_month_that_is_evaluated_now_costs_no_page_of_its_images(
+def test_batch_under_evaluation_costs_no_page_of_its_images(
     emulator: StorageEmulator, batches: BatchStore
 ) -> None:
     fill(emulator, images(str(JUNE), ENOUGH))
@@ -124,7 +124,7 @@ def test_a_month_that_is_evaluated_now_costs_no_page_of_its_images(
     assert pages(emulator, f"collected/{JUNE}/") == 0
 
 
-def test_after_a_failure_the_month_is_read_to_its_end(emulator: StorageEmulator, batches: BatchStore) -> None:
+def test_batch_is_read_to_its_end_after_a_failure(emulator: StorageEmulator, batches: BatchStore) -> None:
     fill(emulator, images(str(JUNE), 2_500))
     jobs = MemoryJobs()
     deliver(batches, RECORDS, jobs, ENOUGH)
@@ -134,7 +134,7 @@ def test_after_a_failure_the_month_is_read_to_its_end(emulator: StorageEmulator,
 
 
 @pytest.mark.parametrize("newest", ["9999-12", "2026-11", "2026-01", "2025-01", "2018-01", "1950-01", "0001-01"])
-def test_the_newest_month_is_found_in_a_few_pages_however_long_ago(
+def test_newest_batch_is_found_in_a_few_pages_however_long_ago(
     emulator: StorageEmulator, batches: BatchStore, newest: str
 ) -> None:
     fill(emulator, (f"collected/{month}/ship.jpg" for month in (newest, "0000-01", "0000-12", f"{newest}_old")))
