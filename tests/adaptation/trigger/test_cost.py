@@ -101,9 +101,7 @@ def _evaluated_often(month: str, jobs: MemoryJobs, times: int = 20) -> None:
         jobs.end(job, JobState.SUCCEEDED)
 
 
-def test_evaluated_images_that_stayed_are_skipped_page_by_page(
-    emulator: StorageEmulator, batches: BatchStore
-) -> None:
+def test_evaluated_images_that_stayed_are_skipped_page_by_page(emulator: StorageEmulator, batches: BatchStore) -> None:
     fill(emulator, images(str(JUNE), 2_500))
     batches.mark_evaluated(batches.snapshot(JUNE))
     fill(emulator, (f"collected/{JUNE}/truck_{number:06}.jpg" for number in range(5_000)))
@@ -113,9 +111,7 @@ def test_evaluated_images_that_stayed_are_skipped_page_by_page(
     assert pages(emulator, f"collected/{JUNE}/") == 3
 
 
-def test_batch_under_evaluation_costs_no_page_of_its_images(
-    emulator: StorageEmulator, batches: BatchStore
-) -> None:
+def test_batch_under_evaluation_costs_no_page_of_its_images(emulator: StorageEmulator, batches: BatchStore) -> None:
     fill(emulator, images(str(JUNE), ENOUGH))
     jobs = MemoryJobs()
     deliver(batches, RECORDS, jobs, ENOUGH)
