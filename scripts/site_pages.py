@@ -25,9 +25,10 @@ Schema = dict[str, Any]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the pages of the API reference to the navigation, after the pages that it lists."""
-    if config.nav is not None:
-        config.nav.append({"API": [{folder: _page(folder)} for folder in _folders()]})
+    """Add to the navigation the documents that it does not list, and the pages of the API reference."""
+    listed = json.dumps(config.nav)
+    others = [path.name for path in sorted(Path(config.docs_dir).glob("*.md")) if f'"{path.name}"' not in listed]
+    config.nav = [*(config.nav or ()), *others, {"API": [{folder: _page(folder)} for folder in _folders()]}]
     return config
 
 
