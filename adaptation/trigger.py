@@ -20,17 +20,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from adaptation.data.batches import Batch, BatchStore, Snapshot
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
-from adaptation.platforms.base import Job, JobRequest, Jobs, JobState, Platform
+from adaptation.platforms.base import Job, JobFailed, JobRequest, Jobs, JobState, Platform
 
 EVALUATION, TRAINING = "evaluation", "training"
 MAX_ATTEMPTS = 3
-
-
-class TrainingFailed(AdaptationError, RuntimeError):
-    """A training that failed as often as it may be tried."""
 
 
 class Outcome(StrEnum):
@@ -251,14 +246,14 @@ def start_training(
       The job: a new one, or the one that is there where it has not failed.
 
     Raises:
-      TrainingFailed: It has failed that often.
+      JobFailed: It has failed that often.
     """
     for attempt in range(1, max_attempts + 1):
         job_id = f"training-span-{span}-{digest[:8]}-{attempt}"
         job = jobs.create(JobRequest(job_id, TRAINING, parameters))
         if job.state is not JobState.FAILED:
             return job
-    raise TrainingFailed(
+    raise JobFailed(
         f"training on span-{span} has failed {max_attempts} times, last as {job.id}: {job.message}. "
         f'See {job.link}, mend the cause, then run "adapt train".'
     )

@@ -22,7 +22,7 @@ def FileListGen(
       batch: The month; the newest where it is left out.
 
     Raises:
-      InvalidBatch, NoBatch, EmptyBatch: It names no month, one that is not there, or one without images.
+      InvalidBatch, NoBatch: It names no month, or one that is not there or has no images.
 
     Failure: the artifact is used only when the whole list was written; a retry takes a new snapshot.
     """

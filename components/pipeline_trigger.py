@@ -29,8 +29,8 @@ def PipelineTrigger(
       ingestion: Whose parameters the training pipeline takes: `spans` SpanExampleGen's, `import` ImportExampleGen's.
 
     Raises:
-      InvalidWindow, SpanNotPublished: The window is none, or names a span that is not there.
-      WindowNotExpressible: ImportExampleGen cannot be told these spans.
+      SpanNotPublished: The window names a span that is not there.
+      InvalidWindow: The window is none, or ImportExampleGen cannot be told these spans.
     """
     selection = select(data_root, window)
     number = span.get_int_custom_property("span")

@@ -18,14 +18,14 @@ from PIL import Image
 
 from adaptation.data.batches import Batch, Snapshot
 from adaptation.data.labels import Labels
-from adaptation.platforms.base import Job, JobState, ModelVersion
-from pipeline.console import JobFailed
+from adaptation.errors import AlreadyExists
+from adaptation.platforms.base import Job, JobFailed, JobState, ModelVersion
 from pipeline.jobs import start_training
 from pipeline.report.content import Picture
 from pipeline.report.thumbnails import collected
 from pipeline.workspace.digit_images import COUNT, Camera, changed_camera, first_camera, write_digits
 from pipeline.workspace.initialise import initialise
-from pipeline.workspace.settings_file import SettingsExist, locate_settings, write_settings
+from pipeline.workspace.settings_file import locate_settings, write_settings
 from pipeline.workspace.workspace import Workspace
 
 WORKSPACE = Path("workspace")
@@ -139,5 +139,5 @@ def cloud_settings(workspace: Workspace) -> Path:
     """A settings file for Google Cloud in the workspace: the same classes, and the folders in a bucket."""
     try:
         return write_settings(CLOUD, workspace.settings.labels.names, CLOUD_OVERRIDES)
-    except SettingsExist:
+    except AlreadyExists:
         return CLOUD

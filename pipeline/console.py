@@ -15,16 +15,11 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from adaptation.errors import AdaptationError
-from adaptation.platforms.base import Job, Jobs, JobState
+from adaptation.platforms.base import Job, JobFailed, Jobs, JobState
 
 PROGRESS = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _PASSING = ("epoch ", "predicted ", "prepared shard ")
 _WIDEST = 1000
-
-
-class JobFailed(AdaptationError, RuntimeError):
-    """A job that did not get to its end."""
 
 
 def minute(time: str) -> str:

@@ -13,19 +13,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
-from adaptation.errors import AdaptationError
 from adaptation.platforms.vertex.config import Machine, VertexSettings
 from adaptation.trigger import EVALUATION, TRAINING
+from pipeline.workspace.settings_file import InvalidSettings
 
 PRICES = "prices.toml"
 HOURS_A_MONTH = 730
 PREDICTION, TRAINER = "BatchPredictionGen", "Trainer"
 _GIGABYTE = 1 << 30
 Measured = Mapping[str, Mapping[str, float]]
-
-
-class InvalidPrices(AdaptationError, ValueError):
-    """A file of prices with a fault, or without a price that is needed."""
 
 
 class _Section(BaseModel):
@@ -64,7 +60,7 @@ class Prices(_Section):
         """An hour of a machine with its accelerators.
 
         Raises:
-          InvalidPrices: One of them has no price.
+          InvalidSettings: One of them has no price.
         """
         hour = _price(self.machines, "machines", machine.machine)
         if not machine.accelerator:
@@ -115,22 +111,22 @@ def load_prices(file: Path) -> Prices:
     """The prices in a file.
 
     Raises:
-      InvalidPrices: They are none; the message names every fault.
+      InvalidSettings: They are none; the message names every fault.
     """
     try:
         return Prices.model_validate(tomllib.loads(file.read_text()))
     except tomllib.TOMLDecodeError as error:
-        raise InvalidPrices(f"{file} is no TOML: {error}. Mend it there.") from error
+        raise InvalidSettings(f"{file} is no TOML: {error}. Mend it there.") from error
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise InvalidPrices("\n  ".join([f"{file} is no file of prices. Mend:", *faults])) from error
+        raise InvalidSettings("\n  ".join([f"{file} is no file of prices. Mend:", *faults])) from error
 
 
 def bill(month: Month, settings: VertexSettings, prices: Prices) -> list[Item]:
     """The lines of a month's bill.
 
     Raises:
-      InvalidPrices: A machine or an accelerator of the settings has no price.
+      InvalidSettings: A machine or an accelerator of the settings has no price.
     """
     runs = month.evaluations + month.trainings
     task_hour = prices.pipelines.task_hour
@@ -167,7 +163,7 @@ def _timed(name: str, runs: int, hours: float | None, price: float) -> Item:
 
 def _price(prices: Mapping[str, float], section: str, name: str) -> float:
     if name not in prices:
-        raise InvalidPrices(
+        raise InvalidSettings(
             f"{name} has no price. Add it to [{section}] in {PRICES} beside the settings; known: {', '.join(prices)}."
         )
     return prices[name]

@@ -20,7 +20,7 @@ import numpy as np
 from adaptation.data.batches import Batch
 from adaptation.data.spans import Span, SpanStore, enumerate_spans
 from adaptation.data.tfrecords import LabelledImage, unframe
-from adaptation.errors import AdaptationError
+from adaptation.errors import AlreadyExists
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState
 from adaptation.platforms.connect import LocalConfig, connect
@@ -31,7 +31,7 @@ from pipeline.report.collect import collect
 from pipeline.report.page import write_page
 from pipeline.workspace.digit_images import COUNT, changed_camera, write_digits
 from pipeline.workspace.initialise import initialise
-from pipeline.workspace.settings_file import SETTINGS_FILE
+from pipeline.workspace.settings_file import SETTINGS_FILE, InvalidSettings
 from pipeline.workspace.workspace import Workspace
 
 MARK = ".adapt-demo"
@@ -40,14 +40,6 @@ DRIFTED, AGAIN = Batch(2021, 10), Batch(2021, 11)
 FIRST_SPAN = 1000
 OVERRIDES = {"gate.floor": 0.9}
 POLL_SECONDS = 0.2
-
-
-class NotADemo(AdaptationError, FileExistsError):
-    """A folder that is not the demo's to replace."""
-
-
-class Overridden(AdaptationError, ValueError):
-    """An environment that overrides the demo's settings."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +71,8 @@ def run_demo(folder: Path) -> DemoResult:
     """Runs the demo in a folder of its own; one that an earlier demo left is replaced.
 
     Raises:
-      NotADemo: The folder is something else.
-      Overridden: The environment overrides settings: the demo might write where other data is.
+      AlreadyExists: The folder is something else.
+      InvalidSettings: The environment overrides settings: the demo might write where other data is.
       JobFailed: A pipeline failed.
     """
     started = time.monotonic()
@@ -118,7 +110,7 @@ def show_result(result: DemoResult) -> None:
 
 def _refuse_overrides() -> None:
     if variables := [name for name in sorted(os.environ) if name.upper().startswith("ADAPT_")]:
-        raise Overridden(
+        raise InvalidSettings(
             f"the demo has settings of its own, but {', '.join(variables)} would override them. Unset them."
         )
 
@@ -138,7 +130,7 @@ def _first_champion(folder: Path, indices: list[int]) -> Workspace:
 def _make_room(folder: Path) -> None:
     """The mark that says whose folder it is comes first and is never away, so that a cut-off demo is still known."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise NotADemo(f"{folder} is not an earlier demo's. Name an empty or a new folder with --workspace.")
+        raise AlreadyExists(f"{folder} is not an earlier demo's. Name an empty or a new folder with --workspace.")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
     (folder / SETTINGS_FILE).unlink(missing_ok=True)  # a job that is just starting comes to nothing without it

@@ -21,7 +21,7 @@ def ingestion(settings: Settings, selection: Selection) -> BaseNode:
     """The component that the settings ask for, on the spans selected.
 
     Raises:
-      WindowNotExpressible: ImportExampleGen is asked for, and no pattern selects exactly these spans.
+      InvalidWindow: ImportExampleGen is asked for, and no pattern selects exactly these spans.
     """
     if settings.training.ingestion == "spans":
         return linked(settings, selection.window, selection.digest)

@@ -39,7 +39,7 @@ def start_evaluation(workspace: Workspace, batch: str = "") -> Delivery:
     Where one is running it is left alone, and the delivery says so and names its job.
 
     Raises:
-      InvalidBatch, NoBatch, EmptyBatch: It names no month, one that is not there, or one without images.
+      InvalidBatch, NoBatch: It names no month, one that is not there, or one without images.
       NoSuchModel: There is no champion to evaluate.
     """
     chosen = Batch.parse(batch) if batch else workspace.batches.newest()

@@ -36,11 +36,7 @@ class InvalidBatch(AdaptationError, ValueError):
 
 
 class NoBatch(AdaptationError, LookupError):
-    """A collection root without any batch, or without the one named."""
-
-
-class EmptyBatch(AdaptationError, LookupError):
-    """A batch without images."""
+    """A batch that does not exist, or has no images."""
 
 
 @dataclass(frozen=True, order=True)
@@ -121,12 +117,12 @@ def snapshot_folder(root: str, batch: str) -> Snapshot:
     """The images below a folder, at any depth.
 
     Raises:
-      EmptyBatch: There are none.
+      NoBatch: There are none.
     """
     root = storage.absolute(root)
     images = _images_below(root)
     if not images:
-        raise EmptyBatch(f"{root} has no images ({', '.join(IMAGE_ENDINGS)}). Put some there, or name another folder.")
+        raise NoBatch(f"{root} has no images ({', '.join(IMAGE_ENDINGS)}). Put some there, or name another folder.")
     return Snapshot(batch, root, images)
 
 
@@ -192,8 +188,7 @@ class BatchStore:
         """The batch's images now.
 
         Raises:
-          NoBatch: There is no such month.
-          EmptyBatch: It has no images.
+          NoBatch: There is no such month, or it has no images.
         """
         if not storage.exists(self.folder(batch)):
             raise NoBatch(f"{batch} is not in {self.root} (there: {_enumerate(self.batches())}).")

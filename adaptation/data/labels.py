@@ -28,11 +28,7 @@ _NAMES_SHOWN = 10
 
 
 class InvalidLabels(AdaptationError, ValueError):
-    """Label names, or a file of labels, that cannot be used."""
-
-
-class NoLabels(AdaptationError, FileNotFoundError):
-    """A file of labels that is not there."""
+    """Label names, or a table of labels, that cannot be used; the message names every fault."""
 
 
 class UnknownLabel(AdaptationError, LookupError):
@@ -110,8 +106,7 @@ class Labels:
 
         Raises:
           UnknownLabel: It has none, or none of the names.
-          InvalidLabels: The file of labels is broken.
-          NoLabels: The file of labels is not there.
+          InvalidLabels: The file of labels is broken or missing.
         """
         found = self._find(name)
         if found not in self._indices:
@@ -199,14 +194,14 @@ def read_rows(uri: str) -> list[LabelRow]:
     """The rows of a table of labels: CSV where its name ends so, else JSON lines. What they hold is not checked.
 
     Raises:
-      NoLabels: There is no such file.
-      InvalidLabels: It has not the columns `path` and `label`, or is written as neither; the message names the line.
+      InvalidLabels: There is no such file, it has not the columns `path` and `label`, or is written as neither; the
+        message names the line.
     """
     try:
         rows = _csv_rows if uri.lower().endswith(".csv") else _json_rows
         return list(rows(storage.read(uri).decode("utf-8-sig")))
     except FileNotFoundError as error:
-        raise NoLabels(f"the file of labels {uri} is not there. Put it there, or name another.") from error
+        raise InvalidLabels(f"the file of labels {uri} is not there. Put it there, or name another.") from error
     except UnicodeDecodeError as error:
         raise InvalidLabels(f"{uri} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     except ValueError as error:

@@ -16,18 +16,13 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 
 from adaptation.data.batches import Batch, BatchStore, InvalidBatch, Snapshot, collection_of
-from adaptation.data.labels import LabelRow, Labels, read_rows
-from adaptation.errors import AdaptationError
+from adaptation.data.labels import InvalidLabels, LabelRow, Labels, read_rows
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 
 COLUMNS = ("path", "label")
 _FOLDER = "_reviewed"
 _FAULTS_SHOWN = 50
-
-
-class InvalidReview(AdaptationError, ValueError):
-    """A reviewed table that cannot be taken as it is; the message names every fault by its line."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +90,8 @@ def read_review(uri: str, collection: BatchStore, names: Sequence[str]) -> Revie
       names: The labels.
 
     Raises:
-      InvalidLabels: It is no such table.
-      InvalidReview: A row names no image of the collection, no known label, or an image that another row names; or no
-        row has a label.
+      InvalidLabels: It is no such table, or a row names no image of the collection, no known label, or an image that
+        another row names; or no row has a label.
     """
     draft = _Draft(collection, names)
     for row in read_rows(uri):
@@ -107,7 +101,7 @@ def read_review(uri: str, collection: BatchStore, names: Sequence[str]) -> Revie
     if draft.faults:
         more = [f"... and {len(draft.faults) - _FAULTS_SHOWN} more"] if len(draft.faults) > _FAULTS_SHOWN else []
         told = [f"nothing of {uri} was taken. Mend:", *draft.faults[:_FAULTS_SHOWN], *more]
-        raise InvalidReview("\n  ".join(told))
+        raise InvalidLabels("\n  ".join(told))
     return Review(draft.labels, draft.open)
 
 

@@ -14,17 +14,12 @@ from datetime import UTC, datetime
 
 from adaptation.data.image_check import image_problem
 from adaptation.data.span_preparation import find_published
-from adaptation.data.spans import SPLITS, Manifest, Shard, Span, SpanStore, adoption_key
+from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, adoption_key
 from adaptation.data.tfrecords import CorruptRecords, LabelledImage, parse_features, unframe
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
 
 _KEPT = "_adopted"
 _GZIP = b"\x1f\x8b"
-
-
-class CannotAdopt(AdaptationError, ValueError):
-    """A folder that does not hold a span's data."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +63,8 @@ def adopt(store: SpanStore, span: Span, labels: tuple[str, ...], run: str = "") 
     Failure: cut off at any point, nothing is visible or the whole span is; adopting again finishes.
 
     Raises:
-      CannotAdopt: A split has no images, or a record is not as above; the message names the file.
+      InvalidSpan: A split has no images, a record is not as above, or a batch is being prepared under the number.
       CorruptRecords: A file was cut off or changed.
-      SpanClaimed: A batch is being prepared under the number.
     """
     if published := find_published(store, span):
         return published
@@ -95,7 +89,7 @@ def _sources(store: SpanStore, span: Span) -> list[_Source]:
     sources = [_Source(name, storage.join(folder, name), storage.join(kept, name)) for name in names]
     for source in sources:
         if listed is None and storage.exists(source.kept):
-            raise CannotAdopt(f"{source.kept} is kept from an earlier adoption. Move it elsewhere, then adopt again.")
+            raise InvalidSpan(f"{source.kept} is kept from an earlier adoption. Move it elsewhere, then adopt again.")
     return sources
 
 
@@ -122,7 +116,7 @@ def _stage(store: SpanStore, span: Span, labels: tuple[str, ...], file: _Source,
 def _read(span: Span, file: _Source, labels: tuple[str, ...]) -> list[LabelledImage]:
     content = storage.read(file.kept if file.is_moved else file.came)
     if content.startswith(_GZIP):
-        raise CannotAdopt(f"{file.came} is compressed. Decompress it with gunzip, then adopt again.")
+        raise InvalidSpan(f"{file.came} is compressed. Decompress it with gunzip, then adopt again.")
     records = enumerate(unframe(content, file.came))
     return [_image(span, f"{file.name}#{number}", data, labels) for number, data in records]
 
@@ -131,16 +125,16 @@ def _image(span: Span, place: str, data: bytes, labels: tuple[str, ...]) -> Labe
     try:
         features = parse_features(data)
     except CorruptRecords as error:
-        raise CannotAdopt(f"{place} is no tf.train.Example. Export Examples with image and label.") from error
+        raise InvalidSpan(f"{place} is no tf.train.Example. Export Examples with image and label.") from error
     match features.get("image"), features.get("label"), features.get("id"):
         case [[bytes(image)], [int(label)], name]:
             pass
         case _:
-            raise CannotAdopt(f"{place} has no single image (bytes) and label (int64). Export Examples with these.")
+            raise InvalidSpan(f"{place} has no single image (bytes) and label (int64). Export Examples with these.")
     if problem := image_problem(image):
-        raise CannotAdopt(f"the image of {place} {problem}. Export JPEG or PNG bytes.")
+        raise InvalidSpan(f"the image of {place} {problem}. Export JPEG or PNG bytes.")
     if not 0 <= label < len(labels):
-        raise CannotAdopt(f"{place} has label {label}, but there are {len(labels)} label names. Set labels.names.")
+        raise InvalidSpan(f"{place} has label {label}, but there are {len(labels)} label names. Set labels.names.")
     given = name[0].decode(errors="replace") if name and isinstance(name[0], bytes) else place
     return LabelledImage(image, label, given, span.number)
 
@@ -151,7 +145,7 @@ def _manifest(store: SpanStore, span: Span, labels: tuple[str, ...], drafts: lis
         counts[draft.shard.split].update(draft.labels)
     for split in SPLITS:
         if not counts[split]:
-            raise CannotAdopt(
+            raise InvalidSpan(
                 f"{store.folder(span)} has no images in {split}/. A span has train/ and test/ with TFRecord files."
             )
     return Manifest(

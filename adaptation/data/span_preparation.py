@@ -17,23 +17,14 @@ from typing import NamedTuple
 from adaptation.data.batches import Snapshot
 from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, refuse_if_too_many
-from adaptation.data.spans import SPLITS, Manifest, Shard, Span, SpanStore, count_labels
+from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels
 from adaptation.data.tfrecords import LabelledImage
-from adaptation.errors import AdaptationError
 from adaptation.io import process_pool, storage
 from adaptation.progress import report
 
 PART_IMAGES = 512
 PART_BYTES = 8 * 2**20
 PARTS_PER_WORKER = 8  # fewer are done before a worker has started
-
-
-class SpanTooSmall(AdaptationError, ValueError):
-    """A snapshot that leaves the train or the test split empty."""
-
-
-class SplitChanged(AdaptationError, ValueError):
-    """Split settings under which an image of an earlier span would change sides."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +128,7 @@ def prepare(
 
     Raises:
       TooManySkipped: More than `max_skipped` of the images have no known label or cannot be decoded.
-      SpanTooSmall: A split would be empty.
-      SplitChanged: The newest span was split otherwise.
+      InvalidSpan: A split would be empty, or the newest span was split otherwise.
     """
     preparation = begin(store, snapshot, labels, split, max_skipped, run, key)
     if published := find_published(store, preparation.span):
@@ -212,7 +202,7 @@ def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest
     manifest = _manifest(preparation, found, skipped)
     for split in SPLITS:
         if not manifest.images_in(split):
-            raise SpanTooSmall(
+            raise InvalidSpan(
                 f"{preparation.span} would have no {split} image: {manifest.images} of "
                 f"{len(preparation.snapshot.images)} images can be used. Collect more, then run it again."
             )
@@ -326,7 +316,7 @@ def _refuse_changed_split(store: SpanStore, split: Split) -> None:
     newest_first = map(store.manifest, reversed(store.spans()))
     before = next((manifest for manifest in newest_first if manifest.ratio), None)  # what was adopted has none
     if before and (before.seed, before.ratio) != (split.seed, split.ratio):
-        raise SplitChanged(
+        raise InvalidSpan(
             f"span-{before.span} was split with seed {before.seed} and test ratio {before.ratio}, this one would be "
             f"with {split.seed} and {split.ratio}: an image could be trained on in one span and tested on in another. "
             "Set data.seed and data.test_ratio back, or start another data root."

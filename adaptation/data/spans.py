@@ -32,7 +32,7 @@ _SNAPSHOT = "snapshot.json"
 
 
 class InvalidSpan(AdaptationError, ValueError):
-    """A text that names no span."""
+    """A span that cannot be made: its name, its number, its split or its data."""
 
 
 class SpanNotPublished(AdaptationError, LookupError):
@@ -41,10 +41,6 @@ class SpanNotPublished(AdaptationError, LookupError):
 
 class CorruptSpan(AdaptationError, ValueError):
     """A published span whose files are not what its manifest says."""
-
-
-class SpanClaimed(AdaptationError, FileExistsError):
-    """A span number that something else is being made under."""
 
 
 @dataclass(frozen=True, order=True)
@@ -242,12 +238,12 @@ class SpanStore:
         """Keeps a number that is taken by a folder from ever being claimed for something else.
 
         Raises:
-          SpanClaimed: It has been, for something else.
+          InvalidSpan: It has been, for something else.
         """
         with contextlib.suppress(FileExistsError):
             self._claims.append({"key": key}, after=span.number - 1)
         if any(claim.number == span.number and claim.value["key"] != key for claim in self._claims.records()):
-            raise SpanClaimed(
+            raise InvalidSpan(
                 f"{span} is claimed for a batch whose preparation has not ended. Run that again to finish it."
             )
 

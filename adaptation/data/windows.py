@@ -21,19 +21,7 @@ _IMPORTED_SPLITS = {"train": "train", "eval": "test"}
 
 
 class InvalidWindow(AdaptationError, ValueError):
-    """A text that is no window."""
-
-
-class WindowNotExpressible(AdaptationError, ValueError):
-    """A set of spans that no file pattern selects exactly."""
-
-
-class SpansChanged(AdaptationError, ValueError):
-    """Spans whose content is not what was selected."""
-
-
-class MixedLabels(AdaptationError, ValueError):
-    """Spans with different label names."""
+    """A window that cannot be trained on: its text, or the labels or the content of its spans."""
 
 
 @dataclass(frozen=True)
@@ -134,20 +122,20 @@ def select(data_root: str, window: str, digest: str = "", labels: tuple[str, ...
       labels: The label names that are meant; any where they are left out.
 
     Raises:
-      InvalidWindow, SpanNotPublished: The window is none, or names a span that is not there.
-      MixedLabels: The spans do not share their label names, or have others than are meant.
-      SpansChanged: The content is not that of `digest`.
+      SpanNotPublished: The window names a span that is not there.
+      InvalidWindow: The text is no window, the spans do not share their label names or have others than are meant, or
+        their content is not that of `digest`.
     """
     store = SpanStore(data_root)
     selection = Selection(tuple(store.manifests(Window.parse(window).resolve(store.spans()))))
     _refuse_mixed_labels(selection)
     if labels and labels != selection.labels:
-        raise MixedLabels(
+        raise InvalidWindow(
             f"the spans {selection.window} have the labels {', '.join(selection.labels)}, the settings name "
             f"{', '.join(labels)}: a model would take one for another. Set labels.names as the spans have them."
         )
     if digest and digest != selection.digest:
-        raise SpansChanged(
+        raise InvalidWindow(
             f"the spans {selection.window} have the digest {selection.digest[:12]}, but {digest[:12]} was asked for. "
             "Start the run again with the present digest."
         )
@@ -163,7 +151,7 @@ def training_parameters(data_root: str, selection: Selection, ingestion: str) ->
       ingestion: `spans`: the pipeline begins with SpanExampleGen; `import`: with ImportExampleGen.
 
     Raises:
-      WindowNotExpressible: ImportExampleGen cannot be told these spans.
+      InvalidWindow: ImportExampleGen cannot be told these spans.
     """
     if ingestion == "spans":
         return {"window": selection.window, "digest": selection.digest}
@@ -177,7 +165,7 @@ def input_config(data_root: str, selection: Selection) -> str:
       `tfx.proto.Input` as protocol-buffer JSON (source: tfx/proto/example_gen.proto).
 
     Raises:
-      WindowNotExpressible: No file pattern selects them.
+      InvalidWindow: No file pattern selects them.
     """
     store = SpanStore(data_root)
     pattern = span_pattern(selection.spans, others=[*store.spans(), *store.unsigned()])
@@ -188,7 +176,7 @@ def input_config(data_root: str, selection: Selection) -> str:
 def span_pattern(spans: Sequence[Span], others: Iterable[Span]) -> str:
     """The file pattern that matches the folders of exactly these spans, as an ExampleGen's input split takes it.
 
-    A pattern has no alternation, so that 9, 10 and 11 together cannot be written; see `WindowNotExpressible`.
+    A pattern has no alternation, so that 9, 10 and 11 together cannot be written; see `InvalidWindow`.
 
     Args:
       spans: The spans wanted.
@@ -198,14 +186,14 @@ def span_pattern(spans: Sequence[Span], others: Iterable[Span]) -> str:
       For example `span-7`, `span-[123]`, `span-1[02]` or `span-*`.
 
     Raises:
-      WindowNotExpressible: No pattern selects them; the message names the way that does.
+      InvalidWindow: No pattern selects them; the message names the way that does.
     """
     if not set(others) - set(spans):
         return "span-*"
     texts = [str(span.number) for span in spans]
     columns = ["".join(sorted(set(column))) for column in zip(*texts, strict=False)]
     if len(set(map(len, texts))) > 1 or math.prod(map(len, columns)) != len(set(texts)):
-        raise WindowNotExpressible(
+        raise InvalidWindow(
             f"no file pattern selects exactly the spans {enumerate_spans(spans)}. "
             'Set training.ingestion = "spans", which takes any window.'
         )
@@ -223,7 +211,7 @@ def _numbers(part: str, text: str) -> range:
 def _refuse_mixed_labels(selection: Selection) -> None:
     for manifest in selection.manifests:
         if manifest.labels != selection.labels:
-            raise MixedLabels(
+            raise InvalidWindow(
                 f"span-{manifest.span} has the labels {', '.join(manifest.labels)}, {selection.spans[0]} has "
                 f"{', '.join(selection.labels)}. Choose a window of spans with the same labels."
             )

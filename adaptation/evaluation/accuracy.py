@@ -121,11 +121,8 @@ def evaluate(snapshot: Snapshot, predictions_folder: str, labels: Labels, max_sk
       max_skipped: Share of the images, 0 to 1, that may lack a known label or have a prediction error.
 
     Raises:
-      NoPredictions: The folder has no results.
-      InvalidPrediction: A line is broken, or the model predicts what is no label.
-      UnlistedPredictions: There is a prediction for an image that is not in the snapshot.
-      DuplicatePredictions: An image has more than one prediction or error.
-      MissingPredictions: An image has none.
+      InvalidPredictions: There are none, a line is broken, a label is unknown, or they are not exactly one for each
+        image of the snapshot.
       TooManySkipped: More images than allowed had to be left out.
     """
     told = tally(snapshot, predictions_folder, labels)

@@ -19,26 +19,13 @@ import polars as pl
 
 from adaptation.data.batches import Snapshot
 from adaptation.data.labels import Labels, Skipped
-from adaptation.errors import AdaptationError
-from adaptation.evaluation.prediction_results import InvalidPrediction, conclude_predictions, read_predictions
+from adaptation.evaluation.prediction_results import InvalidPredictions, conclude_predictions, read_predictions
 from adaptation.io import storage
 
 MISTAKES = 20
 _EXAMPLES = 3
 _NAMES_AT_ONCE = 100_000
 _SEEDS = (1, 2)
-
-
-class UnlistedPredictions(AdaptationError, ValueError):
-    """Predictions for images that are not in the snapshot."""
-
-
-class DuplicatePredictions(AdaptationError, ValueError):
-    """Images with more than one prediction or error."""
-
-
-class MissingPredictions(AdaptationError, LookupError):
-    """Images with neither a prediction nor an error."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +154,7 @@ def _refuse(snapshot: Snapshot, folder: str, labels: Labels) -> NoReturn:
     told = pl.concat(read_predictions(folder)).join(_listed(snapshot), on="image", how="left", maintain_order="left")
     _refuse_foreign_labels(told, labels)
     _refuse_unless_one_each(snapshot, folder, told)
-    raise MissingPredictions(f"{folder} changed while it was read. Evaluate it again when its prediction has ended.")
+    raise InvalidPredictions(f"{folder} changed while it was read. Evaluate it again when its prediction has ended.")
 
 
 def _listed(snapshot: Snapshot) -> pl.DataFrame:
@@ -180,7 +167,7 @@ def _refuse_foreign_labels(told: pl.DataFrame, labels: Labels) -> None:
     foreign = told.filter(~pl.col("label").is_in(labels.names))
     if len(foreign):
         image, label = foreign.select("image", "label").row(0)
-        raise InvalidPrediction(
+        raise InvalidPredictions(
             f"the model predicts {label!r} for {image}, and the labels are {_examples(labels.names)}. Evaluate a model "
             "that was trained with these labels, or set the labels that it was trained with."
         )
@@ -190,18 +177,18 @@ def _refuse_unless_one_each(snapshot: Snapshot, folder: str, told: pl.DataFrame)
     strays = told.filter(pl.col("row").is_null())
     unlisted = strays["image"].drop_nulls()
     if len(unlisted):
-        raise UnlistedPredictions(
+        raise InvalidPredictions(
             f"{folder} has {len(unlisted)} predictions for images that are not listed in {snapshot.root}: "
             f"{_examples(unlisted)}. Evaluate the results of this very file list."
         )
     counts = np.bincount(told["row"].drop_nulls().to_numpy(), minlength=len(snapshot.images))
     if duplicated := np.flatnonzero(counts > 1).tolist():
-        raise DuplicatePredictions(
+        raise InvalidPredictions(
             f"{folder} has more than one prediction or error for {len(duplicated)} images: "
             f"{_examples(snapshot.images[row].name for row in duplicated)}. Predict the batch again."
         )
     if missing := np.flatnonzero(counts == 0).tolist():
-        raise MissingPredictions(
+        raise InvalidPredictions(
             f"{folder} has no prediction for {len(missing)} of {len(snapshot.images)} listed images: "
             f"{_examples(snapshot.images[row].name for row in missing)}. Complete it, or predict the batch again."
             + "".join(f"\nIts errors file says: {error}" for error in strays["error"][:_EXAMPLES])

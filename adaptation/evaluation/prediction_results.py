@@ -51,16 +51,8 @@ _IS_COMMON = pl.all_horizontal(
 _T = TypeVar("_T")
 
 
-class InvalidPrediction(AdaptationError, ValueError):
-    """A line of the results that is no prediction."""
-
-
-class NoPredictions(AdaptationError, FileNotFoundError):
-    """A folder without results."""
-
-
-class ResultsElsewhere(AdaptationError, ValueError):
-    """An output folder that is not on this machine's disk."""
+class InvalidPredictions(AdaptationError, ValueError):
+    """Prediction results that cannot be read, or are not one prediction for each listed image."""
 
 
 def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
@@ -81,8 +73,7 @@ def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
       one is empty: there is one even where there are no lines.
 
     Raises:
-      NoPredictions: There are no results.
-      InvalidPrediction: A line is broken or of another form; the message names it.
+      InvalidPredictions: There are no results, or a line is broken or of another form; the message names it.
     """
     return conclude_predictions(folder, lambda told: told)
 
@@ -101,7 +92,7 @@ def conclude_predictions(folder: str, conclude: Callable[[pl.DataFrame], _T]) ->
     """
     names = [file.name for file in storage.files(folder) if file.name.startswith((RESULTS, ERRORS))]
     if not any(name.startswith(RESULTS) for name in names):
-        raise NoPredictions(
+        raise InvalidPredictions(
             f"{folder} has no {RESULTS}-* files. Name the folder prediction-<model>-<timestamp> that the batch "
             "prediction reported, and look at that job if it has none."
         )
@@ -158,8 +149,8 @@ def _read_any_form(block: _Block) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
 
 
-def _invalid(line: bytes, place: str, error: ValueError) -> InvalidPrediction:
-    return InvalidPrediction(f"{place}: {error}\nThe line begins: {line[:120].decode(errors='replace')}")
+def _invalid(line: bytes, place: str, error: ValueError) -> InvalidPredictions:
+    return InvalidPredictions(f"{place}: {error}\nThe line begins: {line[:120].decode(errors='replace')}")
 
 
 def _lines_before(block: _Block) -> int:
@@ -258,11 +249,13 @@ class ResultsWriter:
           shard_lines: Most lines that one file gets.
 
         Raises:
-          ResultsElsewhere: `output` is not on this machine's disk.
+          InvalidPredictions: `output` is not on this machine's disk.
           FileExistsError: The folder is there already.
         """
         if not storage.is_local(output):
-            raise ResultsElsewhere(f"{output} is not on this machine. Let the local predictor write to a local folder.")
+            raise InvalidPredictions(
+                f"{output} is not on this machine. Let the local predictor write to a local folder."
+            )
         self.folder = storage.join(storage.absolute(output), f"prediction-{model}-{_timestamp(started)}")
         if os.path.exists(self.folder):
             raise FileExistsError(self.folder)

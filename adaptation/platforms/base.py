@@ -11,7 +11,29 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from adaptation.errors import AdaptationError
+
 CHAMPION = "champion"
+
+
+class InvalidJob(AdaptationError, ValueError):
+    """A job that cannot be created: its id, its pipeline or its parameters."""
+
+
+class NoSuchJob(AdaptationError, LookupError):
+    """An id under which no job was created."""
+
+
+class JobFailed(AdaptationError, RuntimeError):
+    """A job that could not be started, or did not get to its end."""
+
+
+class NoSuchModel(AdaptationError, LookupError):
+    """A model or a version that is not in the registry."""
+
+
+class EmptyFileList(AdaptationError, ValueError):
+    """A list of images to predict that names none."""
 
 
 class JobState(StrEnum):

@@ -27,7 +27,7 @@ _SECRET = re.compile(
 
 
 class BrokenSpec(AdaptationError, ValueError):
-    """A spec that would not run; the message lists every fault."""
+    """A spec that would not run, or is another one than was asked for; the message lists every fault."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptation.data.windows import training_parameters
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.platforms.base import JobRequest
 from adaptation.platforms.vertex.client import VertexClient
@@ -16,15 +15,11 @@ from adaptation.platforms.vertex.config import VertexConfig
 from adaptation.platforms.vertex.jobs import VertexJobs
 from adaptation.trigger import TRAINING
 from pipeline.compiled import kubeflow
-from pipeline.compiled.spec import Spec
+from pipeline.compiled.spec import BrokenSpec, Spec
 from pipeline.jobs import by_hand
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.vertex_settings import vertex_config
 from pipeline.workspace.workspace import Workspace
-
-
-class OtherSpec(AdaptationError, ValueError):
-    """A compiled pipeline that is another one than was asked for."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Submission:
         """The spec as it is sent: with the run's name, the values of its parameters and what the settings add.
 
         Raises:
-          InvalidSpec: There is no spec, or it has other parameters.
+          InvalidJob: There is no spec, or it has other parameters.
         """
         return Spec(VertexJobs(VertexClient(self.config)).body(self.request))
 
@@ -63,7 +58,7 @@ def submission(
     Raises:
       InvalidSettings: The settings do not say enough for Google Cloud.
       SpanNotPublished, InvalidWindow: The window names no published spans.
-      BrokenSpec, OtherSpec: The file is no compiled pipeline, or another one.
+      BrokenSpec: The file is no compiled pipeline, or another one.
     """
     config = vertex_config(settings)
     if spec:
@@ -80,11 +75,11 @@ def read_spec(file: Path, settings: Settings, pipeline: str) -> Spec:
     """The compiled pipeline in a file.
 
     Raises:
-      BrokenSpec, OtherSpec: The file is no compiled pipeline, or another one.
+      BrokenSpec: The file is no compiled pipeline, or another one.
     """
     spec, name = Spec.from_json(file.read_bytes()), f"{settings.name}-{pipeline}"
     if spec.name != name:
-        raise OtherSpec(f"{file} is the pipeline {spec.name}, not {name}. Name the file that was compiled for that.")
+        raise BrokenSpec(f"{file} is the pipeline {spec.name}, not {name}. Name the file that was compiled for that.")
     return spec
 
 

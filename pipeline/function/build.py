@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from adaptation.errors import AdaptationError
+from adaptation.errors import AlreadyExists
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings
 from pipeline.workspace.vertex_settings import vertex_config
@@ -32,10 +32,6 @@ _MARK = b"# Written by adapt function build, which replaces this whole folder.\n
 _OWN = ("main.py", "requirements.txt")
 
 
-class NoBuild(AdaptationError, FileExistsError):
-    """A folder with other things in it than what `build` writes."""
-
-
 def build(settings: Settings, folder: Path) -> None:
     """Writes the folder that is deployed; one that was built before is replaced as a whole.
 
@@ -44,7 +40,7 @@ def build(settings: Settings, folder: Path) -> None:
 
     Raises:
       InvalidSettings: The pipelines run on this machine, or the settings do not say enough for Google Cloud.
-      NoBuild: There is something else at `folder`; it is left as it is.
+      AlreadyExists: There is something else at `folder`; it is left as it is.
     """
     folder = Path(os.path.abspath(folder))
     files = deployable(settings)
@@ -93,7 +89,7 @@ def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
 def _refuse_other(folder: Path) -> None:
     if not os.path.lexists(folder) or _is_replaceable(folder):
         return
-    raise NoBuild(
+    raise AlreadyExists(
         f'{folder} is there, and was not made by "adapt function build", which would replace all of it. '
         "Name another folder, or remove that one."
     )

@@ -18,12 +18,8 @@ from adaptation.errors import AdaptationError
 GCLOUD = "gcloud"
 
 
-class NoGcloud(AdaptationError, FileNotFoundError):
-    """This machine has no Google Cloud CLI."""
-
-
 class StepFailed(AdaptationError, RuntimeError):
-    """A command of a step ended with an error; the steps after it were not taken."""
+    """A step could not be taken: its command is missing or ended with an error; the steps after it were not taken."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +64,11 @@ def take(steps: Sequence[Step], telling: Callable[[str], AbstractContextManager[
     Failure: what the steps before have made stays. Repeat it: what is there is found.
 
     Raises:
-      NoGcloud: There is no Google Cloud CLI; nothing was run.
-      StepFailed: A command failed; the message has its words, and the steps that were taken before.
+      StepFailed: There is no Google Cloud CLI, or a command failed; the message has its words, and the steps that were
+        taken before.
     """
     if not shutil.which(GCLOUD):
-        raise NoGcloud(
+        raise StepFailed(
             f"{GCLOUD} is not on this machine's PATH. Install the Google Cloud CLI "
             '(https://cloud.google.com/sdk/docs/install) and run "gcloud auth login"; or let --dry-run show the '
             "commands, and run them where it is installed."

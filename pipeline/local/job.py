@@ -11,17 +11,12 @@ import sys
 from functools import partial
 from typing import Any
 
-from adaptation.errors import AdaptationError
 from adaptation.io.storage import collector_at_rest
-from adaptation.platforms.base import JobRequest
+from adaptation.platforms.base import InvalidJob, JobRequest
 from adaptation.platforms.local.jobs import run_recorded
 from adaptation.progress import report
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.workspace.workspace import Workspace
-
-
-class UnknownPipeline(AdaptationError, ValueError):
-    """A job that asks for something else than this package's pipelines."""
 
 
 def main() -> None:
@@ -37,7 +32,7 @@ def _work(settings: str, request: JobRequest) -> dict[str, Any]:
     workspace = Workspace.open(settings)
     sys.path.append(str(workspace.settings.file.parent))  # for a model of the user's own, beside the settings
     if request.pipeline not in (TRAINING, EVALUATION):
-        raise UnknownPipeline(f"there is no pipeline {request.pipeline!r}. Ask for {TRAINING} or {EVALUATION}.")
+        raise InvalidJob(f"there is no pipeline {request.pipeline!r}. Ask for {TRAINING} or {EVALUATION}.")
     if "tfx" not in sys.modules:  # else the process was forked from one that has it
         report("starting TFX")
     with collector_at_rest():

@@ -16,17 +16,13 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx import v1 as tfx
 
-from adaptation.errors import AdaptationError
+from adaptation.platforms.base import JobFailed
 from adaptation.progress import report
 
 _RUNNING = "Component %s is running."
 _SKIPPED = "Skipping execution for %s"
 _RUN = "pipeline_run"
 JOB = "job"
-
-
-class PipelineFailed(AdaptationError, RuntimeError):
-    """A run in which a component failed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ def run_pipeline(pipeline: tfx.dsl.Pipeline, job: str) -> Run:
       job: Id of the job.
 
     Raises:
-      PipelineFailed: An execution is recorded as failed; the message names the components.
+      JobFailed: An execution is recorded as failed; the message names the components.
       Exception: What a component raised.
     """
     store = MetadataStore(pipeline.metadata_connection_config)
@@ -116,7 +112,7 @@ def _refuse_failures(store: MetadataStore, nodes: Mapping[int, str]) -> None:
     executions = store.get_executions_by_id(list(nodes))
     failed = [nodes[one.id] for one in executions if one.last_known_state == mlmd.Execution.FAILED]
     if failed:
-        raise PipelineFailed(f"{', '.join(failed)} failed. The job's log says why.")
+        raise JobFailed(f"{', '.join(failed)} failed. The job's log says why.")
 
 
 def _outputs(store: MetadataStore, nodes: Mapping[int, str]) -> dict[tuple[str, str], Output]:

@@ -7,8 +7,5 @@ from pipeline.rehearsal.results import Place as Place
 from pipeline.rehearsal.results import Rehearsal as Rehearsal
 from pipeline.rehearsal.results import RehearsalFailed as RehearsalFailed
 from pipeline.rehearsal.results import TaskReport as TaskReport
-from pipeline.rehearsal.run import NothingToRepeat as NothingToRepeat
-from pipeline.rehearsal.run import RunExists as RunExists
 from pipeline.rehearsal.run import rehearse as rehearse
 from pipeline.rehearsal.task_graph import NotRehearsable as NotRehearsable
-from pipeline.rehearsal.task_graph import WrongParameters as WrongParameters

@@ -16,15 +16,11 @@ from typing import Any
 
 import yaml
 
-from adaptation.errors import AdaptationError
 from adaptation.io.journal import Journal
+from pipeline.compiled.spec import BrokenSpec
 
 _STORE = "projects/rehearsal/locations/local/metadataStores/default/artifacts"
 _CLAUSE = re.compile(r"""(?P<field>[\w.]+)=(?:"(?P<text>.*)"|(?P<plain>[^"\s]+))""")
-
-
-class UnknownQuery(AdaptationError, ValueError):
-    """An artifact query that TFX's compiler does not write."""
 
 
 class TaskState(StrEnum):
@@ -150,7 +146,7 @@ class Metadata:
           query: Like `schema_title="tfx.Model" AND state=LIVE`.
 
         Raises:
-          UnknownQuery: It has another form than those that TFX writes.
+          BrokenSpec: It has another form than those that TFX writes.
         """
         wanted = [_clause(text) for text in query.split(" AND ")]
         made = [artifact for artifact in self._made(pipeline) if all(holds(artifact) for holds in wanted)]
@@ -205,8 +201,8 @@ def _property(text: str, name: str, value: str) -> Callable[[Artifact], bool]:
     return lambda artifact: artifact.metadata.get(match[1]) == wanted
 
 
-def _unknown(text: str) -> UnknownQuery:
-    return UnknownQuery(f"the artifact query {text!r} is not of a form that TFX writes.")
+def _unknown(text: str) -> BrokenSpec:
+    return BrokenSpec(f"the artifact query {text!r} is not of a form that TFX writes.")
 
 
 def _plain(value: Any) -> Any:

@@ -11,17 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaptation.errors import AdaptationError
+from pipeline.compiled.spec import BrokenSpec
 
 _PLACEHOLDER = re.compile(r"\{\{\$(?P<path>.*?)\}\}")
 _VALUE = re.compile(
     r"\.(?P<side>inputs|outputs)\.(?P<kind>parameters|artifacts)\['(?P<name>.+?)'\]"
     r"(?:\.(?P<field>uri|name)|\.metadata\['(?P<property>.+)'\])?"
 )
-
-
-class UnknownPlaceholder(AdaptationError, LookupError):
-    """A placeholder that means nothing here."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Scope:
         """The text with what its placeholders mean.
 
         Raises:
-          UnknownPlaceholder: One of them means nothing here.
+          BrokenSpec: One of them means nothing here.
         """
         return _PLACEHOLDER.sub(lambda match: self._meaning(match["path"]), text)
 
@@ -66,7 +62,7 @@ class Scope:
             artifact = given["artifacts"][match["name"]]["artifacts"][0]
             return _text(artifact["metadata"][match["property"]] if match["property"] else artifact[match["field"]])
         except LookupError as error:
-            raise UnknownPlaceholder(f"{{{{${path}}}}} means nothing in the task {self.task}.") from error
+            raise BrokenSpec(f"{{{{${path}}}}} means nothing in the task {self.task}.") from error
 
 
 def _text(value: Any) -> str:

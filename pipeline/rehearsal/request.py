@@ -10,20 +10,16 @@ from pathlib import Path
 import requests
 
 from adaptation.data.windows import training_parameters
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.io.object_store import StorageFailed
 from adaptation.trigger import TRAINING
 from pipeline.compiled.spec import Spec
 from pipeline.compiled.submission import read_spec
+from pipeline.rehearsal.task_graph import NotRehearsable
 from pipeline.workspace.workspace import Workspace
 
 _REMOTE = "gs://"
 _SECONDS = 10
-
-
-class CloudNeeded(AdaptationError, ConnectionError):
-    """A spec whose tasks work on Google Cloud, which cannot be reached from here."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,9 @@ def session(
       task: A task to repeat alone; what is not given then stays as it was in that run.
 
     Raises:
-      BrokenSpec, OtherSpec: The file is no compiled pipeline, or another one.
+      BrokenSpec: The file is no compiled pipeline, or another one.
       SpanNotPublished, InvalidWindow: The window names no published spans.
-      CloudNeeded: The spec names Google Cloud's storage, which cannot be reached.
+      NotRehearsable: The spec names Google Cloud's storage, which cannot be reached.
     """
     spec = _spec(workspace, pipeline, file)
     _refuse_unreachable(spec)
@@ -91,7 +87,7 @@ def _refuse_unreachable(spec: Spec) -> None:
         requests.head(os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com"), timeout=_SECONDS)
         storage.exists(outputs)
     except (requests.ConnectionError, requests.Timeout, StorageFailed) as error:
-        raise CloudNeeded(
+        raise NotRehearsable(
             f"the tasks of {spec.name} work on {outputs}, which cannot be reached from here ({error}). Give --cloud to "
             "rehearse on emulators of this machine, or credentials that may read and write there."
         ) from error

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 
-from adaptation.errors import AdaptationError
+from adaptation.errors import AdaptationError, AlreadyExists
 from adaptation.io import storage
 from pipeline.compiled.spec import Spec
 from pipeline.rehearsal.conditions import ConditionFailed
@@ -21,18 +21,10 @@ from pipeline.rehearsal.executions import Artifacts, TaskState
 from pipeline.rehearsal.processes import Ended, Processes
 from pipeline.rehearsal.results import Place, Rehearsal, TaskReport
 from pipeline.rehearsal.run_context import JOB, Inputs, Stage, metadata_in, run_folder
-from pipeline.rehearsal.task_graph import Task, rehearsed, tasks_of, upstream
+from pipeline.rehearsal.task_graph import NotRehearsable, Task, rehearsed, tasks_of, upstream
 from pipeline.rehearsal.tasks import input_artifacts, input_parameters, perform
 
 Tell = Callable[[TaskReport], None]
-
-
-class RunExists(AdaptationError, FileExistsError):
-    """A name that an earlier run has."""
-
-
-class NothingToRepeat(AdaptationError, LookupError):
-    """A task that cannot be run alone: there is no such task, no earlier run, or no inputs from it."""
 
 
 def rehearse(
@@ -61,10 +53,9 @@ def rehearse(
 
     Raises:
       BrokenSpec: The spec would not run; nothing was run.
-      NotRehearsable: It hands work to a service of Google's; nothing was run.
-      WrongParameters: The spec has no such parameter, or it is of another type; nothing was run.
-      RunExists: There is a run of that name.
-      NothingToRepeat: The task cannot be run alone.
+      NotRehearsable: It hands work to a service of Google's, or the task cannot be run alone; nothing was run.
+      InvalidJob: The spec has no such parameter, or it is of another type; nothing was run.
+      AlreadyExists: There is a run of that name.
 
     Failure: interrupted by an exception of any kind, the tasks' processes are ended and recorded as CANCELLED; killed,
     they are recorded as RUNNING. What was recorded before stays.
@@ -77,7 +68,7 @@ def rehearse(
     try:
         storage.create(str(stage.folder / JOB), ready.to_json())
     except FileExistsError as error:
-        raise RunExists(f"there is a run {stage.run} in {stage.folder}. Give this one another name.") from error
+        raise AlreadyExists(f"there is a run {stage.run} in {stage.folder}. Give this one another name.") from error
     return _Run(stage, tell).all()
 
 
@@ -86,9 +77,7 @@ def _earlier(spec: Spec, place: Place, parameters: Mapping[str, str], run: str, 
     run = run or _last_run(spec, place)
     file = run_folder(place, run) / JOB
     if not file.exists():
-        raise NothingToRepeat(
-            f"there is no run {run!r} of {spec.name} in {place.folder}. Run the whole pipeline first."
-        )
+        raise NotRehearsable(f"there is no run {run!r} of {spec.name} in {place.folder}. Run the whole pipeline first.")
     ready = rehearsed(_with_values_of(spec, Spec.from_json(file.read_bytes())), parameters)
     return Stage(ready, place, run, processes)
 
@@ -140,7 +129,7 @@ class _Run:
         """Runs one task, whatever its condition says, on what the others made before."""
         if name not in self._tasks:
             known = ", ".join(self._tasks)
-            raise NothingToRepeat(f"{self._stage.spec.name} has no task {name}. Name one of: {known}.")
+            raise NotRehearsable(f"{self._stage.spec.name} has no task {name}. Name one of: {known}.")
         task = self._tasks[name]
         made = {producer: self._made_before(task, producer) for producer in task.producers}
         with ThreadPoolExecutor(1) as pool:
@@ -176,7 +165,7 @@ class _Run:
     def _made_before(self, task: Task, producer: str) -> Artifacts:
         execution = self._stage.metadata.done(self._stage.spec.name, self._stage.run, producer)
         if execution is None:
-            raise NothingToRepeat(
+            raise NotRehearsable(
                 f"{task.name} needs what {producer} makes, which has not succeeded in the run {self._stage.run}. "
                 f"Repeat {producer} first, or run the whole pipeline."
             )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptation.errors import AdaptationError
+from adaptation.platforms.base import InvalidJob
 from pipeline.compiled.spec import BrokenSpec, Spec, check_runnable
 from pipeline.rehearsal.conditions import Condition, UnknownCondition
 from pipeline.rehearsal.executions import TaskState
@@ -29,12 +30,8 @@ _SERVICES = {
 }
 
 
-class WrongParameters(AdaptationError, ValueError):
-    """Values for runtime parameters that the spec does not have, or of another type."""
-
-
 class NotRehearsable(AdaptationError, ValueError):
-    """A spec that hands work to a service that is not on this machine."""
+    """A spec or a task that cannot be run on this machine: it needs a service, or an earlier run."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def rehearsed(spec: Spec, parameters: Mapping[str, str]) -> Spec:
       parameters: Values of runtime parameters, in place of those in the spec.
 
     Raises:
-      WrongParameters: The spec has no such parameter, or it is of another type.
+      InvalidJob: The spec has no such parameter, or it is of another type.
       BrokenSpec: The spec would not run anywhere.
       NotRehearsable: It hands work to a service of Google's.
     """
@@ -157,7 +154,7 @@ def _set_parameters(job: dict[str, Any], given: Mapping[str, str]) -> None:
     declared = job["pipelineSpec"]["root"].get("inputDefinitions", {}).get("parameters", {})
     if unknown := sorted(set(given) - set(declared)):
         known = ", ".join(sorted(declared)) or "none"
-        raise WrongParameters(f"the pipeline has no runtime parameter {', '.join(unknown)}; it has: {known}.")
+        raise InvalidJob(f"the pipeline has no runtime parameter {', '.join(unknown)}; it has: {known}.")
     defaults = {name: one["defaultValue"] for name, one in declared.items() if "defaultValue" in one}
     runtime = job.setdefault("runtimeConfig", {})
     typed = {name: _typed(name, value, declared[name].get("parameterType", "")) for name, value in given.items()}
@@ -170,7 +167,7 @@ def _typed(name: str, text: str, wanted: str) -> str | float:
     try:
         return float(text) if wanted == "NUMBER_DOUBLE" else int(text)
     except ValueError as error:
-        raise WrongParameters(f"the runtime parameter {name} takes a number, {wanted}, not {text!r}.") from error
+        raise InvalidJob(f"the runtime parameter {name} takes a number, {wanted}, not {text!r}.") from error
 
 
 def _executor(spec: Spec, name: str) -> Mapping[str, Any]:

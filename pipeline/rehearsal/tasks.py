@@ -37,7 +37,7 @@ def input_parameters(stage: Stage, task: Task, before: Mapping[str, TaskState]) 
       before: How the tasks before it ended; an exit handler is told of it.
 
     Raises:
-      UnknownPlaceholder: A constant has a placeholder that means nothing here.
+      BrokenSpec: A constant has a placeholder that means nothing here.
     """
     scope = Scope(stage.run, task.name)
     values: dict[str, Any] = {}

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptation.data.batches import Batch, BatchStore, EmptyBatch, NoBatch, Snapshot
+from adaptation.data.batches import Batch, BatchStore, NoBatch, Snapshot
 from adaptation.data.labels import Labels, UnknownLabel
 from adaptation.data.reviews import COLUMNS, Reviews, path_in_collection, with_reviews
-from adaptation.errors import AdaptationError
+from adaptation.errors import AlreadyExists
 from adaptation.evaluation.prediction_results import RESULTS, read_predictions
 from adaptation.io import storage
 from pipeline.review.contact_sheet import Picture, write_sheets
@@ -28,10 +28,6 @@ from pipeline.workspace.workspace import Workspace
 TABLE = "labels.csv"
 PREDICTED = ("predicted", "confidence")
 _MADE_AT = re.compile(r"/prediction-[^/]*-(\d{4}(?:_\d\d){2}T(?:\d\d_){3}\d{3}Z)$")
-
-
-class TableExists(AdaptationError, FileExistsError):
-    """A table that people may have worked on already, where a new one was to be written."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +78,14 @@ def export(workspace: Workspace, batch: Batch, folder: Path, limit: int | None =
       blind: Neither the present labels nor predictions are shown, so that nobody is led by them.
 
     Raises:
-      NoBatch, EmptyBatch: There is no such month, or it has no images.
-      TableExists: The folder has a table already.
+      NoBatch: There is no such month, or it has no images.
+      AlreadyExists: The folder has a table already.
 
     Failure: the table comes last; without one, export again.
     """
     table = folder / TABLE
     if table.exists():
-        raise TableExists(f'{table} is there already. Take it with "adapt review import", or name another folder.')
+        raise AlreadyExists(f'{table} is there already. Take it with "adapt review import", or name another folder.')
     snapshot = _snapshot(workspace.batches, batch)
     reviewed = Reviews(workspace.batches).of(batch)
     drawn = sorted(snapshot.images, key=lambda image: (image in reviewed, _draw(image)))[:limit]
@@ -107,11 +103,11 @@ def export(workspace: Workspace, batch: Batch, folder: Path, limit: int | None =
 def _snapshot(collection: BatchStore, batch: Batch) -> Snapshot:
     try:
         return collection.snapshot(batch)
-    except (NoBatch, EmptyBatch) as error:
+    except NoBatch as error:
         if not collection.archived(batch):
             raise
         message = f'all images of {batch} are archived. "adapt batches requeue {batch}" brings them back.'
-        raise EmptyBatch(message) from error
+        raise NoBatch(message) from error
 
 
 def _draw(image: storage.File) -> bytes:

@@ -11,31 +11,19 @@ from itertools import islice, zip_longest
 from pathlib import Path, PurePosixPath
 
 from adaptation.data.batches import Snapshot, snapshot_folder
-from adaptation.data.labels import Labels, UnknownLabel
+from adaptation.data.labels import InvalidLabels, Labels, UnknownLabel
 from adaptation.data.span_preparation import Split, prepare
 from adaptation.data.spans import Manifest
-from adaptation.errors import AdaptationError
+from adaptation.errors import AdaptationError, AlreadyExists
 from adaptation.io import storage
 from pipeline.workspace.digit_images import write_digits
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.settings_file import locate_settings, write_settings
+from pipeline.workspace.settings_file import InvalidSettings, locate_settings, write_settings
 from pipeline.workspace.workspace import Workspace
 
 FIRST_BATCH = "bootstrap"
 DIGITS = "digits"
 _PREFIX = re.compile(r"(.+?)_\d|(.+)_")
-
-
-class AlreadyInitialised(AdaptationError, FileExistsError):
-    """A workspace that has spans."""
-
-
-class SettingsDiffer(AdaptationError, ValueError):
-    """A settings file that is there and says something else than what was asked for."""
-
-
-class TooFewClasses(AdaptationError, ValueError):
-    """A folder of images whose names tell of fewer than two classes."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +49,11 @@ def initialise(
     Failure: cut off at any point, the next call finishes. A settings file that is there is used as it is.
 
     Raises:
-      AlreadyInitialised: The workspace has spans.
-      SettingsDiffer: There is a settings file, and it has other values than `overrides`.
-      InvalidSettings: Those that are there, or would be with `overrides`; no file is made then.
-      EmptyBatch, TooFewClasses: There are no images, or fewer than two classes of them.
-      TooManySkipped, SpanTooSmall: Too few of the images can be used.
+      AlreadyExists: The workspace has spans.
+      InvalidSettings: The settings that are there have other values than `overrides`, or they cannot be used, or could
+        not with `overrides`; no file is made then.
+      NoBatch, InvalidLabels: There are no images, or fewer than two classes of them.
+      TooManySkipped, InvalidSpan: Too few of the images can be used.
     """
     file = locate_settings(path)
     if file.exists():
@@ -79,12 +67,12 @@ def find_classes(snapshot: Snapshot) -> Classes:
     """The classes of a folder's images: by their folders where most of them lie in one, else by their prefixes.
 
     Raises:
-      TooFewClasses: There are fewer than two.
+      InvalidLabels: There are fewer than two.
     """
     in_folders = sum("/" in name for name in snapshot.names) * 2 > len(snapshot.names)
     names = tuple(sorted({_class_of(name, in_folders) for name in snapshot.names} - {""}))
     if len(names) < 2:
-        raise TooFewClasses(
+        raise InvalidLabels(
             f"the names of the images in {snapshot.root} tell of {f'one class, {names[0]}' if names else 'no class'}. "
             "There must be two at least: put the images of each into a folder of its name, or name them ship_1.jpg."
         )
@@ -94,13 +82,13 @@ def find_classes(snapshot: Snapshot) -> Classes:
 def _check(workspace: Workspace, overrides: Mapping[str, object]) -> None:
     settings = workspace.settings
     if spans := workspace.spans.spans():
-        raise AlreadyInitialised(
+        raise AlreadyExists(
             f"there are spans below {settings.data.root} already (newest: {spans[-1]}). "
             "Name another folder with --workspace."
         )
     for key, value in overrides.items():
         if value != (present := _value(settings, key)):
-            raise SettingsDiffer(
+            raise InvalidSettings(
                 f"{settings.file} is there already and has {key} = {present!r}, not {value!r}. "
                 "Edit or remove it, or name another folder with --workspace."
             )

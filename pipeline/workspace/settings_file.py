@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
-from adaptation.errors import AdaptationError
+from adaptation.errors import AdaptationError, AlreadyExists
 from adaptation.io import storage
 from pipeline.workspace.settings import BUILT_IN_WEIGHTS, PREFIX, Section, Settings, declared
 
@@ -44,12 +44,8 @@ class NoSettings(AdaptationError, FileNotFoundError):
     """There is no settings file."""
 
 
-class SettingsExist(AdaptationError, FileExistsError):
-    """There is a settings file already where a new one was to be written."""
-
-
 class InvalidSettings(AdaptationError, ValueError):
-    """Settings that cannot be used; the message lists every problem."""
+    """Settings or prices that cannot be used; the message lists every problem."""
 
 
 def locate_settings(path: Path) -> Path:
@@ -85,14 +81,14 @@ def write_settings(path: str | Path, labels: Sequence[str], overrides: Mapping[s
     """Writes a new settings file and returns its absolute path; the arguments are those of `render`.
 
     Raises:
-      SettingsExist: There is a file at that path; it is left as it is.
+      AlreadyExists: There is a file at that path; it is left as it is.
     """
     file = Path(os.path.abspath(Path(path).expanduser()))
     text = render(labels, overrides)
     try:
         storage.create(str(file), text.encode())
     except FileExistsError as error:
-        raise SettingsExist(f"{file} is there already. Edit it, or choose another folder.") from error
+        raise AlreadyExists(f"{file} is there already. Edit it, or choose another folder.") from error
     return file
 
 

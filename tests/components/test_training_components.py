@@ -14,7 +14,7 @@ from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, SpanNotPublished
-from adaptation.data.windows import SpansChanged
+from adaptation.data.windows import InvalidWindow
 from adaptation.evaluation.gate import Deployment, Score, Verdict
 from components.batch_archiver import BatchArchiver
 from components.code_version import code_version
@@ -97,7 +97,7 @@ def test_span_example_gen_refuses_a_span_that_is_not_published(world: ComponentW
 
 def test_span_example_gen_refuses_content_that_was_not_meant(world: ComponentWorld, run: Any) -> None:
     publish(world)
-    with pytest.raises(SpansChanged, match="digest"):
+    with pytest.raises(InvalidWindow, match="digest"):
         run([ingested(world, digest="0" * 64)])
 
 

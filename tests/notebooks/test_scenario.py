@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from adaptation.platforms.base import JobRequest
+from adaptation.platforms.base import JobFailed, JobRequest
 from notebooks import scenario
-from pipeline.console import JobFailed
 from pipeline.workspace.digit_images import COUNT, changed_camera, first_camera
 from pipeline.workspace.settings_file import load
 from pipeline.workspace.workspace import Workspace

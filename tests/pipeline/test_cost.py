@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from adaptation.platforms.vertex.config import Prediction, Serving, Training, VertexSettings
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.cli.main import cli
-from pipeline.cost import InvalidPrices, Item, Month, Prices, bill, load_prices, prices_file, total
+from pipeline.cost import Item, Month, Prices, bill, load_prices, prices_file, total
 from pipeline.run_history import newest_durations
+from pipeline.workspace.settings_file import InvalidSettings
 from tests.worlds.cloud import a_cloud, done, golden
 from tests.worlds.workspace import World
 
@@ -75,7 +76,7 @@ def test_what_was_never_measured_is_not_known_and_not_in_the_sum(prices: Prices)
 
 
 def test_a_machine_without_a_price_is_named(prices: Prices) -> None:
-    with pytest.raises(InvalidPrices, match=r"m9 has no price. Add it to \[machines\] in prices.toml"):
+    with pytest.raises(InvalidSettings, match=r"m9 has no price. Add it to \[machines\] in prices.toml"):
         bill(Month(1, 1, 0, {}), VertexSettings(serving=Serving("m9")), prices)
 
 
@@ -91,7 +92,7 @@ def test_a_machine_without_a_price_is_named(prices: Prices) -> None:
 def test_a_faulty_file_is_refused_by_its_faults(tmp_path: Path, text: str, fault: str) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(text)
-    with pytest.raises(InvalidPrices, match=fault):
+    with pytest.raises(InvalidSettings, match=fault):
         load_prices(file)
 
 

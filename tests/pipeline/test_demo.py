@@ -16,11 +16,13 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from adaptation.errors import AlreadyExists
 from adaptation.platforms.base import JobRequest, JobState
 from pipeline import demo
 from pipeline.cli.main import cli
-from pipeline.demo import MARK, DemoResult, NotADemo, Overridden, run_demo
+from pipeline.demo import MARK, DemoResult, run_demo
 from pipeline.workspace.digit_images import changed_camera, first_camera, write_digits
+from pipeline.workspace.settings_file import InvalidSettings
 from tests.worlds.images import contents
 from tests.worlds.processes import wait_until
 from tests.worlds.workspace import World, use_fake_jobs, use_real_jobs
@@ -51,7 +53,7 @@ def adapt_demo(monkeypatch: pytest.MonkeyPatch, result: DemoResult, *options: st
 
 def test_a_folder_that_is_no_demo_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(NotADemo, match=str(tmp_path)):
+    with pytest.raises(AlreadyExists, match=str(tmp_path)):
         run_demo(tmp_path)
     assert contents(tmp_path) == {"thesis.txt": b"three years of work"}
 
@@ -118,7 +120,7 @@ def test_the_job_of_an_interrupted_demo_is_waited_for(tmp_path: Path, monkeypatc
 
 def test_an_environment_that_overrides_its_settings_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_COLLECTION__ROOT", str(tmp_path / "real"))
-    with pytest.raises(Overridden, match="ADAPT_COLLECTION__ROOT"):
+    with pytest.raises(InvalidSettings, match="ADAPT_COLLECTION__ROOT"):
         run_demo(tmp_path / "demo")
     assert contents(tmp_path) == {}
 

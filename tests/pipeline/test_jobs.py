@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from adaptation.data.batches import Batch, EmptyBatch, InvalidBatch, NoBatch
+from adaptation.data.batches import Batch, InvalidBatch, NoBatch
 from adaptation.data.spans import SpanNotPublished
 from adaptation.data.windows import InvalidWindow
 from adaptation.errors import AdaptationError
-from adaptation.platforms.base import Job, JobState
-from adaptation.platforms.local import NoSuchModel
+from adaptation.platforms.base import Job, JobState, NoSuchModel
 from adaptation.trigger import Delivery, Outcome, Plan
 from pipeline import jobs
 from pipeline.jobs import planned, start_evaluation, start_training, trigger
@@ -53,7 +52,7 @@ def start_evaluations_at_once(world: World, count: int) -> list[Delivery]:
         ("2021-1", InvalidBatch),
         ("october", InvalidBatch),
         ("1999-01", NoBatch),
-        ("2021-09", EmptyBatch),
+        ("2021-09", NoBatch),
     ],
 )
 def test_a_batch_that_cannot_be_evaluated_starts_nothing(

@@ -26,10 +26,9 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 from adaptation import progress
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.io.locks import is_locked, locked_if_free
-from adaptation.platforms.base import Job, JobRequest, JobState
+from adaptation.platforms.base import InvalidJob, Job, JobFailed, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.local import forkserver
 
 REQUEST, STATE, RESULT = "request.json", "state.json", "result.json"
@@ -37,18 +36,6 @@ PROGRESS, LOG, LOCK = "progress.jsonl", "log.txt", "lock"
 POLL_SECONDS = 0.05
 START_SECONDS = 30.0
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
-
-
-class InvalidJobId(AdaptationError, ValueError):
-    """A text that cannot name a job."""
-
-
-class NoSuchJob(AdaptationError, LookupError):
-    """A job that was never created."""
-
-
-class JobNotStarted(AdaptationError, OSError):
-    """A job that is recorded, but whose process could not be started."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +64,8 @@ class LocalJobs:
         Failure: cut off before its process was started, the job is PENDING; creating it again starts it.
 
         Raises:
-          InvalidJobId: The id is not made of a-z, 0-9 and `-`.
-          JobNotStarted: The command cannot be run.
+          InvalidJob: The id is not made of a-z, 0-9 and `-`.
+          JobFailed: The command cannot be run.
         """
         folder = self._folder(request.id)
         with contextlib.suppress(FileExistsError):
@@ -128,7 +115,7 @@ class LocalJobs:
 
     def _folder(self, job_id: str) -> str:
         if not _ID.fullmatch(job_id):
-            raise InvalidJobId(f"{job_id!r} cannot name a job. Use up to 128 of a-z, 0-9 and -, the first not a -.")
+            raise InvalidJob(f"{job_id!r} cannot name a job. Use up to 128 of a-z, 0-9 and -, the first not a -.")
         return storage.join(self.folder, job_id)
 
     def _start(self, folder: str) -> None:
@@ -136,7 +123,7 @@ class LocalJobs:
             try:
                 process = _started([*self.command, folder], log)
             except OSError as error:
-                raise JobNotStarted(f"{folder} was not started: {error}. Mend that and create it again.") from error
+                raise JobFailed(f"{folder} was not started: {error}. Mend that and create it again.") from error
         threading.Thread(target=_attend, args=(process, folder), daemon=True).start()
 
 

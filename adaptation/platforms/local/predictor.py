@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from adaptation.errors import AdaptationError
 from adaptation.evaluation.prediction_results import ResultsWriter
 from adaptation.io import storage
-from adaptation.platforms.base import CHAMPION, Registry
+from adaptation.platforms.base import CHAMPION, EmptyFileList, Registry
 from adaptation.progress import report
 
 BATCH_IMAGES = 512
 BATCH_BYTES = 64 * 2**20
 NOT_FOUND = 5
-
-
-class EmptyFileList(AdaptationError, ValueError):
-    """A file list that names no image."""
 
 
 @dataclass(frozen=True)

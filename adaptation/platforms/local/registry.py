@@ -19,18 +19,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.io.locks import locked
-from adaptation.platforms.base import CHAMPION, ModelVersion, Promotion, Upload, predecessor_in
+from adaptation.platforms.base import CHAMPION, ModelVersion, NoSuchModel, Promotion, Upload, predecessor_in
 
 MODEL, VERSION = "model", "version.json"
 SAVED_MODEL = "saved_model.pb"
-
-
-class NoSuchModel(AdaptationError, LookupError):
-    """A model or a version that is not there."""
 
 
 class LocalRegistry:

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.platforms.base import Job, JobRequest, JobState
+from adaptation.platforms.base import InvalidJob, Job, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.vertex.client import Json, VertexChanged, VertexClient
 
 PIPELINE_LABEL = "adaptation-pipeline"
@@ -27,18 +26,6 @@ RUNTIME_NAMES = {"batch": "data_gcs_prefix"}
 _ID = re.compile(r"[a-z0-9][a-z0-9-]*")
 _LONGEST_ID = 127
 _STATES = {"SUCCEEDED": JobState.SUCCEEDED, "FAILED": JobState.FAILED, "CANCELLED": JobState.FAILED}
-
-
-class InvalidSpec(AdaptationError, ValueError):
-    """A specification that cannot be run, or not with these parameters."""
-
-
-class InvalidJobId(AdaptationError, ValueError):
-    """A text that cannot name a job."""
-
-
-class NoSuchJob(AdaptationError, LookupError):
-    """A job that was never created."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +51,8 @@ class VertexJobs:
         Failure: repeat it; the id makes the service refuse a second job, which counts as success.
 
         Raises:
-          InvalidJobId: The id is not made of a-z, 0-9 and `-`, or is too long.
-          InvalidSpec: No specification of the pipeline was published, or it has other parameters.
+          InvalidJob: The id is too long or not made of a-z, 0-9 and `-`, no spec of the pipeline was published, or it
+            has other parameters.
         """
         if existing := self.get(request.id):
             return existing
@@ -138,11 +125,11 @@ class VertexJobs:
         try:
             spec = json.loads(storage.read(uri))
         except FileNotFoundError as error:
-            raise InvalidSpec(f'there is no specification {uri}. Run "adapt publish" first.') from error
+            raise InvalidJob(f'there is no specification {uri}. Run "adapt publish" first.') from error
         except ValueError as error:
-            raise InvalidSpec(f"{uri} is no JSON: {error}. Compile and publish it again.") from error
+            raise InvalidJob(f"{uri} is no JSON: {error}. Compile and publish it again.") from error
         if not isinstance(spec, dict) or not isinstance(spec.get("pipelineSpec"), dict):
-            raise InvalidSpec(f"{uri} is no compiled pipeline: it has no pipelineSpec. Compile and publish it again.")
+            raise InvalidJob(f"{uri} is no compiled pipeline: it has no pipelineSpec. Compile and publish it again.")
         return spec
 
     def _no_such(self, job_id: str) -> NoSuchJob:
@@ -155,7 +142,7 @@ class VertexJobs:
         full = f"{self._config.name}-{job_id}"
         if not _ID.fullmatch(job_id) or len(full) > _LONGEST_ID:
             most = _LONGEST_ID - len(self._config.name) - 1
-            raise InvalidJobId(f"{job_id!r} cannot name a job. Use up to {most} of a-z, 0-9 and -, the first not a -.")
+            raise InvalidJob(f"{job_id!r} cannot name a job. Use up to {most} of a-z, 0-9 and -, the first not a -.")
         return full
 
     def _job(self, found: Json) -> Job:
@@ -183,9 +170,9 @@ def _parameters(spec: Json, request: JobRequest, uri: str) -> Json:
     optional = {name for name, declaration in declared.items() if "defaultValue" in declaration}
     unknown, missing = set(given) - set(declared), set(declared) - optional - set(values)
     if unknown:
-        raise InvalidSpec(f"{uri} has no parameter {', '.join(sorted(unknown))}. Compile and publish it again.")
+        raise InvalidJob(f"{uri} has no parameter {', '.join(sorted(unknown))}. Compile and publish it again.")
     if missing:
-        raise InvalidSpec(f"parameters of {uri} have no value: {', '.join(sorted(missing))}. Give them, or a default.")
+        raise InvalidJob(f"parameters of {uri} have no value: {', '.join(sorted(missing))}. Give them, or a default.")
     return values
 
 

@@ -7,23 +7,14 @@ from __future__ import annotations
 
 import hashlib
 
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.platforms.base import CHAMPION
+from adaptation.platforms.base import CHAMPION, EmptyFileList, JobFailed
 from adaptation.platforms.vertex.client import Json, VertexClient
 from adaptation.platforms.vertex.registry import VertexRegistry
 from adaptation.progress import report
 
 _ENDED_WITH_RESULTS = ("SUCCEEDED", "PARTIALLY_SUCCEEDED")
 _ENDED = (*_ENDED_WITH_RESULTS, "FAILED", "CANCELLED", "EXPIRED")
-
-
-class EmptyFileList(AdaptationError, ValueError):
-    """A file list that names no image."""
-
-
-class PredictionFailed(AdaptationError, RuntimeError):
-    """A batch prediction that ended without results."""
 
 
 class VertexPredictor:
@@ -47,7 +38,7 @@ class VertexPredictor:
         Raises:
           EmptyFileList: The file names no image.
           LookupError: There is no such version.
-          PredictionFailed: The job failed.
+          JobFailed: The job failed.
           StillRunning: The job takes longer than it was to be waited for; repeating this waits for the same job.
 
         Failure: repeat it. A job for the same list, version and output that runs, or has succeeded, is taken up.
@@ -109,7 +100,7 @@ class VertexPredictor:
         if _state(job) in _ENDED_WITH_RESULTS and folder:
             return str(folder)
         message = job.get("error", {}).get("message") or "the service gives no reason"
-        raise PredictionFailed(f"batch prediction {_state(job).lower()}: {message}. See {self._link(job)}")
+        raise JobFailed(f"batch prediction {_state(job).lower()}: {message}. See {self._link(job)}")
 
     def _link(self, job: Json) -> str:
         number = job["name"].rpartition("/")[2]

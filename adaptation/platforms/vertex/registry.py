@@ -11,18 +11,13 @@ import json
 import re
 from typing import Any
 
-from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.platforms.base import CHAMPION, ModelVersion, Promotion, Upload, predecessor_in
+from adaptation.platforms.base import CHAMPION, ModelVersion, NoSuchModel, Promotion, Upload, predecessor_in
 from adaptation.platforms.vertex.client import Json, VertexClient
 
 SAVED_MODEL = "saved_model.pb"
 _PROMOTION = re.compile(rf"{CHAMPION}-([1-9][0-9]*)")
 _NUMBER = re.compile(r"[1-9][0-9]*")
-
-
-class NoSuchModel(AdaptationError, LookupError):
-    """A model or a version that is not there."""
 
 
 class VertexRegistry:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from adaptation.data.batches import (
     Batch,
     BatchStore,
-    EmptyBatch,
     InvalidBatch,
     NoBatch,
     Snapshot,
@@ -238,7 +237,7 @@ def test_the_snapshot_of_a_missing_month_tells_which_there_are(batches: BatchSto
 
 def test_a_month_without_images_is_an_empty_batch(batches: BatchStore) -> None:
     storage.write(join(batches.folder(OCTOBER), "readme.txt"), b"")
-    with pytest.raises(EmptyBatch, match=r"has no images \(\.jpg, \.jpeg, \.png\)"):
+    with pytest.raises(NoBatch, match=r"has no images \(\.jpg, \.jpeg, \.png\)"):
         batches.snapshot(OCTOBER)
     assert batches.images(OCTOBER) == ()
 
@@ -267,7 +266,7 @@ def test_a_snapshots_key_tells_months_apart(root: str) -> None:
 def test_any_folder_of_images_has_a_snapshot(root: str) -> None:
     collect(join(root, "images"), ["cat/1.jpg"])
     assert snapshot_folder(join(root, "images"), "first").names == ("cat/1.jpg",)
-    with pytest.raises(EmptyBatch):
+    with pytest.raises(NoBatch, match="has no images"):
         snapshot_folder(join(root, "none"), "first")
 
 

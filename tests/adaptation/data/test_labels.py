@@ -12,15 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adaptation.data.labels import (
-    InvalidLabels,
-    Labels,
-    NoLabels,
-    Skipped,
-    TooManySkipped,
-    UnknownLabel,
-    refuse_if_too_many,
-)
+from adaptation.data.labels import InvalidLabels, Labels, Skipped, TooManySkipped, UnknownLabel, refuse_if_too_many
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 
@@ -139,9 +131,9 @@ def test_a_broken_file_is_refused_with_the_line(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NoLabels, match="nowhere.csv is not there") as caught:
+    with pytest.raises(InvalidLabels, match="nowhere.csv is not there") as caught:
         Labels(NAMES, "file", str(tmp_path / "nowhere.csv")).of("1.jpg")
-    assert isinstance(caught.value, AdaptationError) and isinstance(caught.value, FileNotFoundError)
+    assert isinstance(caught.value, AdaptationError) and isinstance(caught.value, ValueError)
 
 
 def test_the_file_is_read_once(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from adaptation.data.batches import Batch, BatchStore, snapshot_folder
 from adaptation.data.labels import InvalidLabels, Labels, UnknownLabel
-from adaptation.data.reviews import InvalidReview, Review, Reviews, read_review, with_reviews
+from adaptation.data.reviews import Review, Reviews, read_review, with_reviews
 from adaptation.data.span_preparation import Split, prepare
 from adaptation.data.spans import SpanStore
 from adaptation.evaluation.accuracy import evaluate
@@ -193,7 +193,7 @@ def test_every_fault_is_named_by_its_line(collection: BatchStore) -> None:
         ",cat",
         "2021-10/sub/ship_3.png,boat",
     ]
-    with pytest.raises(InvalidReview) as refused:
+    with pytest.raises(InvalidLabels) as refused:
         table(collection, "\n".join(rows))
     assert str(refused.value).splitlines()[1:] == [
         "  line 2: 'shpi' is no label. Did you mean 'ship'?",
@@ -208,13 +208,13 @@ def test_every_fault_is_named_by_its_line(collection: BatchStore) -> None:
 
 
 def test_of_very_many_faults_the_first_are_named(collection: BatchStore) -> None:
-    with pytest.raises(InvalidReview, match=r"and 150 more$") as refused:
+    with pytest.raises(InvalidLabels, match=r"and 150 more$") as refused:
         table(collection, "path,label\n" + "2021-10/no.png,cat\n" * 200)
     assert str(refused.value).count("\n  line") == 50
 
 
 def test_a_table_without_any_label_is_refused(collection: BatchStore) -> None:
-    with pytest.raises(InvalidReview, match="no row has a label yet"):
+    with pytest.raises(InvalidLabels, match="no row has a label yet"):
         table(collection, "path,label\n2021-10/cat_1.png,\n")
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from adaptation.data.span_adoption import CannotAdopt, adopt
+from adaptation.data.span_adoption import adopt
 from adaptation.data.span_preparation import Split, prepare
-from adaptation.data.spans import Span, SpanClaimed, SpanStore
+from adaptation.data.spans import InvalidSpan, Span, SpanStore
 from adaptation.data.tfrecords import CorruptRecords, _example_class, frame
 from adaptation.io import storage
 from adaptation.io.storage import join
@@ -124,7 +124,7 @@ def test_the_number_of_an_adopted_folder_is_never_given_to_a_batch(store: SpanSt
 def test_the_number_of_a_batch_in_the_making_cannot_be_adopted(store: SpanStore) -> None:
     assert store.claim("2021-10:a") == Span(1)
     files = export(store)
-    with pytest.raises(SpanClaimed, match="span-1 is claimed for a batch"):
+    with pytest.raises(InvalidSpan, match="span-1 is claimed for a batch"):
         adopt(store, Span(1), NAMES)
     assert contents(store.folder(Span(1))) == files
     assert store.spans() == []
@@ -153,7 +153,7 @@ def test_a_record_that_is_not_as_it_should_be_is_named(
 ) -> None:
     export(store)
     put(store, TRAIN[1], record(image=image(0), label=0) + record(**features))
-    with pytest.raises(CannotAdopt) as caught:
+    with pytest.raises(InvalidSpan) as caught:
         adopt(store, Span(1), NAMES)
     assert str(caught.value).startswith(f"{TRAIN[1]}#1 {message}")
 
@@ -161,12 +161,12 @@ def test_a_record_that_is_not_as_it_should_be_is_named(
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (record(image=b"raw", label=0), CannotAdopt, f"the image of {TEST[0]}#0 is no JPEG or PNG image"),
+        (record(image=b"raw", label=0), InvalidSpan, f"the image of {TEST[0]}#0 is no JPEG or PNG image"),
         (record(image=image(0), label=0)[:-1], CorruptRecords, f"{TEST[0]} ends within the record at byte 0"),
         (b"no records, but a text", CorruptRecords, f"{TEST[0]} ends within the record at byte 0"),
-        (frame(b"\xff"), CannotAdopt, f"{TEST[0]}#0 is no tf.train.Example"),
-        (gzip.compress(record(image=image(0), label=0)), CannotAdopt, f"{TEST[0]} is compressed. Decompress it"),
-        (b"", CannotAdopt, "span-1 has no images in test/. A span has train/ and test/"),
+        (frame(b"\xff"), InvalidSpan, f"{TEST[0]}#0 is no tf.train.Example"),
+        (gzip.compress(record(image=image(0), label=0)), InvalidSpan, f"{TEST[0]} is compressed. Decompress it"),
+        (b"", InvalidSpan, "span-1 has no images in test/. A span has train/ and test/"),
     ],
     ids=["raw-image", "cut-off", "text", "no-example", "gzip", "empty"],
 )
@@ -183,10 +183,10 @@ def test_a_file_that_is_not_as_it_should_be_is_named(
 def test_a_folder_without_both_splits_is_refused(store: SpanStore) -> None:
     put(store, TRAIN[0], record(image=image(0), label=0))
     with pytest.raises(
-        CannotAdopt, match="span-1 has no images in test/. A span has train/ and test/ with TFRecord files"
+        InvalidSpan, match="span-1 has no images in test/. A span has train/ and test/ with TFRecord files"
     ):
         adopt(store, Span(1), NAMES)
-    with pytest.raises(CannotAdopt, match="span-2 has no images in train/"):
+    with pytest.raises(InvalidSpan, match="span-2 has no images in train/"):
         adopt(store, Span(2), NAMES)
 
 
@@ -194,7 +194,7 @@ def test_a_refused_folder_is_left_as_it_came_and_adopted_once_it_is_mended(store
     files = export(store)
     put(store, TEST[0], record(image=b"raw", label=0))
     before = contents(store.folder(Span(1)))
-    with pytest.raises(CannotAdopt):
+    with pytest.raises(InvalidSpan, match="is no JPEG or PNG image"):
         adopt(store, Span(1), NAMES)
     assert contents(store.folder(Span(1))) == before
     assert store.unsigned() == [Span(1)]
@@ -205,7 +205,7 @@ def test_a_refused_folder_is_left_as_it_came_and_adopted_once_it_is_mended(store
 def test_files_kept_from_an_earlier_adoption_are_never_overwritten(store: SpanStore) -> None:
     export(store)
     storage.write(join(store.root, "_adopted", "span-1", TRAIN[0]), b"older")
-    with pytest.raises(CannotAdopt, match=f"span-1/{TRAIN[0]} is kept from an earlier adoption. Move it elsewhere"):
+    with pytest.raises(InvalidSpan, match=f"span-1/{TRAIN[0]} is kept from an earlier adoption. Move it elsewhere"):
         adopt(store, Span(1), NAMES)
     assert storage.read(join(store.root, "_adopted", "span-1", TRAIN[0])) == b"older"
 

@@ -12,19 +12,8 @@ from adaptation.data import image_check, span_preparation
 from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.image_check import image_problem
 from adaptation.data.labels import Labels, Skipped, TooManySkipped
-from adaptation.data.span_preparation import (
-    Chunk,
-    SpanTooSmall,
-    Split,
-    SplitChanged,
-    begin,
-    chunks,
-    find_published,
-    finish,
-    prepare,
-    write_chunk,
-)
-from adaptation.data.spans import SPLITS, Manifest, Span, SpanStore
+from adaptation.data.span_preparation import Chunk, Split, begin, chunks, find_published, finish, prepare, write_chunk
+from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Span, SpanStore
 from adaptation.io import storage
 from adaptation.io.storage import join
 from tests.worlds.images import collect, contents, image
@@ -155,7 +144,7 @@ def test_a_split_by_other_settings_than_the_last_spans_is_refused(store: SpanSto
     other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
     for split in (Split(1, 0.5), Split(0, 0.4)):
         with pytest.raises(
-            SplitChanged, match=r"span-1 was split with seed 0 and test ratio 0.5, this one would be with"
+            InvalidSpan, match=r"span-1 was split with seed 0 and test ratio 0.5, this one would be with"
         ):
             prepared(store, other, split)
     assert prepared(store, other).span == 2
@@ -167,7 +156,7 @@ def test_the_split_is_held_against_the_last_span_that_has_one(store: SpanStore, 
     uri = join(store.folder(Span(2)), "manifest.json")
     storage.write(uri, replace(adopted, ratio=0.0).to_json())
     other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
-    with pytest.raises(SplitChanged, match="span-1 was split with"):
+    with pytest.raises(InvalidSpan, match="span-1 was split with"):
         prepared(store, other, Split(1, 0.5))
 
 
@@ -397,14 +386,14 @@ def test_after_mending_the_labels_the_refused_snapshot_gets_its_number_after_all
 def test_a_span_without_images_in_a_split_is_refused(store: SpanStore, month: str, ratio: float, split: str) -> None:
     snapshot = collected(month, 4)
     with pytest.raises(
-        SpanTooSmall, match=f"span-1 would have no {split} image: 4 of 4 images can be used. Collect more"
+        InvalidSpan, match=f"span-1 would have no {split} image: 4 of 4 images can be used. Collect more"
     ):
         prepared(store, snapshot, Split(ratio=ratio))
     assert store.spans() == []
 
 
 def test_a_snapshot_without_images_is_too_small(store: SpanStore, month: str) -> None:
-    with pytest.raises(SpanTooSmall, match="0 of 0 images can be used"):
+    with pytest.raises(InvalidSpan, match="0 of 0 images can be used"):
         prepared(store, Snapshot("2021-10", month, ()))
 
 

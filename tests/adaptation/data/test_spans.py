@@ -17,7 +17,6 @@ from adaptation.data.spans import (
     Manifest,
     Shard,
     Span,
-    SpanClaimed,
     SpanNotPublished,
     SpanStore,
     adoption_key,
@@ -137,7 +136,7 @@ def test_a_reserved_number_is_its_keys_alone(store: SpanStore) -> None:
     store.reserve(Span(3), "adopted")
     assert store.claim("a") == Span(4)
     assert store.claim("adopted") == Span(3)
-    with pytest.raises(SpanClaimed, match="span-4 is claimed for a batch whose preparation has not ended"):
+    with pytest.raises(InvalidSpan, match="span-4 is claimed for a batch whose preparation has not ended"):
         store.reserve(Span(4), "adopted")
 
 

@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptation.data.spans import CorruptSpan, Span, SpanNotPublished, SpanStore, content_digest
-from adaptation.data.windows import (
-    InvalidWindow,
-    MixedLabels,
-    SpansChanged,
-    Window,
-    WindowNotExpressible,
-    select,
-    span_pattern,
-)
+from adaptation.data.windows import InvalidWindow, Window, select, span_pattern
 from adaptation.io.storage import join, write
 from tests.worlds.spans import published
 
@@ -116,7 +108,7 @@ def test_a_pattern_selects_exactly_the_spans(numbers: list[int], pattern: str) -
 @pytest.mark.parametrize("numbers", [[9, 10], [9, 10, 11], [1, 10, 11], [10, 21]])
 def test_spans_that_no_pattern_selects_are_refused_with_the_way_out(numbers: list[int]) -> None:
     chosen = [Span(number) for number in numbers]
-    with pytest.raises(WindowNotExpressible, match='exactly the spans .* Set training.ingestion = "spans"'):
+    with pytest.raises(InvalidWindow, match='exactly the spans .* Set training.ingestion = "spans"'):
         span_pattern(chosen, [*TWELVE, Span(21)])
 
 
@@ -126,7 +118,7 @@ def test_a_pattern_never_selects_another_span_and_never_misses_one(numbers: set[
     there = {*chosen, *(Span(number) for number in others)}
     try:
         pattern = span_pattern(chosen, there)
-    except WindowNotExpressible:
+    except InvalidWindow:
         assert len(chosen) > 1
         return
     assert [span for span in sorted(there) if fnmatchcase(str(span), pattern)] == chosen
@@ -163,7 +155,7 @@ def test_the_digest_that_was_meant_is_accepted_and_another_refused(store: SpanSt
     assert select(store.root, "1", selection.digest) == selection
     published(store)
     with pytest.raises(
-        SpansChanged, match=f"the spans 1-2 have the digest .{{12}}, but {selection.digest[:12]} was asked"
+        InvalidWindow, match=f"the spans 1-2 have the digest .{{12}}, but {selection.digest[:12]} was asked"
     ):
         select(store.root, "all", selection.digest)
 
@@ -171,7 +163,7 @@ def test_the_digest_that_was_meant_is_accepted_and_another_refused(store: SpanSt
 def test_spans_with_other_labels_are_not_mixed(store: SpanStore) -> None:
     published(store)
     published(store, names=("ship", "cat"))
-    with pytest.raises(MixedLabels, match=r"span-2 has the labels ship, cat, span-1 has cat, ship\. Choose a window"):
+    with pytest.raises(InvalidWindow, match=r"span-2 has the labels ship, cat, span-1 has cat, ship\. Choose a window"):
         select(store.root, "all")
     assert select(store.root, "last:1").labels == ("ship", "cat")
 
@@ -179,7 +171,7 @@ def test_spans_with_other_labels_are_not_mixed(store: SpanStore) -> None:
 def test_spans_with_other_labels_than_the_model_is_to_speak_of_are_refused(store: SpanStore) -> None:
     published(store)
     assert select(store.root, "all", labels=("cat", "ship")).window == "1"
-    with pytest.raises(MixedLabels, match="the spans 1 have the labels cat, ship, the settings name ship, cat"):
+    with pytest.raises(InvalidWindow, match="the spans 1 have the labels cat, ship, the settings name ship, cat"):
         select(store.root, "all", labels=("ship", "cat"))
 
 

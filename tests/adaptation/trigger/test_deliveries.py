@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from adaptation.io import storage
-from adaptation.platforms.base import Platform, Upload
-from adaptation.platforms.local import LocalRegistry, NoSuchModel
+from adaptation.platforms.base import NoSuchModel, Platform, Upload
+from adaptation.platforms.local import LocalRegistry
 from adaptation.trigger import Outcome, act, plan, tick
 from tests.worlds.trigger import NOVEMBER, OCTOBER, TriggerWorld
 

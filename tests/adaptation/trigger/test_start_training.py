@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adaptation.platforms.base import JobState
-from adaptation.trigger import TrainingFailed, start_training
+from adaptation.platforms.base import JobFailed, JobState
+from adaptation.trigger import start_training
 from tests.worlds.trigger import MemoryJobs
 
 PARAMETERS = {"window": "1-2", "digest": "abcdef0123456789"}
@@ -28,6 +28,6 @@ def test_training_that_failed_three_times_raises_with_its_link() -> None:
     jobs = MemoryJobs()
     for _ in range(3):
         jobs.end(start_training(jobs, 2, "abcdef01", PARAMETERS).id, JobState.FAILED, "no memory")
-    with pytest.raises(TrainingFailed, match="failed 3 times.*no memory.*link/training-span-2-abcdef01-3"):
+    with pytest.raises(JobFailed, match="failed 3 times.*no memory.*link/training-span-2-abcdef01-3"):
         start_training(jobs, 2, "abcdef01", PARAMETERS)
     assert len(jobs.jobs) == 3

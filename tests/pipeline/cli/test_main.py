@@ -87,7 +87,7 @@ def test_wrong_usage_is_told_with_exit_code_2(arguments: list[str], named: str) 
         (["evaluate", "--batch", "2021-13"], "InvalidBatch", "'2021-13' is no month"),
         (["spans", "show", "1"], "SpanNotPublished", "span-1"),
         (["spans", "verify", "span-x"], "InvalidSpan", "'span-x'"),
-        (["spans", "adopt", "1"], "CannotAdopt", "train/"),
+        (["spans", "adopt", "1"], "InvalidSpan", "train/"),
         (["batches", "requeue", "2021-10"], "NoBatch", "nothing of 2021-10 is archived"),
         (["rollback"], "NoSuchModel", "adapt models list"),
     ],
@@ -110,7 +110,7 @@ def test_an_empty_workspace_is_told_apart(world: World, command: list[str], erro
         (["evaluate", "--batch", "1999-01"], "NoBatch", "there: 2021-10"),
         (["spans", "show", "7"], "SpanNotPublished", "published: 1"),
         (["batches", "requeue", "2021-13"], "InvalidBatch", "'2021-13'"),
-        (["init"], "AlreadyInitialised", "span-1"),
+        (["init"], "AlreadyExists", "span-1"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_lost(shop: World, command: list[str], error: str, told: str) -> None:

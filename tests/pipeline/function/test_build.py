@@ -16,8 +16,9 @@ from click.testing import CliRunner, Result
 
 import adaptation
 import cloud_function
+from adaptation.errors import AlreadyExists
 from pipeline.cli.main import cli
-from pipeline.function.build import NoBuild, build
+from pipeline.function.build import build
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings, load, write_settings
 from pipeline.workspace.vertex_settings import vertex_config
@@ -161,7 +162,7 @@ def test_nothing_of_an_earlier_build_stays(settings: Settings, folder: Path) -> 
 def test_a_folder_with_something_else_in_it_is_left_as_it_is(settings: Settings, folder: Path, there: str) -> None:
     folder.mkdir(parents=True)
     (folder / there).write_text("MINE: 1\n")
-    with pytest.raises(NoBuild, match="was not made by") as refused:
+    with pytest.raises(AlreadyExists, match="was not made by") as refused:
         build(settings, folder)
     assert str(folder) in str(refused.value)
     assert contents_below(folder.parent) == {f"function/{there}": b"MINE: 1\n"}

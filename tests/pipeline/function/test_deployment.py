@@ -241,7 +241,7 @@ def test_without_gcloud_it_is_told_how_to_get_it(shop: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     result = adapt(shop, "deploy")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "NoGcloud: gcloud is not on this machine's PATH" in result.stderr
+    assert "StepFailed: gcloud is not on this machine's PATH" in result.stderr
     assert "https://cloud.google.com/sdk/docs/install" in result.stderr
     assert "--dry-run" in result.stderr
 

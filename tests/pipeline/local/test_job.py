@@ -33,7 +33,7 @@ def test_a_job_for_an_unknown_pipeline_fails_and_says_so(workspace: Workspace) -
     messages = list(workspace.jobs.follow(job.id))
     job = workspace.jobs.get(job.id)
     assert messages == []
-    assert (job.state, job.message.split(":")[0]) == (JobState.FAILED, "UnknownPipeline")
+    assert (job.state, job.message.split(":")[0]) == (JobState.FAILED, "InvalidJob")
 
 
 def test_a_job_whose_settings_have_become_unusable_fails_and_says_so(workspace: Workspace, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_results_are_taken_over_on_request(world: World) -> None:
 def test_another_pipelines_file_is_refused(world: World) -> None:
     spec = compiled(world, {"First": task(QUIET)}, "training")
     complaint = refused_after_start(adapt(world, "evaluation", "--spec", spec))
-    assert f"OtherSpec: {spec} is the pipeline digits-training, not digits-evaluation" in complaint
+    assert f"BrokenSpec: {spec} is the pipeline digits-training, not digits-evaluation" in complaint
 
 
 def test_a_file_that_is_no_spec_is_refused(world: World) -> None:
@@ -133,7 +133,7 @@ def test_a_spec_on_google_cloud_that_cannot_be_reached_is_told_what_it_needs(
         silent.bind(("127.0.0.1", 0))
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
         complaint = refused_after_start(adapt(world, "evaluation", "--spec", str(world.folder / "remote.json")))
-    assert "CloudNeeded: the tasks of digits-evaluation work on gs://shop/adaptation" in complaint
+    assert "NotRehearsable: the tasks of digits-evaluation work on gs://shop/adaptation" in complaint
     assert "Give --cloud" in complaint
 
 

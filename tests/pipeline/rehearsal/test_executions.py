@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.rehearsal.executions import Artifact, Execution, Metadata, TaskState, UnknownQuery
+from pipeline.compiled.spec import BrokenSpec
+from pipeline.rehearsal.executions import Artifact, Execution, Metadata, TaskState
 
 MODEL = {"instanceSchema": "title: tfx.Model\ntype: object\n"}
 BLESSING = {"instanceSchema": "title: tfx.ModelBlessing\ntype: object\n"}
@@ -79,7 +80,7 @@ def test_what_did_not_succeed_has_made_nothing(metadata: Metadata, state: TaskSt
     "query", ["state=DELETED", "in_context(x)", 'schema_title!="x"', "metadata.a.bool_value=1", ""]
 )
 def test_another_query_is_refused_by_name(metadata: Metadata, query: str) -> None:
-    with pytest.raises(UnknownQuery, match="artifact query"):
+    with pytest.raises(BrokenSpec, match="artifact query"):
         metadata.find("shop", query)
 
 

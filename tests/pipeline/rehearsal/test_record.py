@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from adaptation.errors import AlreadyExists
 from pipeline.compiled.spec import Spec
-from pipeline.rehearsal import NothingToRepeat, Rehearsal, RunExists, rehearse
+from pipeline.rehearsal import Rehearsal, rehearse
+from pipeline.rehearsal.task_graph import NotRehearsable
 from tests.worlds.rehearsal import FILE, a_place, a_spec, container, decision, metadata, states, task
 
 QUIET = container("leave()")
@@ -104,19 +106,19 @@ def test_a_task_is_repeated_alone_on_what_the_last_run_made(tmp_path: Path) -> N
 def test_what_cannot_be_repeated_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
     place = a_place(tmp_path)
     spec = a_spec(tmp_path, {"First": task(container("sys.exit(1)")), "Last": task(QUIET, takes=["First"])})
-    with pytest.raises(NothingToRepeat, match="Run the whole pipeline first"):
+    with pytest.raises(NotRehearsable, match="Run the whole pipeline first"):
         rehearse(spec, place, only="Last")
     rehearse(spec, place)
-    with pytest.raises(NothingToRepeat, match="what First makes"):
+    with pytest.raises(NotRehearsable, match="what First makes"):
         rehearse(spec, place, only="Last")
-    with pytest.raises(NothingToRepeat, match="no task Lats. Name one of: First, Last"):
+    with pytest.raises(NotRehearsable, match="no task Lats. Name one of: First, Last"):
         rehearse(spec, place, only="Lats")
 
 
 def test_a_run_keeps_its_name_for_itself(tmp_path: Path) -> None:
     spec = a_spec(tmp_path, {"First": task(QUIET)})
     rehearse(spec, a_place(tmp_path), run="run-1")
-    with pytest.raises(RunExists, match="run-1"):
+    with pytest.raises(AlreadyExists, match="run-1"):
         rehearse(spec, a_place(tmp_path), run="run-1")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from adaptation.platforms.base import InvalidJob
 from pipeline.compiled.spec import BrokenSpec, Spec
-from pipeline.rehearsal import NotRehearsable, WrongParameters, rehearse
+from pipeline.rehearsal import NotRehearsable, rehearse
 from tests.worlds.rehearsal import RETRAIN, a_place, a_spec, container, decision, task
 
 QUIET = container("leave()")
@@ -18,9 +19,9 @@ QUIET = container("leave()")
 
 def test_parameters_that_are_not_there_or_of_another_type_are_refused(tmp_path: Path) -> None:
     spec = a_spec(tmp_path, {"First": task(QUIET)}, {"month": "", "images": 3})
-    with pytest.raises(WrongParameters, match="no runtime parameter moth; it has: images, month"):
+    with pytest.raises(InvalidJob, match="no runtime parameter moth; it has: images, month"):
         rehearse(spec, a_place(tmp_path), {"moth": "2021-10"})
-    with pytest.raises(WrongParameters, match="images takes a number, NUMBER_INTEGER, not 'many'"):
+    with pytest.raises(InvalidJob, match="images takes a number, NUMBER_INTEGER, not 'many'"):
         rehearse(spec, a_place(tmp_path), {"images": "many"})
     assert not (tmp_path / "rehearsal").exists()
 

@@ -190,7 +190,7 @@ def test_a_table_that_people_may_have_filled_in_is_never_overwritten(world: Worl
     exported(world, tmp_path / "review")
     before = contents(tmp_path / "review")
     told = adapt(world, "export", "-o", str(tmp_path / "review"), "--blind", code=1).stderr
-    assert "TableExists" in told and "adapt review import" in told
+    assert "AlreadyExists" in told and "adapt review import" in told
     assert contents(tmp_path / "review") == before
 
 
@@ -283,7 +283,7 @@ def test_where_one_row_is_wrong_nothing_is_taken(world: World, tmp_path: Path) -
     file = filled_in(tmp_path / "review", {"ship_1": "trcuk"})
     before = contents(world.folder)
     told = adapt(world, "import", file, code=1).stderr
-    assert "InvalidReview: nothing of" in told and "'trcuk' is no label. Did you mean 'truck'?" in told
+    assert "InvalidLabels: nothing of" in told and "'trcuk' is no label. Did you mean 'truck'?" in told
     assert contents(world.folder) == before
 
 

@@ -9,18 +9,12 @@ from typing import Any
 import pytest
 
 from adaptation.data import span_preparation
-from adaptation.data.batches import EmptyBatch, Snapshot
-from adaptation.data.labels import TooManySkipped
+from adaptation.data.batches import NoBatch, Snapshot
+from adaptation.data.labels import InvalidLabels, TooManySkipped
 from adaptation.data.spans import Manifest, Span
+from adaptation.errors import AlreadyExists
 from adaptation.io import storage
-from pipeline.workspace.initialise import (
-    AlreadyInitialised,
-    Classes,
-    SettingsDiffer,
-    TooFewClasses,
-    find_classes,
-    initialise,
-)
+from pipeline.workspace.initialise import Classes, find_classes, initialise
 from pipeline.workspace.settings_file import InvalidSettings
 from pipeline.workspace.workspace import Workspace
 from tests.worlds.images import collect, contents, image
@@ -93,14 +87,14 @@ def test_classes_are_found_by_folder_or_by_prefix(names: list[str], expected: Cl
 )
 def test_fewer_than_two_classes_are_refused_and_nothing_is_written(tmp_path: Path, names: list[str], told: str) -> None:
     collect(tmp_path / "own", names)
-    with pytest.raises(TooFewClasses, match=told):
+    with pytest.raises(InvalidLabels, match=told):
         initialise(tmp_path / "shop", tmp_path / "own")
     assert not (tmp_path / "shop").exists()
 
 
 def test_a_folder_without_images_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
-    with pytest.raises(EmptyBatch, match="own"):
+    with pytest.raises(NoBatch, match="own"):
         initialise(tmp_path / "shop", tmp_path / "own")
     assert not (tmp_path / "shop").exists()
 
@@ -132,7 +126,7 @@ def test_a_limit_above_the_number_of_images_takes_all(tmp_path: Path, images: Pa
 def test_a_workspace_with_spans_is_left_as_it_is(tmp_path: Path, images: Path) -> None:
     initialise(tmp_path / "shop", images)
     before = contents(tmp_path / "shop")
-    with pytest.raises(AlreadyInitialised, match="span-1"):
+    with pytest.raises(AlreadyExists, match="span-1"):
         initialise(tmp_path / "shop", limit=20)
     assert contents(tmp_path / "shop") == before
 
@@ -141,7 +135,7 @@ def test_spans_that_have_lost_their_settings_are_left_as_they_are(tmp_path: Path
     initialise(tmp_path / "shop", images)
     (tmp_path / "shop" / "adapt.toml").unlink()
     before = contents(tmp_path / "shop")
-    with pytest.raises(AlreadyInitialised, match="span-1"):
+    with pytest.raises(AlreadyExists, match="span-1"):
         initialise(tmp_path / "shop", images)
     assert contents(tmp_path / "shop") == before
 
@@ -186,7 +180,7 @@ def test_settings_that_are_there_are_used(tmp_path: Path, images: Path) -> None:
 def test_settings_that_are_there_are_not_silently_overruled(tmp_path: Path, images: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "adapt.toml").write_text('[labels]\nnames = ["ship", "truck"]\nsource = "folder"\n')
-    with pytest.raises(SettingsDiffer, match="model.name = 'digits', not 'cifar'"):
+    with pytest.raises(InvalidSettings, match="model.name = 'digits', not 'cifar'"):
         initialise(tmp_path / "shop", images, overrides={"model.name": "cifar"})
     assert initialise(tmp_path / "shop", images, overrides={"model.name": "digits"})[1].images == 60
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
+from adaptation.errors import AlreadyExists
 from pipeline.workspace.settings import Settings, declared
 from pipeline.workspace.settings_file import (
     RENAMED,
     SECTIONS,
     InvalidSettings,
     NoSettings,
-    SettingsExist,
     load,
     render,
     write_settings,
@@ -252,7 +252,7 @@ def test_a_new_file_read_back_has_the_default_of_every_setting(tmp_path: Path) -
 
 def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     file = settings_file(tmp_path)
-    with pytest.raises(SettingsExist, match="is there already"):
+    with pytest.raises(AlreadyExists, match="is there already"):
         write_settings(file, ["a", "b"])
     assert file.read_text() == LABELS
 

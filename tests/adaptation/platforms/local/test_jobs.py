@@ -21,10 +21,9 @@ import pytest
 
 from adaptation import progress
 from adaptation.io.locks import locked, locked_if_free
-from adaptation.platforms.base import Job, JobRequest, JobState
+from adaptation.platforms.base import InvalidJob, Job, JobFailed, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.local import LocalJobs, forkserver, run_recorded
 from adaptation.platforms.local import jobs as local_jobs
-from adaptation.platforms.local.jobs import InvalidJobId, JobNotStarted, NoSuchJob
 
 ROOT = Path(__file__).parents[4]
 MODULE, PRELOAD = "program_of_a_job", "adaptation.platforms.local"
@@ -257,7 +256,7 @@ def test_a_process_that_ends_before_it_takes_up_the_job_leaves_it_failed(tmp_pat
 def test_a_command_that_cannot_be_run_is_told_and_the_job_can_be_created_again(
     jobs_that: JobsThat, tmp_path: Path
 ) -> None:
-    with pytest.raises(JobNotStarted, match="no-such-program"):
+    with pytest.raises(JobFailed, match="no-such-program"):
         LocalJobs(str(tmp_path / "jobs"), ("no-such-program",)).create(a_request())
     jobs = jobs_that("return {'ran': True}")
     assert existing(jobs).state is JobState.PENDING
@@ -357,9 +356,9 @@ def test_a_job_that_ends_in_order_never_looks_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("job_id", ["", "..", "../x", "a/b", "/etc", "-a", "A", "a.b", "a\n", "é", "a" * 129])
 def test_a_text_that_could_lead_elsewhere_names_no_job(tmp_path: Path, job_id: str) -> None:
     jobs = LocalJobs(str(tmp_path / "jobs"), ("true",))
-    with pytest.raises(InvalidJobId):
+    with pytest.raises(InvalidJob, match="cannot name a job"):
         jobs.create(JobRequest(job_id, "evaluation", {}))
-    with pytest.raises(InvalidJobId):
+    with pytest.raises(InvalidJob, match="cannot name a job"):
         jobs.get(job_id)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from adaptation.errors import AdaptationError
-from adaptation.platforms.base import ModelVersion, Upload
+from adaptation.platforms.base import ModelVersion, NoSuchModel, Upload
 from adaptation.platforms.connect import LocalConfig, UnknownPlatform, connect
-from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalRegistry, NoSuchModel
+from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalRegistry
 from adaptation.platforms.rollout import put_in_service, roll_back
 from tests.worlds.images import contents
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from adaptation import progress
-from adaptation.platforms.base import Upload
-from adaptation.platforms.local import LocalPredictor, LocalRegistry, NoSuchModel, predictor
-from adaptation.platforms.local.predictor import EmptyFileList
+from adaptation.platforms.base import EmptyFileList, NoSuchModel, Upload
+from adaptation.platforms.local import LocalPredictor, LocalRegistry, predictor
 from tests.worlds.images import grey
 
 

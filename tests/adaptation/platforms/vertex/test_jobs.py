@@ -11,9 +11,8 @@ import pytest
 
 from adaptation.data.batches import BatchStore
 from adaptation.io import storage
-from adaptation.platforms.base import JobRequest, JobState
+from adaptation.platforms.base import InvalidJob, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.connect import connect
-from adaptation.platforms.vertex.jobs import InvalidJobId, InvalidSpec, NoSuchJob
 from adaptation.trigger import deliver as deliver_trigger
 from adaptation.trigger import start_training
 from tests.worlds.vertex import ROOT, Vertex, a_spec, publish
@@ -166,22 +165,22 @@ def test_follow_yields_the_states_of_the_tasks_and_then_the_jobs(vertex: Vertex)
 def test_invalid_spec_is_refused_before_anything_is_sent(vertex: Vertex, spec: str | None, message: str) -> None:
     if spec is not None:
         storage.write(f"{ROOT}/specs/evaluation.json", spec.encode())
-    with pytest.raises(InvalidSpec, match=message):
+    with pytest.raises(InvalidJob, match=message):
         vertex.jobs.create(a_request())
     assert vertex.server.count("POST") == 0
 
 
 def test_pipeline_without_a_spec_is_refused(vertex: Vertex) -> None:
-    with pytest.raises(InvalidSpec, match="specs/cleaning/latest.json"):
+    with pytest.raises(InvalidJob, match="specs/cleaning/latest.json"):
         vertex.jobs.create(JobRequest("cleaning-1", "cleaning", {}))
 
 
 @pytest.mark.parametrize("job_id", ["", "../x", "a/b", "-a", "A", "a.b", "é", "a" * 123])
 def test_job_id_that_could_lead_elsewhere_is_refused(vertex: Vertex, job_id: str) -> None:
     publish()
-    with pytest.raises(InvalidJobId):
+    with pytest.raises(InvalidJob, match="cannot name a job"):
         vertex.jobs.create(JobRequest(job_id, "evaluation", {}))
-    with pytest.raises(InvalidJobId):
+    with pytest.raises(InvalidJob, match="cannot name a job"):
         vertex.jobs.get(job_id)
     assert vertex.server.count("") == 0
 

@@ -10,9 +10,8 @@ import pytest
 
 from adaptation import progress
 from adaptation.io import storage
+from adaptation.platforms.base import EmptyFileList, JobFailed, NoSuchModel
 from adaptation.platforms.vertex.client import StillRunning
-from adaptation.platforms.vertex.predictor import EmptyFileList, PredictionFailed
-from adaptation.platforms.vertex.registry import NoSuchModel
 from emulators.vertex import VertexEmulator
 from tests.worlds.vertex import QUICK, ROOT, Vertex, a_config
 
@@ -92,7 +91,7 @@ def test_another_list_is_another_prediction(serving: Vertex) -> None:
 
 def test_failed_prediction_has_message_and_link_and_can_be_repeated(serving: Vertex) -> None:
     serving.server.fail_jobs(message="the model cannot be loaded")
-    with pytest.raises(PredictionFailed, match=r"failed: the model cannot be loaded.*console\.cloud\.google\.com"):
+    with pytest.raises(JobFailed, match=r"failed: the model cannot be loaded.*console\.cloud\.google\.com"):
         predict(serving)
     assert predict(serving)
     assert len(predictions(serving)) == 2
@@ -100,7 +99,7 @@ def test_failed_prediction_has_message_and_link_and_can_be_repeated(serving: Ver
 
 def test_failed_prediction_is_not_mistaken_for_a_lost_request(serving: Vertex) -> None:
     serving.server.fail_jobs()
-    with pytest.raises(PredictionFailed):
+    with pytest.raises(JobFailed, match="batch prediction failed"):
         predict(serving)
     serving.server.fail_next("POST .*batchPredictionJobs", drop="before")
     assert predict(serving)

@@ -16,12 +16,11 @@ import pytest
 import requests
 
 from adaptation.io import object_store, storage
-from adaptation.platforms.base import Job, JobRequest, JobState, Platform, Upload
+from adaptation.platforms.base import Job, JobFailed, JobRequest, JobState, Platform, Upload
 from adaptation.platforms.connect import connect
 from adaptation.platforms.rollout import put_in_service
 from adaptation.platforms.vertex.client import VertexClient
 from adaptation.platforms.vertex.config import Container, Retries, VertexConfig
-from adaptation.platforms.vertex.predictor import PredictionFailed
 from pipeline.rehearsal.cloud.emulated import Cloud
 from tests.worlds.images import grey
 from tests.worlds.processes import wait_until
@@ -156,14 +155,14 @@ def test_a_batch_prediction_without_a_saved_model_fails_with_the_cause(platform:
     version = upload(platform, saved_model, "lost")
     storage.remove_folder(f"{ROOT}/models/lost")
     images = listed("gs://shop/lost", bright=grey(BRIGHT))
-    with pytest.raises(PredictionFailed, match=f"SavedModel file does not exist at: {ROOT}/models/lost"):
+    with pytest.raises(JobFailed, match=f"SavedModel file does not exist at: {ROOT}/models/lost"):
         platform.predictor.predict(images, f"{ROOT}/predictions", version)
 
 
 def test_what_is_no_saved_model_fails_too_and_the_next_one_predicts(platform: Platform, saved_model: Path) -> None:
     broken, whole = upload(platform, None, "broken"), upload(platform, saved_model, "whole")
     images = listed("gs://shop/whole", bright=grey(BRIGHT))
-    with pytest.raises(PredictionFailed, match="Cannot parse file"):
+    with pytest.raises(JobFailed, match="Cannot parse file"):
         platform.predictor.predict(images, f"{ROOT}/predictions", broken)
     assert lines(platform.predictor.predict(images, f"{ROOT}/predictions", whole), "prediction.results")
 
@@ -184,7 +183,7 @@ def test_a_model_that_no_session_can_serve_is_not_served_here(platform: Platform
     assert "serving_default" in tf.saved_model.load(str(tmp_path)).signatures
     version = upload(platform, tmp_path, "unservable")
     images = listed("gs://shop/unservable", bright=grey(BRIGHT))
-    with pytest.raises(PredictionFailed, match="Could not find variable"):
+    with pytest.raises(JobFailed, match="Could not find variable"):
         platform.predictor.predict(images, f"{ROOT}/predictions", version)
 
 
