@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from models.spec import TrainingSpec
+from tests.worlds import images
 
 Row = tuple[bytes, int]
 TINY_NETWORK = """
@@ -27,15 +27,9 @@ def build_model(spec):
 """
 
 
-def encode(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="session")
 def encoded() -> Callable[..., bytes]:
-    return encode
+    return images.encoded
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +79,7 @@ def write_records() -> Callable[[Path, Iterable[Row]], str]:
 @pytest.fixture(scope="session")
 def two_classes() -> list[Row]:
     """Sixteen dark images of class 0 and as many bright ones of class 1, in turn, each different."""
-    return [(encode(np.full((8, 8), 4 * k + 120 * (k % 2), np.uint8)), k % 2) for k in range(32)]
+    return [(images.grey(4 * k + 120 * (k % 2), (8, 8)), k % 2) for k in range(32)]
 
 
 @pytest.fixture(scope="session")
@@ -99,4 +93,4 @@ def digits() -> tuple[list[Row], list[Row]]:
 
 def _scan(levels: np.ndarray) -> bytes:
     scan = Image.fromarray((levels * 255 / 16).astype(np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
-    return encode(np.asarray(scan))
+    return images.encoded(scan)

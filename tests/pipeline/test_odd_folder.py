@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from adaptation.data.batches import Batch
 from pipeline.cli.main import cli
 from pipeline.workspace.workspace import Workspace
 from tests.docs.documents import document
-from tests.worlds.images import contents
+from tests.worlds.images import contents, encoded
 from tests.worlds.workspace import MONTH
 
 KINDS = [
@@ -43,9 +42,8 @@ def images(folder: Path, seed: int) -> None:
         for number, (mode, encoding, name) in enumerate(islice(cycle(KINDS), PER_CLASS)):
             size = (12 + number % 9, 16)
             pixels = noise.integers(shade - 30, shade + 30, (*size, 3)).astype(np.uint8)
-            file = io.BytesIO()
-            Image.fromarray(pixels).convert(mode).save(file, encoding)
-            (folder / label / name.format(number)).write_bytes(file.getvalue())
+            picture = Image.fromarray(pixels).convert(mode)
+            (folder / label / name.format(number)).write_bytes(encoded(picture, encoding))
     (folder / "light" / "read me.txt").write_text("about the images")
     whole = (folder / "dark cat" / "scan 0.png").read_bytes()
     (folder / "dark cat" / "cut off.png").write_bytes(whole[: len(whole) // 2])

@@ -32,10 +32,10 @@ QUICK = Retries(request_timeout=5, attempts=4, backoff=0.005, poll_interval=0.00
 
 
 @contextmanager
-def object_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageEmulator]:
+def object_storage(monkeypatch: pytest.MonkeyPatch, bucket: str = "bucket") -> Iterator[StorageEmulator]:
     """gs:// as an emulator with one bucket; gcsfs keeps what it has opened, so it has to forget before and after."""
     with StorageEmulator() as emulator:
-        emulator.create_bucket("bucket")
+        emulator.create_bucket(bucket)
         for name, value in emulator.environment().items():
             monkeypatch.setenv(name, value)
         gcsfs.GCSFileSystem.clear_instance_cache()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 
 from adaptation.data import image_check
 from adaptation.data.image_check import image_problem
+from tests.worlds.images import image
 
 MANY = 10**8
 KINDS = ({}, {"progressive": True}, {"quality": 95, "subsampling": 0}, {"optimize": True}, {"restart_marker_blocks": 2})
@@ -18,10 +18,7 @@ DAMAGED_FILES = 4_000
 
 
 def encoded(mode: str = "RGB", size: tuple[int, int] = (32, 32), **options: object) -> bytes:
-    noise = random.Random(f"{mode}{size}").randbytes(size[0] * size[1] * len(mode))
-    file = io.BytesIO()
-    Image.frombytes(mode, size, noise).save(file, "JPEG", **options)
-    return file.getvalue()
+    return image("noise", "JPEG", size, mode, **options)
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:

@@ -15,6 +15,7 @@ from adaptation.io import object_store, storage
 from adaptation.io.object_store import NoBucket, StorageFailed, StorageRefused
 from adaptation.io.storage import File, join
 from emulators.storage.emulator import StorageEmulator
+from tests.worlds.vertex import object_storage
 
 
 @pytest.fixture
@@ -23,10 +24,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageEmulator]:
         await asyncio.sleep(seconds / 100)
 
     monkeypatch.setattr("gcsfs.retry.asyncio", SimpleNamespace(sleep=soon))
-    with StorageEmulator() as emulator:
-        for name, value in emulator.environment().items():
-            monkeypatch.setenv(name, value)
-        emulator.create_bucket("b")
+    with object_storage(monkeypatch, "b") as emulator:
         emulator.create_bucket("other")
         yield emulator
 

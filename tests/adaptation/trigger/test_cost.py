@@ -14,6 +14,7 @@ from adaptation.trigger import Outcome, deliver, look, plan
 from emulators.http_server import Request
 from emulators.storage.emulator import StorageEmulator
 from tests.worlds.trigger import MemoryJobs
+from tests.worlds.vertex import object_storage
 
 JUNE = Batch(2026, 6)
 ENOUGH = 100
@@ -22,10 +23,7 @@ LISTING = r"^GET /storage/v1/b/images/o\?"
 
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageEmulator]:
-    with StorageEmulator() as emulator:
-        for name, value in emulator.environment().items():
-            monkeypatch.setenv(name, value)
-        emulator.create_bucket("images")
+    with object_storage(monkeypatch, "images") as emulator:
         yield emulator
 
 
