@@ -11,17 +11,18 @@ import re
 import uuid
 from typing import Any
 
+from aiohttp import web
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from emulators.http_server import Loopback, Reply, Request
+from emulators.http_server import LoopbackServer, Request
 
 _API = "/apis/v2beta1/"
 _SCHEMA = re.compile(r"2\.1(\.\d+)?")
 _INVALID, _UNKNOWN = 3, 5  # google.rpc.Code
 
 
-class KubeflowEmulator(Loopback):
+class KubeflowEmulator(LoopbackServer):
     """A backend of one user.
 
     Attributes:
@@ -34,33 +35,35 @@ class KubeflowEmulator(Loopback):
         self.experiments: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
 
-    def error(self, status: int, message: str) -> Reply:
+    def error(self, status: int, message: str) -> web.Response:
         """An error in the form in which the backend puts it."""
-        return Reply.of_json(status, {"error": message, "code": _INVALID, "message": message, "details": []})
+        return web.json_response({"error": message, "code": _INVALID, "message": message, "details": []}, status=status)
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> web.Response:
         """The response to a request."""
         match f"{request.method} {request.url.path.removeprefix(_API)}":
             case "GET healthz":
-                return Reply.of_json(200, {"multi_user": False})
+                return web.json_response({"multi_user": False})
             case "GET experiments":
                 return self._found(json.loads(request.query["filter"][0]))
             case "POST experiments":
-                return Reply.of_json(200, self._added(self.experiments, "experiment_id", json.loads(request.body)))
+                return web.json_response(self._added(self.experiments, "experiment_id", json.loads(request.body)))
             case "POST runs":
                 return self._run(json.loads(request.body))
-        return Reply.of_json(404, {"error": "Not Found", "code": _UNKNOWN, "message": "Not Found", "details": []})
+        return web.json_response(
+            {"error": "Not Found", "code": _UNKNOWN, "message": "Not Found", "details": []}, status=404
+        )
 
-    def _found(self, wanted: dict[str, Any]) -> Reply:
+    def _found(self, wanted: dict[str, Any]) -> web.Response:
         (predicate,) = wanted["predicates"]
         name = predicate["stringValue"]
         found = [experiment for experiment in self.experiments if experiment["display_name"] == name]
-        return Reply.of_json(200, {"experiments": found, "total_size": len(found)})
+        return web.json_response({"experiments": found, "total_size": len(found)})
 
-    def _run(self, run: dict[str, Any]) -> Reply:
+    def _run(self, run: dict[str, Any]) -> web.Response:
         if fault := self._fault_of(run):
             return self.error(400, f"Invalid input error: {fault}")
-        return Reply.of_json(200, self._added(self.runs, "run_id", {**run, "state": "PENDING"}))
+        return web.json_response(self._added(self.runs, "run_id", {**run, "state": "PENDING"}))
 
     def _fault_of(self, run: dict[str, Any]) -> str:
         if run.get("experiment_id") not in [experiment["experiment_id"] for experiment in self.experiments]:

@@ -16,10 +16,11 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 
+from aiohttp import web
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import buckets, objects
 
-from emulators.http_server import Loopback, Reply, Request
+from emulators.http_server import LoopbackServer, Request
 from emulators.storage.batching import pack, unpack
 from emulators.storage.calls import Call, Outcome
 from emulators.storage.events import Deliveries
@@ -40,7 +41,7 @@ _PLAIN = r"/(?!(?:storage|upload|download|batch)/)(?P<bucket_name>[^/]+)/(?P<obj
 _ELSEWHERE = r"/b/(?P<dest_bucket_name>[^/]+)" + _TARGET
 
 
-class StorageEmulator(Loopback):
+class StorageEmulator(LoopbackServer):
     """Object storage, while its context lasts.
 
     >>> with StorageEmulator() as emulator:
@@ -87,7 +88,7 @@ class StorageEmulator(Loopback):
         """
         self.events.subscribe(url, copies)
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> web.Response:
         """The response to a request of the JSON API, or to a plain GET of `/<bucket>/<object>`."""
         for method, pattern, respond in _ROUTES:
             match = pattern.fullmatch(request.url.path)
@@ -95,12 +96,12 @@ class StorageEmulator(Loopback):
                 return self._checked(respond, Call(request, match.groupdict()))
         return self.error(HTTPStatus.NOT_IMPLEMENTED, f"the emulator does not know {request}")
 
-    def _batch(self, call: Call) -> Reply:
+    def _batch(self, call: Call) -> web.Response:
         requests = list(unpack(call.request))
         self.requests.extend(map(str, requests))
         return pack(map(self.answer, requests))
 
-    def _checked(self, respond: _Respond, call: Call) -> Reply:
+    def _checked(self, respond: _Respond, call: Call) -> web.Response:
         try:
             return respond(self, call)
         except NotFound:
@@ -110,18 +111,18 @@ class StorageEmulator(Loopback):
         except (ValueError, KeyError) as error:
             return self.error(HTTPStatus.BAD_REQUEST, f"this request is not valid: {error!r}")
 
-    def _list(self, call: Call) -> Reply:
+    def _list(self, call: Call) -> web.Response:
         page = self._objects.page(call.listing)
         token = {"nextPageToken": base64.urlsafe_b64encode(page.last.encode()).decode()} if page.last else {}
         found = {"items": page.items} if page.items else {}
         folders = {"prefixes": page.prefixes} if page.prefixes else {}
-        return Reply.of_json(200, {"kind": "storage#objects", **found, **folders, **token})
+        return web.json_response({"kind": "storage#objects", **found, **folders, **token})
 
-    def _get(self, call: Call) -> Reply:
+    def _get(self, call: Call) -> web.Response:
         resource = self._live(call)
-        return self._download(call) if call.parameter("alt") == "media" else Reply.of_json(200, resource)
+        return self._download(call) if call.parameter("alt") == "media" else web.json_response(resource)
 
-    def _download(self, call: Call) -> Reply:
+    def _download(self, call: Call) -> web.Response:
         resource = self._live(call)
         content: bytes = self._objects.get_file(call.bucket, call.name)
         headers = {
@@ -133,61 +134,63 @@ class StorageEmulator(Loopback):
         }
         if call.range is None:
             hashes = f"crc32c={resource['crc32c']},md5={resource['md5Hash']}"
-            return Reply(200, content, headers | {"X-Goog-Hash": hashes})
+            return web.Response(body=content, headers=headers | {"X-Goog-Hash": hashes})
         start, end = _span(*call.range, len(content))
         if start >= len(content):
             return self.error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, f"{call.path} has {len(content)} bytes")
         placed = {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"}
-        return Reply(HTTPStatus.PARTIAL_CONTENT, content[start:end], headers | placed)
+        return web.Response(status=HTTPStatus.PARTIAL_CONTENT, body=content[start:end], headers=headers | placed)
 
-    def _delete(self, call: Call) -> Reply:
+    def _delete(self, call: Call) -> web.Response:
         self._live(call)
         self._objects.delete_file(call.bucket, call.name)
-        return Reply(HTTPStatus.NO_CONTENT)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    def _patch(self, call: Call) -> Reply:
+    def _patch(self, call: Call) -> web.Response:
         self._live(call)
         return self._handled(objects.patch, call)
 
-    def _insert(self, call: Call) -> Reply:
+    def _insert(self, call: Call) -> web.Response:
         if "upload_id" in call.query:
             return self._upload_part(call)
         self._require_target(call, call.bucket, call.uploaded_name)
         return self._handled(objects.insert, call)
 
-    def _upload_part(self, call: Call) -> Reply:
+    def _upload_part(self, call: Call) -> web.Response:
         upload = call.query["upload_id"][0]
         if ended := self._objects.ended_upload(upload):
-            return Reply.of_json(200, ended)
+            return web.json_response(ended)
         resource = self._objects.get_resumable_file_obj(upload)
         self._require_target(call, call.bucket, resource["name"])
-        reply = self._handled(objects.upload_partial, call)
-        if reply.status == objects.GoogleHTTPStatus.RESUME_INCOMPLETE:
+        response = self._handled(objects.upload_partial, call)
+        if response.status == objects.GoogleHTTPStatus.RESUME_INCOMPLETE:
             received = self._objects.get_resumable_byte_count(upload)
-            return Reply(reply.status, headers={"Range": f"bytes=0-{received - 1}"} if received else {})
-        return reply
+            return web.Response(
+                status=response.status, headers={"Range": f"bytes=0-{received - 1}"} if received else {}
+            )
+        return response
 
-    def _cancel_upload(self, call: Call) -> Reply:
+    def _cancel_upload(self, call: Call) -> web.Response:
         self._objects.cancel_upload(call.query["upload_id"][0])
-        return Reply(_CANCELLED)
+        return web.Response(status=_CANCELLED)
 
-    def _copy(self, call: Call) -> Reply:
+    def _copy(self, call: Call) -> web.Response:
         self._require_source_and_target(call, call.params["dest_bucket_name"])
         return self._handled(objects.copy, call)
 
-    def _rewrite(self, call: Call) -> Reply:
+    def _rewrite(self, call: Call) -> web.Response:
         self._require_source_and_target(call, call.params["dest_bucket_name"])
         return self._handled(objects.rewrite, call)
 
-    def _move(self, call: Call) -> Reply:
+    def _move(self, call: Call) -> web.Response:
         call.params["dest_bucket_name"] = call.bucket
         if call.params["dest_object_id"] == call.name:
             raise ValueError("source and destination are the same")
-        reply = self._copy(call)
+        response = self._copy(call)
         self._objects.delete_file(call.bucket, call.name)
-        return reply
+        return response
 
-    def _compose(self, call: Call) -> Reply:
+    def _compose(self, call: Call) -> web.Response:
         self._require_target(call, call.bucket, call.name)
         return self._handled(objects.compose, call)
 
@@ -211,16 +214,16 @@ class StorageEmulator(Loopback):
             raise NotFound
         _require(self._objects.find(bucket, name), call, "if")
 
-    def _handled(self, handler: Callable[..., None], call: Call) -> Reply:
+    def _handled(self, handler: Callable[..., None], call: Call) -> web.Response:
         """What one of gcp-storage-emulator's handlers makes of the request."""
         outcome = Outcome()
         handler(call, outcome, self._objects)
         if outcome.status >= HTTPStatus.BAD_REQUEST and not outcome.body:
             return self.error(outcome.status, f"{HTTPStatus(outcome.status).phrase}: {call.path}")
-        return Reply(int(outcome.status), outcome.body, outcome.headers)
+        return web.Response(status=int(outcome.status), body=outcome.body, headers=outcome.headers)
 
 
-_Respond = Callable[[StorageEmulator, Call], Reply]
+_Respond = Callable[[StorageEmulator, Call], web.Response]
 
 
 class _Unmet(Exception):

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import unquote
 
-from emulators.http_server import Loopback, Reply, Request
+from aiohttp import web
+
+from emulators.http_server import Answer, LoopbackServer, Request
 from emulators.vertex.endpoints import Endpoints, PredictHook
 from emulators.vertex.jobs import BatchHook, BatchPredictionJobs, PipelineHook, PipelineJobs
 from emulators.vertex.messages import Json, Place, Refusal, json_name, not_found
@@ -20,7 +22,7 @@ _Query = dict[str, str]
 _Route = Callable[[str, Json, _Query], Json | Callable[[], Json]]
 
 
-class VertexEmulator(Loopback):
+class VertexEmulator(LoopbackServer):
     """Vertex AI for one project and location, in memory.
 
     A job goes through PENDING and RUNNING to SUCCEEDED by being looked at; with a hook it runs until the hook returns,
@@ -87,18 +89,18 @@ class VertexEmulator(Loopback):
         """The next operations end with an error, without effect."""
         self._operations.plan(Refusal(500, message), times)
 
-    def error(self, status: int, message: str) -> Reply:
+    def error(self, status: int, message: str) -> web.Response:
         """An error in the form in which the service puts it."""
-        return Reply.of_json(status, Refusal(status, message).to_json())
+        return _refused(Refusal(status, message))
 
-    def answer(self, request: Request) -> Reply | Callable[[], Reply]:
+    def answer(self, request: Request) -> Answer:
         """The response to a request, no other being answered meanwhile; or what works a prediction's out."""
         self._operations.settle()
         try:
             value = self._dispatch(request)
         except Refusal as refusal:
             return _refused(refusal)
-        return partial(_worked_out, value) if callable(value) else Reply.of_json(200, value)
+        return partial(_worked_out, value) if callable(value) else web.json_response(value)
 
     def _dispatch(self, request: Request) -> Json | Callable[[], Json]:
         path = unquote(request.url.path).removeprefix("/v1/")
@@ -152,15 +154,15 @@ class VertexEmulator(Loopback):
         }
 
 
-def _worked_out(work: Callable[[], Json]) -> Reply:
+def _worked_out(work: Callable[[], Json]) -> web.Response:
     try:
-        return Reply.of_json(200, work())
+        return web.json_response(work())
     except Refusal as refusal:
         return _refused(refusal)
 
 
-def _refused(refusal: Refusal) -> Reply:
-    return Reply.of_json(refusal.code, refusal.to_json())
+def _refused(refusal: Refusal) -> web.Response:
+    return web.json_response(refusal.to_json(), status=refusal.code)
 
 
 def _decoded(body: bytes) -> Json:

@@ -17,13 +17,14 @@ import fsspec
 import google.auth
 import pytest
 import requests
+from aiohttp import web
 from google.api_core.exceptions import NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage as cloud
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulators.http_server import Loopback, Reply, Request
+from emulators.http_server import LoopbackServer, Request
 from emulators.storage.emulator import StorageEmulator
 from emulators.storage.objects import Listing, Objects
 
@@ -45,16 +46,16 @@ def bucket(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> cloud.
     return cloud.Client("project", AnonymousCredentials()).bucket("b")
 
 
-class Subscriber(Loopback):
+class Subscriber(LoopbackServer):
     """Keeps what is posted to it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Request] = []
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> web.Response:
         self.events.append(request)
-        return Reply(204)
+        return web.Response(status=204)
 
     @property
     def names(self) -> list[str]:
@@ -518,7 +519,7 @@ def test_what_is_no_http_is_refused(emulator: StorageEmulator) -> None:
     host, port = emulator.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
-        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+        assert connection.recv(1000).split()[1] == b"400"
 
 
 def test_the_emulator_is_gone_when_its_context_ends() -> None:

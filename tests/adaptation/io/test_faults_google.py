@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+from aiohttp import web
 
 from adaptation.data.batches import Batch, BatchStore, Snapshot
 from adaptation.data.span_preparation import Split, prepare
@@ -13,7 +14,7 @@ from adaptation.data.spans import Manifest, Span, SpanStore
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.io.storage import join
-from emulators.http_server import Reply, Request
+from emulators.http_server import Request
 from emulators.storage.emulator import StorageEmulator
 from tests.worlds.images import collect, contents
 from tests.worlds.processes import at_once
@@ -28,7 +29,7 @@ class Mortal(StorageEmulator):
 
     changes_left = 10**9
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> web.Response:
         if request.method != "GET":
             if not self.changes_left:
                 return self.error(403, "cut off")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from aiohttp import web
 from click.testing import CliRunner
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
@@ -20,7 +21,7 @@ from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.platforms.base import Upload
 from adaptation.platforms.rollout import put_in_service
-from emulators.http_server import Loopback, Reply, Request
+from emulators.http_server import LoopbackServer, Request
 from pipeline.cli.main import cli
 from pipeline.doctor import google_cloud, machine
 from pipeline.doctor.checks import Check, Finding, Severity, broken, carry_out, warning
@@ -250,7 +251,7 @@ def test_warnings_alone_leave_the_exit_code_0(tmp_path: Path) -> None:
 # A workspace on Google Cloud
 
 
-class Google(Loopback):
+class Google(LoopbackServer):
     """The APIs of a project, and a registry that has one image."""
 
     def __init__(self) -> None:
@@ -262,13 +263,13 @@ class Google(Loopback):
     def image(self) -> str:
         return f"{self.url.removeprefix('http://')}/shop/images/adaptation:1"
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> web.Response:
         if request.url.path == "/v1/projects/shop/services:batchGet":
             assert request.headers["authorization"] == "Bearer emulated"
-            return Reply.of_json(200, {"services": [self._service(name) for name in request.query["names"]]})
+            return web.json_response({"services": [self._service(name) for name in request.query["names"]]})
         self.tokens += [token] if (token := request.headers.get("authorization")) else []
         there = (request.method, request.url.path) == ("HEAD", "/v2/shop/images/adaptation/manifests/1")
-        return Reply(200 if there else 404)
+        return web.Response(status=200 if there else 404)
 
     def _service(self, name: str) -> dict[str, str]:
         enabled = name.rpartition("/")[2].removesuffix(".googleapis.com") in self.enabled
@@ -409,15 +410,15 @@ def test_a_bucket_that_one_may_not_use_is_broken(cloud: Cloud, no_specs: None) -
     assert "roles/storage.objectAdmin" in told.text
 
 
-class ReadOnly(Loopback):
+class ReadOnly(LoopbackServer):
     """Object storage that an account may only read."""
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> web.Response:
         if request.url.path.endswith("/iam/testPermissions"):
             asked = request.query["permissions"]
             allowed = {"storage.objects.get", "storage.objects.list"}
-            return Reply.of_json(200, {"permissions": [name for name in asked if name in allowed]})
-        return Reply.of_json(200, {"location": "EUROPE-WEST4", "locationType": "region"})
+            return web.json_response({"permissions": [name for name in asked if name in allowed]})
+        return web.json_response({"location": "EUROPE-WEST4", "locationType": "region"})
 
 
 def test_a_bucket_that_one_may_only_read_is_broken(

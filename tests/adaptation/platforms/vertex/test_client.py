@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from adaptation.errors import AdaptationError
 from adaptation.platforms.connect import connect
@@ -19,7 +20,7 @@ from adaptation.platforms.vertex.client import (
     VertexRefused,
     VertexUnreachable,
 )
-from emulators.http_server import Loopback, Reply, Request
+from emulators.http_server import LoopbackServer, Request
 from emulators.vertex import VertexEmulator
 from tests.worlds.vertex import QUICK, Vertex, a_config, an_upload
 
@@ -74,11 +75,11 @@ def test_refusal_is_raised_at_once_with_its_message(vertex: Vertex, status: int,
 
 
 def test_redirection_is_not_followed(vertex: Vertex) -> None:
-    class Redirecting(Loopback):
-        def answer(self, request: Request) -> Reply:
+    class Redirecting(LoopbackServer):
+        def answer(self, request: Request) -> web.Response:
             if request.method == "GET":
-                return Reply.of_json(200, {"name": "something else"})
-            return Reply(302, headers={"Location": self.url})
+                return web.json_response({"name": "something else"})
+            return web.Response(status=302, headers={"Location": self.url})
 
     with Redirecting() as elsewhere, pytest.raises(VertexUnreachable, match="302"):
         VertexClient(replace(vertex.config, api_endpoint=elsewhere.url)).change("POST", "anything", {})
