@@ -193,7 +193,10 @@ class LoopbackServer:
     async def _respond(self, received: web.BaseRequest) -> web.Response:
         if "Expect" in received.headers:
             await received.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request = Request(received.method, received.raw_path, received.headers, await received.read())
+        try:
+            request = Request(received.method, received.raw_path, received.headers, await received.read())
+        except ConnectionError:
+            return web.Response()  # it is not sent: the client went away
         self.requests.append(str(request))
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)

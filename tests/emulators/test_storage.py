@@ -522,6 +522,16 @@ def test_what_is_no_http_is_refused(emulator: StorageEmulator) -> None:
         assert connection.recv(1000).split()[1] == b"400"
 
 
+def test_upload_that_its_client_aborts_is_no_error(emulator: StorageEmulator, caplog: pytest.LogCaptureFixture) -> None:
+    host, port = emulator.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(b"POST /upload/storage/v1/b/b/o?uploadType=media&name=a HTTP/1.1\r\n")
+        connection.sendall(b"Host: here\r\nContent-Length: 11\r\n\r\nhello")
+        assert read(emulator.url, "a").status_code == 404
+    assert [read(emulator.url, "a").status_code for _ in range(3)] == [404] * 3
+    assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
+
+
 def test_the_emulator_is_gone_when_its_context_ends() -> None:
     with StorageEmulator() as emulator:
         assert requests.get(f"{emulator.url}/storage/v1/b").ok
