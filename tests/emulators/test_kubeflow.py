@@ -36,7 +36,7 @@ def call(server: KubeflowEmulator, collection: str, body: object) -> requests.Re
     return requests.post(f"{server.url}/apis/v2beta1/{collection}", json=body, timeout=60)
 
 
-def test_a_run_is_kept_under_an_id_of_its_own(server: KubeflowEmulator) -> None:
+def test_run_is_kept_under_an_id_of_its_own(server: KubeflowEmulator) -> None:
     run = a_run(server)
     first, second = (call(server, "runs", run).json()["run_id"] for _ in range(2))
     assert [kept["run_id"] for kept in server.runs] == [first, second]
@@ -53,7 +53,7 @@ def test_a_run_is_kept_under_an_id_of_its_own(server: KubeflowEmulator) -> None:
         (lambda run: run["runtime_config"]["parameters"].update(other="1"), "'other'"),
     ],
 )
-def test_what_the_backend_would_not_take_is_refused(
+def test_run_that_the_backend_would_not_accept_is_refused(
     server: KubeflowEmulator, change: Callable[[Any], None], told: str
 ) -> None:
     run = copy.deepcopy(a_run(server))
@@ -64,5 +64,5 @@ def test_what_the_backend_would_not_take_is_refused(
     assert server.runs == []
 
 
-def test_what_is_no_method_of_the_api_is_not_found(server: KubeflowEmulator) -> None:
+def test_unknown_method_is_not_found(server: KubeflowEmulator) -> None:
     assert call(server, "pipelines", {}).status_code == 404

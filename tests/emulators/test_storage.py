@@ -113,14 +113,14 @@ def generation(url: str, name: str) -> int:
 
 
 @EVERY_UPLOAD
-def test_an_object_is_created_once(emulator: StorageEmulator, upload: Upload) -> None:
+def test_object_is_created_once(emulator: StorageEmulator, upload: Upload) -> None:
     assert upload(emulator.url, "a", b"first", ifGenerationMatch=0).status_code == 200
     assert upload(emulator.url, "a", b"second", ifGenerationMatch=0).status_code == 412
     assert read(emulator.url, "a").content == b"first"
 
 
 @EVERY_UPLOAD
-def test_only_the_generation_that_was_seen_is_replaced(emulator: StorageEmulator, upload: Upload) -> None:
+def test_upload_replaces_only_the_generation_that_was_seen(emulator: StorageEmulator, upload: Upload) -> None:
     seen = upload(emulator.url, "a", b"1").json()["generation"]
     assert upload(emulator.url, "a", b"2", ifGenerationMatch=seen).status_code == 200
     assert upload(emulator.url, "a", b"3", ifGenerationMatch=seen).status_code == 412
@@ -129,7 +129,7 @@ def test_only_the_generation_that_was_seen_is_replaced(emulator: StorageEmulator
 
 
 @EVERY_UPLOAD
-def test_the_generation_that_was_seen_is_kept(emulator: StorageEmulator, upload: Upload) -> None:
+def test_generation_that_was_seen_is_kept(emulator: StorageEmulator, upload: Upload) -> None:
     seen = upload(emulator.url, "a", b"1").json()["generation"]
     assert upload(emulator.url, "a", b"2", ifGenerationNotMatch=seen).status_code == 412
     assert upload(emulator.url, "new", b"2", ifGenerationNotMatch=0).status_code == 412
@@ -137,20 +137,20 @@ def test_the_generation_that_was_seen_is_kept(emulator: StorageEmulator, upload:
 
 
 @EVERY_UPLOAD
-def test_an_upload_without_condition_replaces_what_is_there(emulator: StorageEmulator, upload: Upload) -> None:
+def test_upload_without_condition_replaces_what_is_there(emulator: StorageEmulator, upload: Upload) -> None:
     generations = [int(upload(emulator.url, "a", data).json()["generation"]) for data in (b"old", b"new")]
     assert read(emulator.url, "a").content == b"new"
     assert generations[0] < generations[1] == generation(emulator.url, "a")
 
 
-def test_a_condition_holds_when_an_upload_ends_and_not_only_when_it_begins(emulator: StorageEmulator) -> None:
+def test_condition_is_checked_when_an_upload_ends(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a", ifGenerationMatch=0).headers["Location"]
     media(emulator.url, "a", b"faster")
     assert send(location, b"slower", 0, 6).status_code == 412
     assert read(emulator.url, "a").content == b"faster"
 
 
-def test_of_200_who_create_at_once_one_wins(emulator: StorageEmulator) -> None:
+def test_concurrent_creates_of_200_clients_have_one_winner(emulator: StorageEmulator) -> None:
     async def create(session: aiohttp.ClientSession, number: int) -> int:
         target = f"{emulator.url}/upload/storage/v1/b/b/o?uploadType=media&name=a&ifGenerationMatch=0"
         async with session.post(target, data=f"{number}".encode() * 1000) as response:
@@ -194,7 +194,7 @@ def test_composing_holds_to_conditions(bucket: cloud.Bucket) -> None:
         bucket.blob("sum").compose(sources, if_generation_match=0)
 
 
-def test_only_the_generation_that_was_seen_is_removed(bucket: cloud.Bucket) -> None:
+def test_deletion_removes_only_the_generation_that_was_seen(bucket: cloud.Bucket) -> None:
     blob = bucket.blob("a")
     blob.upload_from_string(b"1")
     with pytest.raises(PreconditionFailed):
@@ -204,7 +204,7 @@ def test_only_the_generation_that_was_seen_is_removed(bucket: cloud.Bucket) -> N
         blob.delete()
 
 
-def test_a_change_of_metadata_makes_a_new_metageneration_and_holds_to_it(bucket: cloud.Bucket) -> None:
+def test_metadata_change_makes_a_new_metageneration(bucket: cloud.Bucket) -> None:
     blob = bucket.blob("a")
     blob.upload_from_string(b"1")
     assert blob.metageneration == 1
@@ -221,7 +221,7 @@ def test_a_change_of_metadata_makes_a_new_metageneration_and_holds_to_it(bucket:
 @given(
     data=st.binary(), end=st.sampled_from([b"\r\n", b"\n"]), tail=st.sampled_from([b"", b"\r", b"\r\n", b"\r\n--cut--"])
 )
-def test_a_multipart_upload_keeps_every_byte(data: bytes, end: bytes, tail: bytes) -> None:
+def test_multipart_upload_keeps_every_byte(data: bytes, end: bytes, tail: bytes) -> None:
     request = Request(
         "POST",
         "/upload/storage/v1/b/b/o?uploadType=multipart",
@@ -236,12 +236,12 @@ def test_a_multipart_upload_keeps_every_byte(data: bytes, end: bytes, tail: byte
 
 
 @EVERY_UPLOAD
-def test_an_empty_object_can_be_uploaded(emulator: StorageEmulator, upload: Upload) -> None:
+def test_empty_object_can_be_uploaded(emulator: StorageEmulator, upload: Upload) -> None:
     assert upload(emulator.url, "empty", b"").json()["size"] == "0"
     assert read(emulator.url, "empty").content == b""
 
 
-def test_a_chunked_request_may_have_a_content_length_too(emulator: StorageEmulator) -> None:
+def test_chunked_request_may_have_a_content_length_too(emulator: StorageEmulator) -> None:
     host, port = emulator.url.removeprefix("http://").split(":")
     head = (
         "POST /upload/storage/v1/b/b/o?uploadType=media&name=a HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
@@ -259,14 +259,14 @@ def test_a_chunked_request_may_have_a_content_length_too(emulator: StorageEmulat
             received += data
 
 
-def test_an_upload_through_tls_goes_on_through_tls(emulator: StorageEmulator) -> None:
+def test_upload_through_tls_goes_on_through_tls(emulator: StorageEmulator) -> None:
     headers = {"Host": "storage.googleapis.com"}
     params = {"uploadType": "resumable", "name": "a"}
     begun = requests.post(f"{emulator.url}/upload/storage/v1/b/b/o", params=params, headers=headers)
     assert begun.headers["Location"].startswith("https://storage.googleapis.com/upload/storage/v1/b/b/o?")
 
 
-def test_an_upload_in_parts_is_seen_when_the_last_one_has_come(emulator: StorageEmulator) -> None:
+def test_upload_in_parts_is_seen_when_the_last_one_has_come(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a").headers["Location"]
     first = send(location, b"hel", 0, 5)
     assert (first.status_code, first.headers["Range"]) == (308, "bytes=0-2")
@@ -275,7 +275,7 @@ def test_an_upload_in_parts_is_seen_when_the_last_one_has_come(emulator: Storage
     assert read(emulator.url, "a").content == b"hello"
 
 
-def test_a_part_that_comes_again_is_taken_once(emulator: StorageEmulator) -> None:
+def test_part_that_comes_again_is_taken_once(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a", ifGenerationMatch=0).headers["Location"]
     for _ in range(2):
         assert send(location, b"hel", 0, 5).headers["Range"] == "bytes=0-2"
@@ -283,25 +283,25 @@ def test_a_part_that_comes_again_is_taken_once(emulator: StorageEmulator) -> Non
     assert read(emulator.url, "a").content == b"hello"
 
 
-def test_a_part_out_of_order_is_refused(emulator: StorageEmulator) -> None:
+def test_part_out_of_order_is_refused(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a").headers["Location"]
     assert send(location, b"lo", 3, 5).status_code == 400
 
 
-def test_an_upload_tells_how_far_it_has_come(emulator: StorageEmulator) -> None:
+def test_upload_reports_how_many_bytes_arrived(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a").headers["Location"]
     assert "Range" not in send(location, b"", 0, 5).headers
     send(location, b"hel", 0, 5)
     assert send(location, b"", 0, 5).headers["Range"] == "bytes=0-2"
 
 
-def test_an_upload_that_was_given_up_cannot_be_ended(emulator: StorageEmulator) -> None:
+def test_upload_that_was_given_up_cannot_be_ended(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a").headers["Location"]
     assert requests.delete(location).status_code == 499
     assert send(location, b"hello", 0, 5).status_code == 404
 
 
-def test_a_checksum_that_does_not_fit_is_refused(bucket: cloud.Bucket) -> None:
+def test_checksum_that_does_not_fit_is_refused(bucket: cloud.Bucket) -> None:
     blob = bucket.blob("a")
     blob.md5_hash = "AAAAAAAAAAAAAAAAAAAAAA=="
     with pytest.raises(Exception, match="doesn't match"):
@@ -321,24 +321,24 @@ def test_a_checksum_that_does_not_fit_is_refused(bucket: cloud.Bucket) -> None:
         ("bytes=-99", b"abcdefghij", "bytes 0-9/10"),
     ],
 )
-def test_a_range_of_bytes_can_be_read(emulator: StorageEmulator, asked: str, content: bytes, span: str) -> None:
+def test_range_of_bytes_can_be_read(emulator: StorageEmulator, asked: str, content: bytes, span: str) -> None:
     media(emulator.url, "a", b"abcdefghij")
     response = read(emulator.url, "a", Range=asked)
     assert (response.status_code, response.content, response.headers["Content-Range"]) == (206, content, span)
 
 
-def test_a_download_tells_its_checksum(emulator: StorageEmulator) -> None:
+def test_download_has_its_checksum(emulator: StorageEmulator) -> None:
     resource = media(emulator.url, "a", b"123456789").json()
     assert resource["crc32c"] == base64.b64encode(bytes.fromhex("e3069283")).decode()
     assert f"crc32c={resource['crc32c']}," in read(emulator.url, "a").headers["X-Goog-Hash"]
 
 
-def test_a_range_beyond_the_end_cannot_be_read(emulator: StorageEmulator) -> None:
+def test_range_beyond_the_end_cannot_be_read(emulator: StorageEmulator) -> None:
     media(emulator.url, "a", b"abc")
     assert read(emulator.url, "a", Range="bytes=3-").status_code == 416
 
 
-def test_a_generation_that_was_replaced_is_gone(bucket: cloud.Bucket) -> None:
+def test_generation_that_was_replaced_is_gone(bucket: cloud.Bucket) -> None:
     blob = bucket.blob("a")
     blob.upload_from_string(b"1")
     first = blob.generation
@@ -348,7 +348,7 @@ def test_a_generation_that_was_replaced_is_gone(bucket: cloud.Bucket) -> None:
         bucket.blob("a", generation=first).download_as_bytes()
 
 
-def test_what_is_not_there_is_not_found(bucket: cloud.Bucket) -> None:
+def test_missing_objects_and_buckets_are_not_found(bucket: cloud.Bucket) -> None:
     assert not bucket.blob("a").exists()
     assert not bucket.client.bucket("other").exists()
     with pytest.raises(NotFound):
@@ -357,7 +357,7 @@ def test_what_is_not_there_is_not_found(bucket: cloud.Bucket) -> None:
         list(bucket.client.list_blobs("other"))
 
 
-def test_what_the_emulator_does_not_know_is_refused(emulator: StorageEmulator) -> None:
+def test_unknown_requests_are_refused(emulator: StorageEmulator) -> None:
     assert requests.get(f"{emulator.url}/storage/v1/b/b/o?matchGlob=*").status_code == 501
     assert requests.post(f"{emulator.url}/storage/v1/b/b/anywhereCaches").status_code == 501
     assert requests.get(f"{emulator.url}/storage/v1/b/b/o/a/acl").status_code == 501
@@ -367,7 +367,7 @@ def test_what_the_emulator_does_not_know_is_refused(emulator: StorageEmulator) -
 # Moves
 
 
-def test_a_moved_object_is_at_its_new_place_only_with_all_that_it_had(bucket: cloud.Bucket) -> None:
+def test_moved_object_keeps_metadata_and_leaves_its_old_name(bucket: cloud.Bucket) -> None:
     blob = bucket.blob("a/b c")
     blob.metadata = {"key": "value"}
     blob.upload_from_string(b"data", content_type="image/png")
@@ -378,7 +378,7 @@ def test_a_moved_object_is_at_its_new_place_only_with_all_that_it_had(bucket: cl
     assert moved.download_as_bytes() == b"data"
 
 
-def test_nothing_is_moved_onto_itself_or_from_nowhere(emulator: StorageEmulator) -> None:
+def test_move_onto_itself_or_from_a_missing_object_is_refused(emulator: StorageEmulator) -> None:
     media(emulator.url, "a", b"data")
     assert requests.post(f"{emulator.url}/storage/v1/b/b/o/a/moveTo/o/a").status_code == 400
     assert requests.post(f"{emulator.url}/storage/v1/b/b/o/none/moveTo/o/a").status_code == 404
@@ -388,7 +388,7 @@ def test_nothing_is_moved_onto_itself_or_from_nowhere(emulator: StorageEmulator)
 # Batches
 
 
-def test_the_requests_of_a_batch_take_effect_and_fail_each_by_itself(
+def test_requests_of_a_batch_take_effect_and_fail_each_by_itself(
     emulator: StorageEmulator, bucket: cloud.Bucket
 ) -> None:
     for name in ("a", "b c", "kept"):
@@ -413,16 +413,14 @@ def test_gcsfs_removes_in_batches(emulator: StorageEmulator, bucket: cloud.Bucke
     assert not list(bucket.list_blobs())
 
 
-def test_a_batch_that_makes_no_sense_is_refused(emulator: StorageEmulator) -> None:
+def test_batch_that_makes_no_sense_is_refused(emulator: StorageEmulator) -> None:
     assert requests.post(f"{emulator.url}/batch/storage/v1", b"nonsense").status_code == 400
 
 
 # Listings
 
 
-def test_a_listing_comes_in_pages_of_a_thousand_and_they_are_counted(
-    emulator: StorageEmulator, bucket: cloud.Bucket
-) -> None:
+def test_listing_comes_in_pages_of_a_thousand(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
     for number in range(2500):
         emulator.answer(
             Request("POST", f"/upload/storage/v1/b/b/o?uploadType=media&name={number:04}", {"host": "x"}, b"")
@@ -475,21 +473,21 @@ def folder(name: str, prefix: str, delimiter: str) -> str:
 
 
 @pytest.mark.parametrize("query", ["pageToken=!", "pageToken=gA==", "maxResults=0", "maxResults=many"])
-def test_a_listing_that_makes_no_sense_is_refused(emulator: StorageEmulator, query: str) -> None:
+def test_listing_that_makes_no_sense_is_refused(emulator: StorageEmulator, query: str) -> None:
     assert requests.get(f"{emulator.url}/storage/v1/b/b/o?{query}").status_code == 400
 
 
 # Faults
 
 
-def test_the_next_requests_that_match_are_answered_with_a_status(emulator: StorageEmulator) -> None:
+def test_matching_requests_fail_with_the_status(emulator: StorageEmulator) -> None:
     emulator.fail_next("^POST .*name=a", times=2, status=429)
     assert media(emulator.url, "other", b"").status_code == 200
     assert [media(emulator.url, "a", b"").status_code for _ in range(3)] == [429, 429, 200]
 
 
 @pytest.mark.parametrize(("drop", "status"), [("before", 404), ("after", 200), ("within", 200)])
-def test_a_connection_is_lost_before_or_after_the_effect(emulator: StorageEmulator, drop: Any, status: int) -> None:
+def test_connection_is_lost_before_or_after_the_effect(emulator: StorageEmulator, drop: Any, status: int) -> None:
     emulator.fail_next("^POST", drop=drop)
     with pytest.raises(requests.RequestException):
         media(emulator.url, "a", b"data")
@@ -515,7 +513,7 @@ def test_requests_are_logged(emulator: StorageEmulator) -> None:
     assert list(emulator.requests) == ["POST /upload/storage/v1/b/b/o?uploadType=media&name=a", "GET /b/a"]
 
 
-def test_what_is_no_http_is_refused(emulator: StorageEmulator) -> None:
+def test_malformed_request_is_refused(emulator: StorageEmulator) -> None:
     host, port = emulator.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
@@ -532,7 +530,7 @@ def test_upload_that_its_client_aborts_is_no_error(emulator: StorageEmulator, ca
     assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
-def test_the_emulator_is_gone_when_its_context_ends() -> None:
+def test_emulator_is_gone_when_its_context_ends() -> None:
     with StorageEmulator() as emulator:
         assert requests.get(f"{emulator.url}/storage/v1/b").ok
     with pytest.raises(requests.ConnectionError):
@@ -542,7 +540,7 @@ def test_the_emulator_is_gone_when_its_context_ends() -> None:
 # Events
 
 
-def test_an_event_tells_of_each_object_that_comes_to_be(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
+def test_event_names_the_object_that_was_created(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
     bucket.blob("before").upload_from_string(b"")
     with Subscriber() as subscriber:
         emulator.subscribe(f"{subscriber.url}/hook")
@@ -560,7 +558,7 @@ def test_an_event_tells_of_each_object_that_comes_to_be(emulator: StorageEmulato
     assert (resource["generation"], resource["contentType"]) == (str(blob.generation), "image/jpeg")
 
 
-def test_every_way_to_make_an_object_is_told_and_no_removal(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
+def test_events_follow_every_creation_and_no_deletion(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url)
         for upload in (media, multipart, resumable):
@@ -575,7 +573,7 @@ def test_every_way_to_make_an_object_is_told_and_no_removal(emulator: StorageEmu
     assert subscriber.names == ["copy", "moved", "object", "object", "object", "rewritten", "sum"]
 
 
-def test_an_event_comes_more_than_once_where_that_is_asked_for(emulator: StorageEmulator) -> None:
+def test_event_comes_more_than_once_where_that_is_asked_for(emulator: StorageEmulator) -> None:
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url, copies=2)
         media(emulator.url, "a", b"")
@@ -584,7 +582,7 @@ def test_an_event_comes_more_than_once_where_that_is_asked_for(emulator: Storage
     assert first.headers["ce-id"] == second.headers["ce-id"]
 
 
-def test_an_event_that_was_not_taken_comes_again(emulator: StorageEmulator) -> None:
+def test_event_that_was_not_taken_comes_again(emulator: StorageEmulator) -> None:
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url)
         subscriber.fail_next(status=500)
@@ -595,7 +593,7 @@ def test_an_event_that_was_not_taken_comes_again(emulator: StorageEmulator) -> N
     assert emulator.events.failed == []
 
 
-def test_an_event_that_nobody_takes_is_given_up(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_that_nobody_takes_is_given_up(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emulators.storage.events.SECONDS_BETWEEN_ATTEMPTS", 0)
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url)
@@ -608,7 +606,7 @@ def test_an_event_that_nobody_takes_is_given_up(emulator: StorageEmulator, monke
 # Other clients
 
 
-def test_the_credentials_of_the_environment_are_good_here(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
+def test_credentials_of_the_environment_are_good_here(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
     credentials, _ = google.auth.default(["https://www.googleapis.com/auth/devstorage.read_write"])
     cloud.Client("project", credentials).bucket("b").blob("a").upload_from_string(b"data")
     assert bucket.blob("a").download_as_bytes() == b"data"

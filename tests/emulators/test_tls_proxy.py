@@ -77,7 +77,7 @@ def test_tensorflow_reads_writes_lists_and_removes(emulator: StorageEmulator, pr
     assert proxy.refused == []
 
 
-def test_a_client_that_trusts_the_certificate_gets_through(proxy: TlsProxy) -> None:
+def test_client_that_trusts_the_certificate_gets_through(proxy: TlsProxy) -> None:
     assert get(proxy, "https://storage.googleapis.com/storage/v1/b/b").json()["name"] == "b"
 
 
@@ -90,7 +90,7 @@ def test_each_host_leads_to_its_own_emulator(
     assert not emulator.requests
 
 
-def test_a_client_that_does_not_know_the_certificate_does_not_trust_it(proxy: TlsProxy) -> None:
+def test_client_without_the_certificate_is_refused(proxy: TlsProxy) -> None:
     proxies = {"https": proxy.environment()["https_proxy"]}
     with pytest.raises(requests.exceptions.SSLError):
         requests.get("https://storage.googleapis.com/storage/v1/b/b", proxies=proxies, timeout=60)
@@ -105,7 +105,7 @@ def test_a_client_that_does_not_know_the_certificate_does_not_trust_it(proxy: Tl
         ("https://127.0.0.1", "CONNECT 127.0.0.1:443"),
     ],
 )
-def test_no_other_place_is_reached_and_who_tried_is_told(
+def test_other_hosts_are_refused_and_recorded(
     emulator: StorageEmulator, vertex: VertexEmulator, proxy: TlsProxy, place: str, request_line: str
 ) -> None:
     with pytest.raises(requests.exceptions.ProxyError, match="403"):
@@ -115,7 +115,7 @@ def test_no_other_place_is_reached_and_who_tried_is_told(
     assert not vertex.requests
 
 
-def test_nor_by_plain_http(emulator: StorageEmulator, proxy: TlsProxy) -> None:
+def test_plain_http_is_refused_and_recorded(emulator: StorageEmulator, proxy: TlsProxy) -> None:
     assert get(proxy, "http://storage.googleapis.com/storage/v1/b/b").status_code == 403
     assert proxy.refused == ["GET http://storage.googleapis.com/storage/v1/b/b"]
     assert not emulator.requests

@@ -106,7 +106,7 @@ def wait_for(look: Callable[[], bool]) -> None:
 # Models
 
 
-def test_the_sdk_uploads_versions_of_one_model_and_finds_them_by_alias(server: VertexEmulator) -> None:
+def test_sdk_uploads_versions_of_one_model_and_finds_them_by_alias(server: VertexEmulator) -> None:
     first = a_model(model_id="ships")
     second = a_model(parent_model=first.resource_name, is_default_version=False, version_aliases=["champion"])
     assert (first.resource_name, first.version_id) == (f"{NUMBERED}/models/ships", "1")
@@ -117,7 +117,7 @@ def test_the_sdk_uploads_versions_of_one_model_and_finds_them_by_alias(server: V
     assert [version.version_id for version in first.versioning_registry.list_versions()] == ["2", "1"]
 
 
-def test_an_alias_is_on_one_version_and_moves(server: VertexEmulator) -> None:
+def test_alias_is_on_one_version_and_moves(server: VertexEmulator) -> None:
     first = a_model(model_id="ships")
     second = a_model(parent_model=first.resource_name, is_default_version=False)
     for version in ("1", "2"):
@@ -128,7 +128,7 @@ def test_an_alias_is_on_one_version_and_moves(server: VertexEmulator) -> None:
         first.versioning_registry.get_version_info("champion")
 
 
-def test_a_version_is_deleted_unless_it_is_the_default_or_deployed(server: VertexEmulator) -> None:
+def test_version_is_deleted_unless_it_is_the_default_or_deployed(server: VertexEmulator) -> None:
     model = a_model(model_id="ships")
     a_model(parent_model=model.resource_name, is_default_version=False)
     with pytest.raises(exceptions.BadRequest):
@@ -140,7 +140,7 @@ def test_a_version_is_deleted_unless_it_is_the_default_or_deployed(server: Verte
     assert refusal(call(server, "DELETE", "models/ships"))[:2] == (400, "FAILED_PRECONDITION")
 
 
-def test_the_sdk_sees_what_the_platform_has_uploaded_and_deployed(
+def test_sdk_sees_what_the_platform_has_uploaded_and_deployed(
     server: VertexEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_storage(monkeypatch):
@@ -168,20 +168,20 @@ def test_the_sdk_sees_what_the_platform_has_uploaded_and_deployed(
         ({"modelId": "1a", "model": {"displayName": "ships", "containerSpec": {"imageUri": "i"}}}, "model id"),
     ],
 )
-def test_an_upload_that_lacks_or_invents_something_is_refused(
+def test_upload_that_lacks_or_invents_something_is_refused(
     server: VertexEmulator, body: dict[str, Any], message: str
 ) -> None:
     assert re.search(message, refusal(call(server, "POST", "models:upload", body))[2])
 
 
-def test_a_refused_field_is_named_in_the_details(server: VertexEmulator) -> None:
+def test_refused_field_is_named_in_the_details(server: VertexEmulator) -> None:
     error = call(server, "POST", "endpoints", {"displayName": "a", "colour": 1}).json()["error"]
     assert error["status"] == "INVALID_ARGUMENT"
     assert error["details"][0]["@type"] == "type.googleapis.com/google.rpc.BadRequest"
     assert error["details"][0]["fieldViolations"][0]["field"] == "colour"
 
 
-def test_the_description_of_a_version_changes_for_that_version_alone(server: VertexEmulator) -> None:
+def test_description_of_a_version_changes_for_that_version_alone(server: VertexEmulator) -> None:
     model = a_model(model_id="ships")
     a_model(parent_model=model.resource_name, is_default_version=False)
     change = {"versionDescription": "better"}
@@ -195,7 +195,7 @@ def test_the_description_of_a_version_changes_for_that_version_alone(server: Ver
 # Endpoints
 
 
-def test_the_sdk_deploys_splits_the_traffic_predicts_and_undeploys() -> None:
+def test_sdk_deploys_splits_the_traffic_predicts_and_undeploys() -> None:
     asked: list[tuple[str, list[Any]]] = []
 
     def predict(version: str, instances: list[Any]) -> list[Any]:
@@ -215,7 +215,7 @@ def test_the_sdk_deploys_splits_the_traffic_predicts_and_undeploys() -> None:
         assert aiplatform.Endpoint.list() == []
 
 
-def test_a_prediction_that_takes_its_time_holds_up_nobody_else() -> None:
+def test_slow_prediction_does_not_block_other_requests() -> None:
     asked, allowed = threading.Event(), threading.Event()
 
     def predict(model: str, instances: list[Any]) -> list[Any]:
@@ -236,7 +236,7 @@ def test_a_prediction_that_takes_its_time_holds_up_nobody_else() -> None:
         assert done(late.result())["predictions"] == ["late"]
 
 
-def test_what_the_hook_cannot_predict_is_the_clients_fault() -> None:
+def test_prediction_that_the_hook_refuses_is_a_client_error() -> None:
     def predict(model: str, instances: list[Any]) -> list[Any]:
         raise ValueError("no image")
 
@@ -271,7 +271,7 @@ def test_traffic_adds_up_to_100_over_what_is_deployed(server: VertexEmulator, sp
     assert refusal(response)[:2] == (400, "INVALID_ARGUMENT")
 
 
-def test_a_change_with_an_old_etag_is_refused(server: VertexEmulator) -> None:
+def test_change_with_an_old_etag_is_refused(server: VertexEmulator) -> None:
     a_model(model_id="ships")
     path, ids = an_endpoint(server, 40, 60)
     old = done(call(server, "GET", path))["etag"]
@@ -280,7 +280,7 @@ def test_a_change_with_an_old_etag_is_refused(server: VertexEmulator) -> None:
     assert refusal(call(server, "PATCH", path, change, updateMask="trafficSplit"))[:2] == (409, "ABORTED")
 
 
-def test_a_model_with_traffic_is_not_undeployed_unless_it_is_the_last(server: VertexEmulator) -> None:
+def test_model_with_traffic_is_not_undeployed_unless_it_is_the_last(server: VertexEmulator) -> None:
     a_model(model_id="ships")
     path, (first, second) = an_endpoint(server, 0, 100)
     response = call(server, "POST", f"{path}:undeployModel", {"deployedModelId": second})
@@ -304,7 +304,7 @@ def test_traffic_may_be_moved_by_deploying_and_by_undeploying(server: VertexEmul
 # Pipeline jobs
 
 
-def test_the_sdk_creates_gets_lists_and_cancels_pipeline_jobs(server: VertexEmulator) -> None:
+def test_sdk_creates_gets_lists_and_cancels_pipeline_jobs(server: VertexEmulator) -> None:
     service = v1.PipelineServiceClient(
         credentials=AnonymousCredentials(), client_options={"api_endpoint": server.url}, transport="rest"
     )
@@ -319,7 +319,7 @@ def test_the_sdk_creates_gets_lists_and_cancels_pipeline_jobs(server: VertexEmul
     assert aiplatform.PipelineJob.get(job.resource_name).state is v1.PipelineState.PIPELINE_STATE_CANCELLED
 
 
-def test_a_job_goes_on_by_being_looked_at(server: VertexEmulator) -> None:
+def test_job_goes_on_by_being_looked_at(server: VertexEmulator) -> None:
     done(call(server, "POST", "pipelineJobs", JOB, pipelineJobId="job-1"))
     jobs = [done(call(server, "GET", "pipelineJobs/job-1")) for _ in range(3)]
     assert [job["state"] for job in jobs] == [f"PIPELINE_STATE_{s}" for s in ("RUNNING", "SUCCEEDED", "SUCCEEDED")]
@@ -342,7 +342,7 @@ def done_after(server: VertexEmulator, path: str, looks: int) -> dict[str, Any]:
     return [done(call(server, "GET", path)) for _ in range(looks)][-1]
 
 
-def test_a_hook_runs_the_job_and_its_exception_fails_it() -> None:
+def test_hook_runs_the_job_and_its_exception_fails_it() -> None:
     allowed = threading.Event()
 
     def run(job: dict[str, Any]) -> None:
@@ -361,7 +361,7 @@ def test_a_hook_runs_the_job_and_its_exception_fails_it() -> None:
 
 
 @pytest.mark.parametrize(("ending", "last"), [("SUCCEEDED", "SUCCEEDED"), ("FAILED", "NOT_TRIGGERED")])
-def test_a_hook_tells_of_the_tasks_and_those_it_does_not_tell_of_go_by_the_job(ending: str, last: str) -> None:
+def test_hook_sets_task_states_and_other_tasks_follow_the_job(ending: str, last: str) -> None:
     told, allowed = threading.Event(), threading.Event()
 
     def run(job: dict[str, Any]) -> None:
@@ -381,7 +381,7 @@ def test_a_hook_tells_of_the_tasks_and_those_it_does_not_tell_of_go_by_the_job(e
         assert tasks(server, "job") == {"First": "SKIPPED", "Last": last}
 
 
-def test_what_a_hook_tells_of_a_cancelled_job_is_too_late() -> None:
+def test_hook_cannot_change_tasks_of_a_cancelled_job() -> None:
     allowed, ended = threading.Event(), threading.Event()
 
     def run(job: dict[str, Any]) -> None:
@@ -418,7 +418,7 @@ def state(server: VertexEmulator, job_id: str) -> str:
         ({}, "1", "pipeline job id"),
     ],
 )
-def test_a_pipeline_job_that_cannot_be_is_refused(
+def test_pipeline_job_that_cannot_be_is_refused(
     server: VertexEmulator, change: dict[str, Any], job_id: str, message: str
 ) -> None:
     response = call(server, "POST", "pipelineJobs", {**JOB, **change}, pipelineJobId=job_id)
@@ -442,7 +442,7 @@ def test_listings_come_in_pages_newest_first_and_by_label(server: VertexEmulator
 # Batch predictions
 
 
-def test_the_sdk_predicts_in_batch_and_learns_where_the_results_are() -> None:
+def test_sdk_predicts_in_batch_and_learns_where_the_results_are() -> None:
     given: list[tuple[str, str]] = []
 
     def predict(job: dict[str, Any], folder: str) -> int:
@@ -488,7 +488,7 @@ def test_each_request_starts_one_more_prediction_under_the_same_name(server: Ver
         ({"instances": 1}, 400),
     ],
 )
-def test_a_prediction_that_cannot_be_is_refused(server: VertexEmulator, change: dict[str, Any], status: int) -> None:
+def test_prediction_that_cannot_be_is_refused(server: VertexEmulator, change: dict[str, Any], status: int) -> None:
     a_model(model_id="ships")
     assert refusal(call(server, "POST", "batchPredictionJobs", a_prediction(**change)))[0] == status
 
@@ -496,7 +496,7 @@ def test_a_prediction_that_cannot_be_is_refused(server: VertexEmulator, change: 
 # Operations, faults, and what the server is
 
 
-def test_an_operation_has_its_effect_when_it_is_done() -> None:
+def test_operation_has_its_effect_when_it_is_done() -> None:
     with VertexEmulator(operation_seconds=0.1) as server:
         operation = done(call(server, "POST", "endpoints", {"displayName": "a"}, endpointId="ships"))
         assert "done" not in operation
@@ -515,7 +515,7 @@ def test_operations_are_made_to_fail_without_effect(server: VertexEmulator) -> N
     assert refusal(call(server, "GET", "endpoints/ships"))[0] == 404
 
 
-def test_a_second_operation_is_refused_where_one_at_a_time_is_asked_for() -> None:
+def test_second_operation_is_refused_if_exclusive() -> None:
     with VertexEmulator(operation_seconds=5, exclusive=True) as server:
         done(call(server, "POST", "endpoints", {"displayName": "a"}, endpointId="ships"))
         response = call(server, "POST", "endpoints", {"displayName": "a"}, endpointId="ships")
@@ -523,13 +523,13 @@ def test_a_second_operation_is_refused_where_one_at_a_time_is_asked_for() -> Non
         assert "other operations running" in refusal(response)[2]
 
 
-def test_a_fault_is_answered_as_the_service_would(server: VertexEmulator) -> None:
+def test_fault_is_answered_as_the_service_would(server: VertexEmulator) -> None:
     server.fail_next("GET .*models", status=429)
     assert refusal(call(server, "GET", "models"))[:2] == (429, "RESOURCE_EXHAUSTED")
     assert done(call(server, "GET", "models")) == {"models": []}
 
 
-def test_a_connection_is_dropped_before_or_after_the_effect(server: VertexEmulator) -> None:
+def test_connection_is_dropped_before_or_after_the_effect(server: VertexEmulator) -> None:
     for drop, job_id in (("before", "one"), ("after", "two")):
         server.fail_next("POST", drop=drop)  # type: ignore[arg-type]
         with pytest.raises(requests.ConnectionError):
@@ -548,12 +548,12 @@ def test_a_connection_is_dropped_before_or_after_the_effect(server: VertexEmulat
         ("nothing", 404),
     ],
 )
-def test_what_is_elsewhere_or_not_there_is_refused(server: VertexEmulator, path: str, status: int) -> None:
+def test_unknown_places_and_resources_are_refused(server: VertexEmulator, path: str, status: int) -> None:
     assert refusal(requests.get(f"{server.url}/v1/{path}", timeout=60))[0] == status
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
-def test_a_body_that_is_no_object_is_refused(server: VertexEmulator, body: bytes) -> None:
+def test_body_that_is_no_object_is_refused(server: VertexEmulator, body: bytes) -> None:
     assert refusal(requests.post(f"{server.url}/v1/{PARENT}/endpoints", data=body, timeout=60))[0] == 400
 
 
