@@ -169,6 +169,8 @@ class VertexConfig(VertexSettings, PlatformConfig):
     specs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if missing := [name for name in ("project", "root") if not getattr(self, name)]:
+            raise InvalidConfig(f"the configuration of {self.name!r} has no {' and no '.join(missing)}. Name them.")
         for what, name in (("name", self.name), ("model", self.model), ("endpoint", self.endpoint)):
             if not _ID.fullmatch(name or self.name):
                 raise InvalidConfig(

@@ -17,7 +17,7 @@ from adaptation.platforms.vertex.config import (
     VertexConfig,
     VertexSettings,
 )
-from tests.worlds.vertex import Vertex, a_config
+from tests.worlds.vertex import ROOT, Vertex, a_config
 
 
 def test_configuration_connects_the_same_as_its_text(vertex: Vertex) -> None:
@@ -33,16 +33,41 @@ def test_configuration_connects_the_same_as_its_text(vertex: Vertex) -> None:
 
 
 def test_text_holds_only_what_differs_from_the_defaults() -> None:
-    config = VertexConfig(name="ships", project="demo", serving=Serving(min_replicas=2))
-    text = '{"platform": "vertex", "project": "demo", "serving": {"min_replicas": 2}, "name": "ships"}'
-    assert config.to_json() == text
-    assert parse(text) == config
+    config = VertexConfig(name="ships", project="demo", root=ROOT, serving=Serving(min_replicas=2))
+    differing = {"project": "demo", "root": ROOT, "serving": {"min_replicas": 2}, "name": "ships"}
+    assert json.loads(config.to_json()) == {"platform": "vertex", **differing}
+    assert parse(config.to_json()) == config
 
 
 def test_config_has_every_value_of_the_settings() -> None:
-    settings = VertexSettings(project="demo", prediction=Prediction(replicas=3), labels={"team": "vision"})
+    settings = VertexSettings(project="demo", root=ROOT, prediction=Prediction(replicas=3), labels={"team": "vision"})
     config = VertexConfig.of("ships", settings)
     assert {field.name: getattr(config, field.name) for field in fields(settings)} == vars(settings)
+
+
+@pytest.mark.parametrize(("most", "sent"), [(0, 2), (5, 5)])
+def test_endpoint_scales_only_with_max_replicas(most: int, sent: int) -> None:
+    resources = Serving(min_replicas=2, max_replicas=most).resources
+    assert (resources["minReplicaCount"], resources["maxReplicaCount"]) == (2, sent)
+
+
+def test_prediction_is_sent_with_its_replicas_and_accelerators() -> None:
+    assert Prediction("n1-standard-8", "NVIDIA_TESLA_T4", 2, 3).resources == {
+        "machineSpec": {
+            "machineType": "n1-standard-8",
+            "acceleratorType": "NVIDIA_TESLA_T4",
+            "acceleratorCount": 2,
+        },
+        "startingReplicaCount": 3,
+        "maxReplicaCount": 3,
+    }
+
+
+@pytest.mark.parametrize("missing", ["project", "root"])
+def test_text_without_what_has_no_default_is_refused(vertex: Vertex, missing: str) -> None:
+    text = json.dumps({**json.loads(vertex.config.to_json()), missing: ""})
+    with pytest.raises(UnknownPlatform, match=f"has no {missing}"):
+        connect(text)
 
 
 @pytest.mark.parametrize(
