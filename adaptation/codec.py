@@ -45,7 +45,8 @@ def decode(data: bytes | str, kind: type[_T], source: str, *, remedy: str = REST
       UnreadableState: It is not JSON, or not that of a `kind`.
     """
     try:
-        return msgspec.json.decode(data, type=kind)
+        with storage.collector_at_rest():  # a list of 200,000 files takes four times as long with it
+            return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise UnreadableState(f"{source} cannot be read: {error}. {remedy}") from error
 

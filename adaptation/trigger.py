@@ -46,7 +46,6 @@ class TriggerRecord:
     """An evaluation that was triggered.
 
     Attributes:
-      number: Number of the record in its batch's journal.
       job: Id of the job.
       attempt: 1 for an evaluation's first job, 2 for the one that repeats it after a failure ...
       images: How many images the batch had. For a first attempt, at least so many: they were counted until there were
@@ -56,7 +55,6 @@ class TriggerRecord:
       reason: Why it was triggered.
     """
 
-    number: int
     job: str
     attempt: int
     images: int
@@ -86,7 +84,7 @@ class State:
     new: int = 0
     digest: str = ""
     whole: bool = True
-    last: TriggerRecord | None = None
+    last: Record[TriggerRecord] | None = None
     job: Job | None = None
     min_images: int = 100
     force: bool = False
@@ -183,8 +181,8 @@ def look(
     # The order matters. An evaluation may begin and end between two of these reads. With its record in hand, but images
     # counted before it marked them, it would be followed by a second job for the same images. With its images counted
     # late and a record from before, no harm is done: `act` refuses to append after a record that is not the last.
-    last = _last_record(records_root, batch)
-    job = jobs.get(last.job) if last else None
+    last = journal(records_root, batch).last()
+    job = jobs.get(last.value.job) if last else None
     enough = math.inf if whole or force else _enough(last, job, min_images)
     images, new = _counted(batches, batch, enough)
     return State(
@@ -207,11 +205,11 @@ def plan(state: State) -> Plan:
     if state.last is None:
         return _plan_by_images(state)
     if state.job is None or state.job.state is JobState.PENDING:
-        return _about(state, Outcome.RESUME, f"{state.last.job} was recorded, but nobody is known to run it")
+        return _about(state, Outcome.RESUME, f"{state.last.value.job} was recorded, but nobody is known to run it")
     if state.job.state is JobState.RUNNING:
-        return _about(state, Outcome.RUNNING, f"{state.last.job} is running")
+        return _about(state, Outcome.RUNNING, f"{state.last.value.job} is running")
     if state.job.state is JobState.FAILED:
-        return _plan_after_failure(state, state.last, state.job)
+        return _plan_after_failure(state, state.last.value, state.job)
     return _plan_by_images(state)
 
 
@@ -225,9 +223,14 @@ def act(planned: Plan, records_root: str, jobs: Jobs) -> Job | None:
     """
     if planned.batch is None or planned.outcome not in (Outcome.START, Outcome.RETRY, Outcome.RESUME):
         return None
-    if planned.outcome is not Outcome.RESUME and not _recorded(planned, _journal(records_root, planned.batch)):
+    if planned.outcome is not Outcome.RESUME and not _recorded(planned, journal(records_root, planned.batch)):
         return None
     return jobs.create(JobRequest(planned.job_id, EVALUATION, {"batch": str(planned.batch)}))
+
+
+def journal(records_root: str, batch: Batch) -> Journal[TriggerRecord]:
+    """Return the journal of what was triggered of a batch."""
+    return Journal(storage.join(records_root, str(batch)), TriggerRecord)
 
 
 def start_training(
@@ -269,14 +272,14 @@ def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs) -> Batch | N
 
 
 def _needs_delivery(batch: Batch, batches: BatchStore, records_root: str, jobs: Jobs) -> bool:
-    last = _last_record(records_root, batch)
-    job = jobs.get(last.job) if last else None
+    last = journal(records_root, batch).last()
+    job = jobs.get(last.value.job) if last else None
     if last is None or job is None or job.state is JobState.PENDING:
         return last is not None
-    return job.state is JobState.FAILED and last.attempt < MAX_ATTEMPTS and any(batches.iter_images(batch))
+    return job.state is JobState.FAILED and last.value.attempt < MAX_ATTEMPTS and any(batches.iter_images(batch))
 
 
-def _enough(last: TriggerRecord | None, job: Job | None, min_images: int) -> float:
+def _enough(last: Record[TriggerRecord] | None, job: Job | None, min_images: int) -> float:
     """How many new images there have to be for the rest to be of no interest."""
     if last is None or (job and job.state is JobState.SUCCEEDED):
         return min_images
@@ -295,19 +298,6 @@ def _counted(batches: BatchStore, batch: Batch, enough: float) -> tuple[list[sto
         if new >= enough:
             break
     return images, new
-
-
-def _last_record(records_root: str, batch: Batch) -> TriggerRecord | None:
-    record = _journal(records_root, batch).last()
-    return _trigger_record(record) if record else None
-
-
-def _journal(records_root: str, batch: Batch) -> Journal:
-    return Journal(storage.join(records_root, str(batch)))
-
-
-def _trigger_record(record: Record) -> TriggerRecord:
-    return TriggerRecord(number=record.number, **record.value)
 
 
 def _plan_after_failure(state: State, last: TriggerRecord, job: Job) -> Plan:
@@ -346,7 +336,7 @@ def _wait(state: State, arrived: int) -> str:
 def _about(state: State, outcome: Outcome, reason: str) -> Plan:
     """A plan about what is recorded."""
     last = state.last
-    job_id, number, attempt = (last.job, last.number, last.attempt) if last else ("", 0, 0)
+    job_id, number, attempt = (last.value.job, last.number, last.value.attempt) if last else ("", 0, 0)
     return Plan(outcome, reason, state.batch, job_id, number, attempt, state.images, state.digest)
 
 
@@ -357,18 +347,18 @@ def _next(state: State, outcome: Outcome, reason: str, attempt: int = 1) -> Plan
     return Plan(outcome, reason, state.batch, job_id, number, attempt, state.images, state.digest)
 
 
-def _recorded(planned: Plan, journal: Journal) -> bool:
+def _recorded(planned: Plan, triggered: Journal[TriggerRecord]) -> bool:
     """Records what is about to be triggered; False where another delivery was first."""
-    value = {
-        "job": planned.job_id,
-        "attempt": planned.attempt,
-        "images": planned.images,
-        "digest": planned.digest,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "reason": planned.reason,
-    }
+    record = TriggerRecord(
+        job=planned.job_id,
+        attempt=planned.attempt,
+        images=planned.images,
+        digest=planned.digest,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        reason=planned.reason,
+    )
     try:
-        journal.append(value, after=planned.number - 1)
+        triggered.append(record, after=planned.number - 1)
     except FileExistsError:
         return False
     return True

@@ -6,10 +6,9 @@ A number that a condition or another component reads is a custom property; what 
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from adaptation import codec
 from adaptation.data.batches import Snapshot
 from adaptation.evaluation.gate import Deployment, Verdict
 from adaptation.io import storage
@@ -35,24 +34,19 @@ def file_list_uri(artifact: Artifact) -> str:
 
 def read_snapshot(artifact: Artifact) -> Snapshot:
     """The snapshot that FileListGen took."""
-    return Snapshot.from_json(storage.read(storage.join(artifact.uri, SNAPSHOT)))
+    return codec.read(storage.join(artifact.uri, SNAPSHOT), Snapshot)
 
 
 def read_verdict(artifact: Artifact) -> Verdict:
     """The verdict that ChampionGate gave."""
-    return Verdict.from_json(storage.read(storage.join(artifact.uri, VERDICT)))
+    return codec.read(storage.join(artifact.uri, VERDICT), Verdict)
 
 
 def read_deployment(artifact: Artifact) -> Deployment:
     """How the training run ended, by VertexDeployer."""
-    return Deployment.from_json(storage.read(storage.join(artifact.uri, DEPLOYMENT)))
+    return codec.read(storage.join(artifact.uri, DEPLOYMENT), Deployment)
 
 
 def write(artifact: Artifact, name: str, data: bytes) -> None:
     """Writes a file of the artifact, whole or not at all."""
     storage.write(storage.join(artifact.uri, name), data)
-
-
-def to_json(value: Any) -> bytes:
-    """A dataclass as a file's content."""
-    return json.dumps(dataclasses.asdict(value), indent=1).encode()

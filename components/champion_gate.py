@@ -7,6 +7,7 @@ from tfx import v1 as tfx
 from tfx.components.evaluator.executor import Executor as Evaluator
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
+from adaptation import codec
 from adaptation.evaluation.gate import Comparison, Part, Score, judge
 from components import artifacts
 
@@ -56,7 +57,7 @@ def ChampionGate(
     challenger = _scores(evaluation.uri, CHALLENGER) or _scores(evaluation.uri, _ONLY_MODEL)
     champion = _scores(evaluation.uri, CHAMPION)
     verdict = judge(_by_span(challenger), _by_span(champion), floor=floor, tolerance=tolerance)
-    artifacts.write(blessing, artifacts.VERDICT, verdict.to_json())
+    artifacts.write(blessing, artifacts.VERDICT, codec.encode(verdict))
     artifacts.write(blessing, artifacts.COMPARISON, Comparison(challenger, champion).to_json())
     blessing.set_int_custom_property("blessed", int(verdict.blessed))
     blessing.set_string_custom_property("current_model", model.uri)

@@ -3,6 +3,7 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 
+from adaptation import codec
 from adaptation.data.batches import Batch, BatchStore
 from components import artifacts
 
@@ -28,7 +29,7 @@ def FileListGen(
     """
     store = BatchStore(collection_root)
     snapshot = store.snapshot(Batch.parse(batch) if batch else store.newest())
-    artifacts.write(file_list, artifacts.SNAPSHOT, snapshot.to_json())
+    artifacts.write(file_list, artifacts.SNAPSHOT, codec.encode(snapshot, indent=0))
     artifacts.write(file_list, artifacts.FILE_LIST, "".join(f"{uri}\n" for uri in snapshot.uris).encode())
     file_list.set_string_custom_property("batch", snapshot.batch)
     file_list.set_int_custom_property("images", len(snapshot.images))

@@ -3,6 +3,7 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File, Metrics
 
+from adaptation import codec
 from adaptation.data.batches import collection_of
 from adaptation.data.labels import Labels
 from adaptation.data.reviews import with_reviews
@@ -46,8 +47,8 @@ def PerformanceEvaluator(
     results = predictions.get_string_custom_property("results")
     evaluation = evaluate(snapshot, results, with_reviews(Labels.from_json(labels), snapshot), max_skipped)
     decision = decide(evaluation, threshold, Rule(rule), min_images)
-    artifacts.write(metrics, artifacts.EVALUATION, evaluation.to_json())
-    artifacts.write(metrics, artifacts.DECISION, artifacts.to_json(decision))
+    artifacts.write(metrics, artifacts.EVALUATION, codec.encode(evaluation, indent=0))
+    artifacts.write(metrics, artifacts.DECISION, codec.encode(decision))
     metrics.set_int_custom_property("retrain", int(decision.retrain))
     metrics.set_int_custom_property("images", evaluation.images)
     if evaluation.accuracy is not None:

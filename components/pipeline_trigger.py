@@ -3,6 +3,7 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
+from adaptation import codec
 from adaptation.data.windows import select, training_parameters
 from adaptation.platforms.connect import connect
 from adaptation.trigger import start_training
@@ -36,6 +37,6 @@ def PipelineTrigger(
     number = span.get_int_custom_property("span")
     parameters = training_parameters(data_root, selection, ingestion)
     started = start_training(connect(platform).jobs, number, selection.digest, parameters)
-    artifacts.write(job, artifacts.JOB, artifacts.to_json(started))
+    artifacts.write(job, artifacts.JOB, codec.encode(started))
     job.set_string_custom_property("job", started.id)
     job.set_string_custom_property("spans", selection.window)

@@ -1,9 +1,8 @@
 """SpanExampleGen: ingests a window of spans without moving their bytes."""
 
-import json
-
 from tfx import v1 as tfx
 
+from adaptation import codec
 from adaptation.data.spans import Shard, Span, SpanStore
 from adaptation.data.windows import Selection, select
 from adaptation.io import storage
@@ -36,7 +35,7 @@ def SpanExampleGen(
 
     Failure: an artifact with some links is never used; a retry makes them again.
     """
-    selection = select(data_root, window, digest, tuple(json.loads(labels)))
+    selection = select(data_root, window, digest, codec.decode(labels, tuple[str, ...], "the parameter labels"))
     store = SpanStore(data_root)
     storage.in_parallel(lambda pair: storage.link(*pair), _links(store, selection, examples.uri))
     examples.splits = ["train", "eval"]

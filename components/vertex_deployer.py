@@ -7,6 +7,7 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing
 
+from adaptation import codec
 from adaptation.evaluation.gate import Deployment
 from adaptation.platforms.connect import connect
 from adaptation.platforms.rollout import put_in_service
@@ -38,7 +39,7 @@ def VertexDeployer(
         target = connect(platform)
         put_in_service(target.registry, target.endpoint, target.registry.find(str(number)), "; ".join(verdict.reasons))
     outcome = Deployment(number, verdict)
-    artifacts.write(deployment, artifacts.DEPLOYMENT, outcome.to_json())
+    artifacts.write(deployment, artifacts.DEPLOYMENT, codec.encode(outcome))
     deployment.set_int_custom_property("deployed", int(outcome.deployed))
     deployment.set_int_custom_property("version", number)
     report(outcome.reason)

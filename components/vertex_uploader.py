@@ -7,6 +7,7 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
+from adaptation import codec
 from adaptation.evaluation.gate import Verdict
 from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import connect
@@ -42,7 +43,7 @@ def VertexUploader(
         source = blessing.get_string_custom_property("current_model")
         upload = _upload(pushed_model.uri, source, artifacts.read_verdict(blessing), run)
         uploaded = connect(platform).registry.upload(upload)
-        artifacts.write(version, VERSION, artifacts.to_json(uploaded))
+        artifacts.write(version, VERSION, codec.encode(uploaded))
         number = uploaded.number
         report(f"version {number} is registered")
     version.set_int_custom_property("version", number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
+from adaptation import codec
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.io.storage import collector_at_rest
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
@@ -100,17 +100,6 @@ class Snapshot:
     def key(self) -> str:
         """What a span made from this snapshot is claimed with: batch name and digest."""
         return f"{self.batch}:{self.digest}"
-
-    def to_json(self) -> bytes:
-        """The snapshot as a file's content; `from_json` reads it."""
-        return json.dumps({"batch": self.batch, "root": self.root, "images": self.images}).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Snapshot:
-        """The snapshot that `to_json` wrote."""
-        with collector_at_rest():
-            value = json.loads(data)
-            return cls(value["batch"], value["root"], tuple(map(storage.File._make, value["images"])))
 
 
 def snapshot_folder(root: str, batch: str) -> Snapshot:
@@ -219,8 +208,9 @@ class BatchStore:
         An image that has come since under the name of an evaluated one, with another size, is not among them.
         """
         folder = self._marks(batch)
-        marks = storage.in_parallel(storage.read, [storage.join(folder, file.name) for file in storage.files(folder)])
-        return frozenset(storage.File(name, size) for mark in marks for name, size in json.loads(mark))
+        uris = [storage.join(folder, file.name) for file in storage.files(folder)]
+        marks = storage.in_parallel(lambda uri: codec.read(uri, list[storage.File]), uris)
+        return frozenset(itertools.chain.from_iterable(marks))
 
     def archive(self, snapshot: Snapshot) -> int:
         """Moves exactly the snapshot's images to `YYYY-MM_old/`, once; returns how many were still to be moved.
@@ -278,7 +268,7 @@ class BatchStore:
         return storage.locked(storage.join(self.root, _DONE, f"{batch}.lock"))
 
     def _write_mark(self, batch: Batch, images: Iterable[storage.File]) -> str:
-        data = json.dumps(sorted(images)).encode()
+        data = codec.encode(sorted(images), indent=0)
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
         storage.write(storage.join(self._marks(batch), name), data)
         return name

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
+from adaptation import codec
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 
@@ -153,8 +154,8 @@ class Labels:
 
     @classmethod
     def from_json(cls, text: str) -> Labels:
-        """The labels that `to_json` wrote."""
-        return cls(**json.loads(text))
+        """Return the labels that `to_json` wrote."""
+        return codec.decode(text, cls, "the parameter labels", remedy="Pass what Labels(...).to_json() returns.")
 
     @cached_property
     def _indices(self) -> dict[str, int]:

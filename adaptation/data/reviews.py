@@ -8,7 +8,6 @@ images are shown to people, and how, is not decided here.
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +37,14 @@ class Review:
     open: int
 
 
+@dataclass(frozen=True)
+class _Import:
+    """A journal's record: name, size and label of each image that got another label, and when (ISO 8601, UTC)."""
+
+    labels: tuple[tuple[str, int, str], ...]
+    time: str
+
+
 class Reviews:
     """The reviewed labels of a collection."""
 
@@ -54,17 +61,17 @@ class Reviews:
         Failure: all of them are the truth, or none is; adding them again changes nothing.
         """
         journal = self._journal(batch)
-        while True:
-            records = journal.records()
-            known = _merged(records)
-            changed = {image: label for image, label in labels.items() if known.get(image) != label}
-            with contextlib.suppress(FileExistsError):  # others were added meanwhile: these come after them
-                if changed:
-                    journal.append(_value(changed), after=records[-1].number if records else 0)
-                return len(changed)
 
-    def _journal(self, batch: Batch) -> Journal:
-        return Journal(storage.join(self._collection.root, _FOLDER, str(batch)))
+        def change(_: object) -> _Import | None:
+            known = _merged(journal.records())
+            changed = {image: label for image, label in labels.items() if known.get(image) != label}
+            return _import(changed) if changed else None
+
+        added = journal.update(change)
+        return len(added.value.labels) if added else 0
+
+    def _journal(self, batch: Batch) -> Journal[_Import]:
+        return Journal(storage.join(self._collection.root, _FOLDER, str(batch)), _Import)
 
 
 def with_reviews(labels: Labels, snapshot: Snapshot) -> Labels:
@@ -160,11 +167,11 @@ class _Draft:
         raise _Fault(f"{label!r} is no label. {hint}")
 
 
-def _merged(records: Sequence[Record]) -> dict[storage.File, str]:
-    rows = (row for record in records for row in record.value["labels"])
+def _merged(records: Sequence[Record[_Import]]) -> dict[storage.File, str]:
+    rows = (row for record in records for row in record.value.labels)
     return {storage.File(name, size): label for name, size, label in rows}
 
 
-def _value(labels: Mapping[storage.File, str]) -> dict[str, object]:
-    rows = [[image.name, image.size, label] for image, label in sorted(labels.items())]
-    return {"labels": rows, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+def _import(labels: Mapping[storage.File, str]) -> _Import:
+    rows = tuple((image.name, image.size, label) for image, label in sorted(labels.items()))
+    return _Import(rows, datetime.now(UTC).isoformat(timespec="seconds"))

@@ -7,11 +7,11 @@ are. The files that came are kept under `<data root>/_adopted/span-<N>/`. How lo
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from adaptation import codec
 from adaptation.data.image_check import image_problem
 from adaptation.data.span_preparation import find_published
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, adoption_key
@@ -95,7 +95,7 @@ def _sources(store: SpanStore, span: Span) -> list[_Source]:
 
 def _listed(store: SpanStore, span: Span) -> list[str] | None:
     try:
-        return list(json.loads(storage.read(_list_uri(store, span))))
+        return codec.read(_list_uri(store, span), list[str])
     except FileNotFoundError:
         return None
 
@@ -165,7 +165,7 @@ def _manifest(store: SpanStore, span: Span, labels: tuple[str, ...], drafts: lis
 
 def _keep(store: SpanStore, span: Span, sources: list[_Source]) -> None:
     """Moves the files out of the folder, where the shards go next; their list is written first, see `_sources`."""
-    storage.write(_list_uri(store, span), json.dumps([source.name for source in sources]).encode())
+    storage.write(_list_uri(store, span), codec.encode([source.name for source in sources], indent=0))
     for source in sources:
         try:
             storage.move(source.came, source.kept)

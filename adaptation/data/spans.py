@@ -14,9 +14,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+import msgspec
+
+from adaptation import codec
 from adaptation.data import tfrecords
 from adaptation.data.batches import Snapshot
 from adaptation.data.labels import Skipped
@@ -29,6 +31,7 @@ _NAME = re.compile(r"span-([1-9][0-9]*)")
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})/shard-[0-9]+-of-[0-9]+-[0-9a-f]{{8}}\.tfrecord")
 _MANIFEST = "manifest.json"
 _SNAPSHOT = "snapshot.json"
+_RESTORE = "Restore it, or the span, from its source."
 
 
 class InvalidSpan(AdaptationError, ValueError):
@@ -123,7 +126,8 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Names the content (64 hex digits): the same input gives the same digest."""
-        content = {name: value for name, value in asdict(self).items() if name not in ("run", "created")}
+        value = msgspec.to_builtins(self)
+        content = {name: value[name] for name in value if name not in ("run", "created")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -136,25 +140,35 @@ class Manifest:
         return sum(shard.images for shard in self.shards if shard.split == split)
 
     def to_json(self) -> bytes:
-        """The manifest as a file's content, with its digest."""
-        return json.dumps(asdict(self) | {"digest": self.digest}, indent=1, sort_keys=True).encode()
+        """Return the manifest as a file's content, with its digest."""
+        return codec.encode(msgspec.to_builtins(self) | {"digest": self.digest})
 
     @classmethod
-    def from_json(cls, data: bytes) -> Manifest:
-        """The manifest that `to_json` wrote.
+    def from_json(cls, data: bytes, source: str) -> Manifest:
+        """Return the manifest that `to_json` wrote.
 
         Raises:
-          CorruptSpan: It is something else, or was changed since.
+          UnreadableState: It is something else; the message names the `source`.
+          CorruptSpan: It was changed since.
         """
-        try:
-            value = json.loads(data)
-            digest = value.pop("digest")
-            manifest = cls(**value | _typed(value))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CorruptSpan("a manifest cannot be read. Restore it, or the span, from its source.") from error
-        if manifest.digest != digest:
-            raise CorruptSpan("a manifest was changed after it was written. Restore it, or the span, from its source.")
+        manifest = codec.decode(data, cls, source, remedy=_RESTORE)
+        if manifest.digest != codec.decode(data, _Signature, source, remedy=_RESTORE).digest:
+            raise CorruptSpan(f"{source}: a manifest was changed after it was written. {_RESTORE}")
         return manifest
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """What a manifest's file has beside the manifest."""
+
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A span number that is taken: the record of the same number. `key` names what the span is made from."""
+
+    key: str
 
 
 class SpanStore:
@@ -162,7 +176,7 @@ class SpanStore:
 
     def __init__(self, root: str) -> None:
         self.root = storage.absolute(root)
-        self._claims = Journal(storage.join(self.root, "_claims"))
+        self._claims = Journal(storage.join(self.root, "_claims"), _Claim)
 
     def spans(self) -> list[Span]:
         """The published spans in the order of their numbers."""
@@ -174,7 +188,7 @@ class SpanStore:
 
         Those whose adoption was cut off are among them.
         """
-        claims = {Span(claim.number): claim.value["key"] for claim in self._claims.records()}
+        claims = {Span(claim.number): claim.value.key for claim in self._claims.records()}
         free = (span for span in self._folders() if claims.get(span, adoption_key(span)) == adoption_key(span))
         return sorted(set(free) - set(self.spans()))
 
@@ -183,18 +197,17 @@ class SpanStore:
 
         Raises:
           SpanNotPublished: It has none.
-          CorruptSpan: It cannot be read, or is another span's.
+          UnreadableState: It cannot be read.
+          CorruptSpan: It was changed, or is another span's.
         """
         uri = self._uri(span, _MANIFEST)
         try:
-            manifest = Manifest.from_json(storage.read(uri))
+            manifest = Manifest.from_json(storage.read(uri), uri)
         except FileNotFoundError:
             raise SpanNotPublished(
                 f"{span} is not published under {self.root} (published: {enumerate_spans(self.spans())}). "
                 'Run "adapt spans list".'
             ) from None
-        except CorruptSpan as error:
-            raise CorruptSpan(f"{uri}: {error}") from error
         if manifest.span != span.number:
             raise CorruptSpan(f"{uri} is the manifest of span-{manifest.span}. Restore the span from its source.")
         return manifest
@@ -204,18 +217,15 @@ class SpanStore:
         return storage.in_parallel(self.manifest, spans)
 
     def snapshot(self, span: Span) -> Snapshot | None:
-        """The images that a published span was made from; None where it was adopted.
+        """Return the images that a published span was made from; None where it was adopted.
 
         Raises:
-          CorruptSpan: Their list cannot be read.
+          UnreadableState: Their list cannot be read.
         """
-        uri = self._uri(span, _SNAPSHOT)
         try:
-            return Snapshot.from_json(storage.read(uri))
+            return codec.read(self._uri(span, _SNAPSHOT), Snapshot, remedy=_RESTORE)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise CorruptSpan(f"{uri} cannot be read. Restore the span from its source.") from error
 
     def claim(self, key: str) -> Span:
         """The span number of a key: the one that the key has, or else the next free one.
@@ -228,11 +238,11 @@ class SpanStore:
             folders = self._folders()  # before the claims: a folder seen here has its claim, this key's too, among them
             claims = self._claims.records()
             for claim in claims:
-                if claim.value["key"] == key:
+                if claim.value.key == key:
                     return Span(claim.number)
             taken = [claim.number for claim in claims] + [span.number for span in folders]
             with contextlib.suppress(FileExistsError):
-                self._claims.append({"key": key}, after=max(taken, default=0))
+                self._claims.append(_Claim(key), after=max(taken, default=0))
 
     def reserve(self, span: Span, key: str) -> None:
         """Keeps a number that is taken by a folder from ever being claimed for something else.
@@ -241,8 +251,8 @@ class SpanStore:
           InvalidSpan: It has been, for something else.
         """
         with contextlib.suppress(FileExistsError):
-            self._claims.append({"key": key}, after=span.number - 1)
-        if any(claim.number == span.number and claim.value["key"] != key for claim in self._claims.records()):
+            self._claims.append(_Claim(key), after=span.number - 1)
+        if any(claim.number == span.number and claim.value.key != key for claim in self._claims.records()):
             raise InvalidSpan(
                 f"{span} is claimed for a batch whose preparation has not ended. Run that again to finish it."
             )
@@ -270,7 +280,7 @@ class SpanStore:
         span = Span(manifest.span)
         storage.in_parallel(lambda shard: self._place(span, shard), manifest.shards)
         if snapshot is not None:
-            storage.write(self._uri(span, _SNAPSHOT), snapshot.to_json())
+            storage.write(self._uri(span, _SNAPSHOT), codec.encode(snapshot, indent=0))
         with contextlib.suppress(FileExistsError):
             storage.create(self._uri(span, _MANIFEST), manifest.to_json())
         published = self.manifest(span)
@@ -395,11 +405,3 @@ def content_digest(manifests: Iterable[Manifest]) -> str:
 
 def _all_labels(counts: Counter[str], names: Iterable[str]) -> dict[str, int]:
     return {name: counts[name] for name in names}
-
-
-def _typed(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "shards": tuple(Shard(**shard) for shard in value["shards"]),
-        "skipped": tuple(Skipped(**skipped) for skipped in value["skipped"]),
-        "labels": tuple(value["labels"]),
-    }

@@ -6,12 +6,10 @@ is up to the pipeline.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,21 +92,6 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     skipped: tuple[Skipped, ...]
     mistakes: tuple[Mistake, ...]
-
-    def to_json(self) -> bytes:
-        """The evaluation as a file's content; `from_json` reads it."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Evaluation:
-        """The evaluation that `to_json` wrote."""
-        value: dict[str, Any] = json.loads(data)
-        value["interval"] = Interval(**value["interval"])
-        value["label_names"] = tuple(value["label_names"])
-        value["confusion"] = tuple(map(tuple, value["confusion"]))
-        for field, kind in (("classes", ClassFigures), ("skipped", Skipped), ("mistakes", Mistake)):
-            value[field] = tuple(kind(**item) for item in value[field])
-        return cls(**value)
 
 
 def evaluate(snapshot: Snapshot, predictions_folder: str, labels: Labels, max_skipped: float) -> Evaluation:

@@ -7,10 +7,10 @@ champion, or with a refused challenger.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from adaptation import codec
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,6 @@ class Verdict:
     challenger: Mapping[int, Score]
     champion: Mapping[int, Score]
 
-    def to_json(self) -> bytes:
-        """The verdict as a file's content; `from_json` reads it."""
-        return json.dumps(asdict(self), indent=1).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Verdict:
-        """The verdict that `to_json` wrote."""
-        value = json.loads(data)
-        return cls(value["blessed"], tuple(value["reasons"]), _scores(value["challenger"]), _scores(value["champion"]))
-
 
 @dataclass(frozen=True)
 class Part:
@@ -69,15 +59,30 @@ class Comparison:
     champion: Mapping[Part, Score]
 
     def to_json(self) -> bytes:
-        """The comparison as a file's content; `from_json` reads it."""
-        value = {"challenger": _part_list(self.challenger), "champion": _part_list(self.champion)}
-        return json.dumps(value, indent=1).encode()
+        """Return the comparison as a file's content: a list for each model, because JSON's keys are texts."""
+        return codec.encode(_Listed(_listed(self.challenger), _listed(self.champion)))
 
     @classmethod
-    def from_json(cls, data: bytes) -> Comparison:
-        """The comparison that `to_json` wrote."""
-        value = json.loads(data)
-        return cls(_parts(value["challenger"]), _parts(value["champion"]))
+    def from_json(cls, data: bytes, source: str) -> Comparison:
+        """Return the comparison that `to_json` wrote; an UnreadableState names the `source`."""
+        listed = codec.decode(data, _Listed, source)
+        return cls(_by_part(listed.challenger), _by_part(listed.champion))
+
+
+@dataclass(frozen=True)
+class _PartScore:
+    span: int | None
+    label: int | None
+    accuracy: float
+    images: int
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The form of a comparison's file."""
+
+    challenger: tuple[_PartScore, ...]
+    champion: tuple[_PartScore, ...]
 
 
 @dataclass(frozen=True)
@@ -102,16 +107,6 @@ class Deployment:
         """What happened and why, in a sentence."""
         what = f"version {self.version} is the champion" if self.deployed else "the challenger was refused"
         return f"{what}: {'; '.join(self.verdict.reasons)}"
-
-    def to_json(self) -> bytes:
-        """The deployment as a file's content; `from_json` reads it."""
-        return json.dumps({"version": self.version, "verdict": json.loads(self.verdict.to_json())}, indent=1).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Deployment:
-        """The deployment that `to_json` wrote."""
-        value = json.loads(data)
-        return cls(value["version"], Verdict.from_json(json.dumps(value["verdict"]).encode()))
 
 
 def judge(
@@ -149,16 +144,12 @@ def judge(
     return Verdict(not refusals, tuple(reasons), dict(challenger), dict(champion))
 
 
-def _scores(value: Mapping[str, Mapping[str, Any]]) -> dict[int, Score]:
-    return {int(span): Score(**score) for span, score in value.items()}
+def _listed(scores: Mapping[Part, Score]) -> tuple[_PartScore, ...]:
+    return tuple(_PartScore(part.span, part.label, one.accuracy, one.images) for part, one in scores.items())
 
 
-def _part_list(scores: Mapping[Part, Score]) -> list[dict[str, Any]]:
-    return [asdict(part) | asdict(score) for part, score in scores.items()]
-
-
-def _parts(values: Iterable[Mapping[str, Any]]) -> dict[Part, Score]:
-    return {Part(one["span"], one["label"]): Score(one["accuracy"], one["images"]) for one in values}
+def _by_part(listed: Iterable[_PartScore]) -> dict[Part, Score]:
+    return {Part(one.span, one.label): Score(one.accuracy, one.images) for one in listed}
 
 
 def _praise(newest: int, ours: Score, theirs: Score | None, floor: float) -> str:

@@ -1,59 +1,85 @@
 """A journal: numbered records in a folder, each created once; the last one is current.
 
-It is the one device by which concurrent or repeated work is told apart: to change what is current is to create the
+It is the one device by which concurrent or repeated work is kept apart: to change what is current is to create the
 record after the one that was read, which exactly one of any number of callers can do. That is a compare-and-swap with
-its history kept, on a disk and on object storage alike. What the records say is their writers' matter.
+its history kept, on a disk and on object storage alike. Their writers decide what the records mean.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
+from adaptation import codec
 from adaptation.io import storage
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Record:
-    """A journal's record: its number (1, 2, 3 ...) and its value, a JSON object."""
+class Record(Generic[_T]):
+    """A journal's record: its number (1, 2, 3 ...) and its value."""
 
     number: int
-    value: Mapping[str, Any]
+    value: _T
 
 
-class Journal:
-    """The records `0001.json`, `0002.json` ... of one folder."""
+class Journal(Generic[_T]):
+    """The records `0001.json`, `0002.json` ... of one folder, each a value of one kind.
 
-    def __init__(self, folder: str) -> None:
+    A record that cannot be read is an `UnreadableState` for all that need it, with the file's name.
+    """
+
+    def __init__(self, folder: str, kind: type[_T]) -> None:
         self.folder = folder
+        self._kind = kind
 
-    def records(self) -> list[Record]:
-        """All records in the order of their numbers."""
+    def records(self) -> list[Record[_T]]:
+        """Return all records in the order of their numbers."""
         return storage.in_parallel(self._read, self._numbers())
 
-    def last(self) -> Record | None:
-        """The current record; None where the journal is empty."""
+    def last(self) -> Record[_T] | None:
+        """Return the current record; None where the journal is empty."""
         numbers = self._numbers()
         return self._read(numbers[-1]) if numbers else None
 
-    def append(self, value: Mapping[str, Any], *, after: int) -> Record:
-        """Makes `value` current, if the record numbered `after` still is (0: if there is none yet).
+    def append(self, value: _T, *, after: int) -> Record[_T]:
+        """Make `value` current, if the record numbered `after` still is (0: if there is none yet).
 
         Raises:
           FileExistsError: Another caller was first; nothing was written.
         """
-        record = Record(after + 1, dict(value))
-        storage.create(self._uri(record.number), json.dumps(record.value, indent=2, sort_keys=True).encode())
-        return record
+        storage.create(self._uri(after + 1), codec.encode(value))
+        return Record(after + 1, value)
+
+    def update(self, change: Callable[[Record[_T] | None], _T | None]) -> Record[_T] | None:
+        """Make current what follows from the current record, however many callers do so at the same time.
+
+        Args:
+          change: Gets the current record, or None, and returns the value of the next one; None leaves all as it is. It
+            is called again where another caller was first. What it reads of the journal is no older than what it gets.
+
+        Returns:
+          The record that was made; None where the current one was left.
+
+        Failure: the record is there, whole, or it is not.
+        """
+        while True:
+            last = self.last()
+            value = change(last)
+            if value is None:
+                return None
+            with contextlib.suppress(FileExistsError):  # another caller was first: this one comes after it
+                return self.append(value, after=last.number if last else 0)
 
     def _numbers(self) -> list[int]:
         stems = (file.name.removesuffix(".json") for file in storage.files(self.folder) if file.name.endswith(".json"))
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
-    def _read(self, number: int) -> Record:
-        return Record(number, json.loads(storage.read(self._uri(number))))
+    def _read(self, number: int) -> Record[_T]:
+        return Record(number, codec.read(self._uri(number), self._kind))
 
     def _uri(self, number: int) -> str:
         return storage.join(self.folder, f"{number:04d}.json")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import signal
 import threading
 from pathlib import Path
@@ -139,11 +137,12 @@ def demo(folder: Path, as_json: bool) -> None:
 
     A first model, a month of images from a changed camera, the retraining, the new champion. It takes a few minutes.
     """
+    from adaptation import codec
     from pipeline.demo import run_demo, show_result
 
     result = run_demo(folder)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result)))
+        click.echo(codec.encode(result, indent=0))
     else:
         show_result(result)
     if not result.retrained:

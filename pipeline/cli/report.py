@@ -25,6 +25,7 @@ def report(folder: Path, output: str, as_json: bool) -> None:
 
     It is one file that needs no network and no script. Nothing in the workspace is changed.
     """
+    from adaptation import codec
     from adaptation.io import storage
     from pipeline.report.collect import collect
     from pipeline.report.page import write_page
@@ -32,7 +33,7 @@ def report(folder: Path, output: str, as_json: bool) -> None:
 
     facts = collect(Workspace.open(folder))
     if as_json:
-        click.echo(facts.to_json())
+        click.echo(codec.encode(facts))
         return
     write_page(facts, storage.absolute(output))
     click.echo(f"{output}: {len(facts.events)} events, {len(facts.spans)} spans; open it in a browser")

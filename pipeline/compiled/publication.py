@@ -9,7 +9,6 @@ Nothing that was published is ever removed here.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +17,14 @@ from adaptation.io.journal import Journal
 from adaptation.platforms.vertex.config import LATEST
 from pipeline.compiled.spec import Spec
 from pipeline.workspace.settings import Settings
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record of the index: the digest of the spec that became the latest, and when (ISO 8601, UTC)."""
+
+    digest: str
+    time: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ def publish(settings: Settings, pipeline: str, spec: Spec) -> Published:
     Failure: cut off at any point, the latest spec is the old one or the new one, whole; publishing again finishes.
     """
     folder = settings.vertex.spec_folder(pipeline)
-    index, uri = Journal(storage.join(folder, "index")), storage.join(folder, f"{spec.digest}.json")
+    index, uri = Journal(storage.join(folder, "index"), Entry), storage.join(folder, f"{spec.digest}.json")
     known = not _created(uri, spec)
     _enter(index, spec.digest)
     _follow_index(index, folder)
@@ -51,18 +58,15 @@ def _created(uri: str, spec: Spec) -> bool:
     return True
 
 
-def _enter(index: Journal, digest: str) -> None:
-    entry = {"digest": digest, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-    while (last := index.last()) is None or last.value["digest"] != digest:
-        with contextlib.suppress(FileExistsError):  # another was published meanwhile: this one comes after it
-            index.append(entry, after=last.number if last else 0)
-            return
+def _enter(index: Journal[Entry], digest: str) -> None:
+    entry = Entry(digest, datetime.now(UTC).isoformat(timespec="seconds"))
+    index.update(lambda last: None if last and last.value.digest == digest else entry)
 
 
-def _follow_index(index: Journal, folder: str) -> None:
+def _follow_index(index: Journal[Entry], folder: str) -> None:
     """Makes the index's last spec the latest; looks again, because another may have been entered meanwhile."""
     written = None
     while (last := index.last()) != written:
         assert last is not None  # an entry was made before, and none is ever removed
-        storage.write(storage.join(folder, LATEST), storage.read(storage.join(folder, f"{last.value['digest']}.json")))
+        storage.write(storage.join(folder, LATEST), storage.read(storage.join(folder, f"{last.value.digest}.json")))
         written = last

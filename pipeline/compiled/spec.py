@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptation import codec
+from adaptation.codec import UnreadableState
 from adaptation.errors import AdaptationError
 
 SCHEMA = "2.1.0"
+_COMPILE = 'Write one with "adapt compile", or publish it again.'
 _EXECUTOR_FLAG = "--executor_class_path"
 _CONDITION_KEY = re.compile(r"inputs\.(artifacts|parameter_values|parameters)\['([^']+)'\]")
 _SECRET = re.compile(
@@ -41,17 +44,17 @@ class Spec:
     job: Mapping[str, Any]
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Spec:
-        """The spec in a file's content.
+    def from_json(cls, data: bytes | str, source: str = "this") -> Spec:
+        """Return the spec in a file's content.
 
         Raises:
-          BrokenSpec: It is no JSON object with a `pipelineSpec`.
+          UnreadableState: It is no JSON object with a `pipelineSpec`; the message names the `source`.
         """
+        job = codec.decode(data, dict[str, Any], source, remedy=_COMPILE)
         try:
-            job = json.loads(data)
             job["pipelineSpec"]["root"]["dag"]["tasks"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise BrokenSpec(f'this is no compiled pipeline ({error!r}). Write one with "adapt compile".') from error
+        except (TypeError, KeyError) as error:
+            raise UnreadableState(f"{source} is no compiled pipeline ({error!r}). {_COMPILE}") from error
         return cls(job)
 
     def to_json(self) -> bytes:

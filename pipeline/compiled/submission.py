@@ -58,7 +58,7 @@ def submission(
     Raises:
       InvalidSettings: The settings do not say enough for Google Cloud.
       SpanNotPublished, InvalidWindow: The window names no published spans.
-      BrokenSpec: The file is no compiled pipeline, or another one.
+      UnreadableState, BrokenSpec: The file is no compiled pipeline, or another one.
     """
     config = vertex_config(settings)
     if spec:
@@ -75,9 +75,9 @@ def read_spec(file: Path, settings: Settings, pipeline: str) -> Spec:
     """The compiled pipeline in a file.
 
     Raises:
-      BrokenSpec: The file is no compiled pipeline, or another one.
+      UnreadableState, BrokenSpec: The file is no compiled pipeline, or another one.
     """
-    spec, name = Spec.from_json(file.read_bytes()), f"{settings.name}-{pipeline}"
+    spec, name = Spec.from_json(file.read_bytes(), str(file)), f"{settings.name}-{pipeline}"
     if spec.name != name:
         raise BrokenSpec(f"{file} is the pipeline {spec.name}, not {name}. Name the file that was compiled for that.")
     return spec

@@ -242,7 +242,7 @@ def _spec_findings(settings: Settings) -> Iterator[Finding]:
     for pipeline in PIPELINES:
         uri = storage.join(settings.vertex.spec_folder(pipeline), LATEST)
         try:
-            published = Spec.from_json(storage.read(uri))
+            published = Spec.from_json(storage.read(uri), uri)
         except FileNotFoundError:
             yield broken(f'no {pipeline} pipeline is published: {uri} is not there. Run "adapt publish".')
             continue

@@ -6,10 +6,9 @@ It is started by `adaptation.platforms.local.jobs`, once for each job, with the 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adaptation.io.storage import collector_at_rest
 from adaptation.platforms.base import InvalidJob, JobRequest
@@ -17,6 +16,9 @@ from adaptation.platforms.local.jobs import run_recorded
 from adaptation.progress import report
 from adaptation.trigger import EVALUATION, TRAINING
 from pipeline.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.local.runs import EvaluationResult, TrainingResult
 
 
 def main() -> None:
@@ -28,7 +30,7 @@ def main() -> None:
     run_recorded(arguments.folder, partial(_work, arguments.settings))
 
 
-def _work(settings: str, request: JobRequest) -> dict[str, Any]:
+def _work(settings: str, request: JobRequest) -> TrainingResult | EvaluationResult:
     workspace = Workspace.open(settings)
     sys.path.append(str(workspace.settings.file.parent))  # for a model of the user's own, beside the settings
     if request.pipeline not in (TRAINING, EVALUATION):
@@ -39,7 +41,7 @@ def _work(settings: str, request: JobRequest) -> dict[str, Any]:
         from pipeline.local.runs import run_evaluation, run_training
 
     run = run_training if request.pipeline == TRAINING else run_evaluation
-    return dataclasses.asdict(run(workspace, request.id, **request.parameters))
+    return run(workspace, request.id, **request.parameters)
 
 
 if __name__ == "__main__":

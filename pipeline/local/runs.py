@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ml_metadata import MetadataStore
 from tfx import v1 as tfx
 
-from adaptation.evaluation.accuracy import Evaluation
+from adaptation import codec
+from adaptation.evaluation.accuracy import Decision, Evaluation
 from adaptation.evaluation.gate import Deployment
 from adaptation.io import storage
 from adaptation.progress import report
@@ -22,6 +23,8 @@ from pipeline.local.runner import Output, run_pipeline
 from pipeline.place import Place
 from pipeline.training import training_pipeline
 from pipeline.workspace.workspace import Workspace
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def run_training(workspace: Workspace, name: str, window: str = "", digest: str 
         place = _place(workspace, "training", name)
         align_blessings(MetadataStore(place.metadata), champion.source if champion else None)
         run = run_pipeline(training_pipeline(workspace.settings, ingestion(workspace.settings, selection), place), name)
-    deployment = Deployment.from_json(_read(run.outputs["Deployer", "deployment"], artifacts.DEPLOYMENT))
+    deployment = _read(run.outputs["Deployer", "deployment"], artifacts.DEPLOYMENT, Deployment)
     return TrainingResult(deployment.deployed, deployment.version, deployment.reason, selection.window)
 
 
@@ -100,15 +103,15 @@ def run_evaluation(workspace: Workspace, name: str, batch: str = "") -> Evaluati
         place = _place(workspace, "evaluation", name)
         run = run_pipeline(evaluation_pipeline(workspace.settings, batch, place), name)
     metrics = run.outputs["PerformanceEvaluator", "metrics"]
-    evaluation = Evaluation.from_json(_read(metrics, artifacts.EVALUATION))
-    decision = json.loads(_read(metrics, artifacts.DECISION))
+    evaluation = _read(metrics, artifacts.EVALUATION, Evaluation)
+    decision = _read(metrics, artifacts.DECISION, Decision)
     training = run.outputs.get(("PipelineTrigger", "job"))
     return EvaluationResult(
         batch=evaluation.batch,
         images=evaluation.images,
         accuracy=evaluation.accuracy,
-        retrain=decision["retrain"],
-        reason=decision["reason"],
+        retrain=decision.retrain,
+        reason=decision.reason,
         training=str(training.properties["job"]) if training else None,
     )
 
@@ -128,5 +131,5 @@ def _alone(workspace: Workspace, pipeline: str) -> AbstractContextManager[None]:
     return storage.locked(workspace.folder("metadata", f"{pipeline}.lock"))
 
 
-def _read(output: Output, name: str) -> bytes:
-    return storage.read(storage.join(output.uri, name))
+def _read(output: Output, name: str, kind: type[_T]) -> _T:
+    return codec.read(storage.join(output.uri, name), kind)

@@ -7,16 +7,15 @@ rehearsal stays RUNNING. What tasks do is not known here.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import yaml
 
-from adaptation.io.journal import Journal
+from adaptation.io.journal import Journal, Record
 from pipeline.compiled.spec import BrokenSpec
 
 _STORE = "projects/rehearsal/locations/local/metadataStores/default/artifacts"
@@ -108,24 +107,30 @@ class Metadata:
     """The record in one folder."""
 
     def __init__(self, folder: str) -> None:
-        self._journal = Journal(folder)
+        self._journal = Journal(folder, Execution)
 
     def begin(self, pipeline: str, run: str, task: str) -> Execution:
         """Enters an execution that starts now."""
-        return self._enter(lambda number: Execution(number, pipeline, run, task, TaskState.RUNNING))
+
+        def beginning(last: Record[Execution] | None) -> Execution:
+            return Execution(last.number + 1 if last else 1, pipeline, run, task, TaskState.RUNNING)
+
+        begun = self._journal.update(beginning)
+        assert begun is not None
+        return begun.value
 
     def end(self, execution: Execution) -> None:
         """Enters how an execution ended.
 
         Failure: it stays as it was entered before.
         """
-        self._enter(lambda number: execution)
+        self._journal.update(lambda last: execution)
 
     def executions(self, pipeline: str) -> list[Execution]:
         """The pipeline's executions as they stand, the one that was entered last comes last."""
         last: dict[int, Execution] = {}
         for record in self._journal.records():
-            execution = _from_json(record.value)
+            execution = record.value
             last.pop(execution.number, None)
             last[execution.number] = execution
         return [execution for execution in last.values() if execution.pipeline == pipeline]
@@ -161,20 +166,6 @@ class Metadata:
     def _newest(self, pipeline: str, wanted: Callable[[Execution], bool]) -> Execution | None:
         found = [one for one in self.executions(pipeline) if one.state.done and wanted(one)]
         return found[-1] if found else None
-
-    def _enter(self, entry: Callable[[int], Execution]) -> Execution:
-        while True:
-            last = self._journal.last()
-            number = last.number if last else 0
-            execution = entry(number + 1)
-            with contextlib.suppress(FileExistsError):  # another was entered meanwhile: this one comes after it
-                self._journal.append(asdict(execution), after=number)
-                return execution
-
-
-def _from_json(value: Mapping[str, Any]) -> Execution:
-    outputs = {name: tuple(Artifact(**one) for one in made) for name, made in value["outputs"].items()}
-    return Execution(**{**value, "state": TaskState(value["state"]), "outputs": outputs})
 
 
 def _clause(text: str) -> Callable[[Artifact], bool]:

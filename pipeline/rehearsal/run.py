@@ -78,7 +78,7 @@ def _earlier(spec: Spec, place: Place, parameters: Mapping[str, str], run: str, 
     file = run_folder(place, run) / JOB
     if not file.exists():
         raise NotRehearsable(f"there is no run {run!r} of {spec.name} in {place.folder}. Run the whole pipeline first.")
-    ready = rehearsed(_with_values_of(spec, Spec.from_json(file.read_bytes())), parameters)
+    ready = rehearsed(_with_values_of(spec, Spec.from_json(file.read_bytes(), str(file))), parameters)
     return Stage(ready, place, run, processes)
 
 

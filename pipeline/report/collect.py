@@ -12,19 +12,18 @@ computed from what was read is in `calculations` and `timeline`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
+from adaptation import codec, trigger
 from adaptation.data.batches import BatchStore, Snapshot
 from adaptation.data.spans import Manifest
-from adaptation.evaluation.accuracy import Evaluation, Mistake
+from adaptation.evaluation.accuracy import Decision, Evaluation, Mistake
 from adaptation.evaluation.gate import Comparison, Verdict
 from adaptation.io import storage
-from adaptation.io.journal import Journal
 from adaptation.platforms.base import Job, JobState, ModelVersion
 from adaptation.trigger import EVALUATION, TRAINING
 from components import artifacts
@@ -92,11 +91,11 @@ class _Collection:
             self.missing.append(f"{what} could not be read: {type(error).__name__}: {error}")
             return None
 
-    def _file(self, job: str, files: Mapping[str, str], name: str, parse: Callable[[bytes], _T]) -> _T | None:
+    def _file(self, job: str, files: Mapping[str, str], name: str, kind: type[_T]) -> _T | None:
         """The file of that name that a job's run has written; None where it has written none."""
         if name not in files:
             return None
-        return self._read(f"{name} of {job}", lambda: parse(storage.read(files[name])))
+        return self._read(f"{name} of {job}", lambda: codec.read(files[name], kind))
 
     def _rules(self) -> Rules:
         evaluation, gate = self.workspace.settings.evaluation, self.workspace.settings.gate
@@ -140,25 +139,26 @@ class _Collection:
         versions = self._read("The versions of the model", lambda: list(platform.registry.versions())) or []
         told = {job.id for job in jobs}
         files = {run.job: run.files for run in runs if run.job in told}
+        started = self._by_job(files, artifacts.JOB, Job)
         return Sources(
             jobs=jobs,
-            evaluations=self._by_job(files, artifacts.EVALUATION, Evaluation.from_json),
-            decisions=self._by_job(files, artifacts.DECISION, json.loads),
-            trainings=self._by_job(files, artifacts.JOB, lambda data: str(json.loads(data)["id"])),
+            evaluations=self._by_job(files, artifacts.EVALUATION, Evaluation),
+            decisions=self._by_job(files, artifacts.DECISION, Decision),
+            trainings={job: training.id for job, training in started.items()},
             triggers=self._read("The trigger's records", self._triggers) or {},
             promotions=self._read("The history of champions", lambda: list(platform.registry.promotions())) or [],
             versions=[self._named(version) for version in versions],
         )
 
-    def _by_job(self, runs: Mapping[str, Mapping[str, str]], name: str, parse: Callable[[bytes], _T]) -> dict[str, _T]:
-        found = {job: self._file(job, files, name, parse) for job, files in runs.items()}
+    def _by_job(self, runs: Mapping[str, Mapping[str, str]], name: str, kind: type[_T]) -> dict[str, _T]:
+        found = {job: self._file(job, files, name, kind) for job, files in runs.items()}
         return {job: value for job, value in found.items() if value is not None}
 
     def _triggers(self) -> dict[str, str]:
         """The reasons of the newest evaluations, by job."""
         root = self.workspace.triggers
-        journals = (Journal(storage.join(root, str(month))) for month in BatchStore(root).batches()[-EVENTS:])
-        return {record.value["job"]: record.value["reason"] for journal in journals for record in journal.records()}
+        journals = (trigger.journal(root, month) for month in BatchStore(root).batches()[-EVENTS:])
+        return {record.value.job: record.value.reason for journal in journals for record in journal.records()}
 
     def _note_lost(self, sources: Sources, runs: Sequence[Run]) -> None:
         recorded = {run.job for run in runs}
@@ -171,7 +171,7 @@ class _Collection:
         if job is None:
             return None
         files = next(run.files for run in runs if run.job == job)
-        snapshot = self._file(job, files, artifacts.SNAPSHOT, Snapshot.from_json)
+        snapshot = self._file(job, files, artifacts.SNAPSHOT, Snapshot)
         evaluation = sources.evaluations[job]
         mistakes = tuple(self._mistake(one, snapshot) for one in evaluation.mistakes[:MISTAKES])
         return calculations.evaluation(job, evaluation, sources.reason_of(job), mistakes)
@@ -188,7 +188,7 @@ class _Collection:
     ) -> ComparisonFacts | None:
         files = {run.job: run.files for run in runs if artifacts.VERDICT in run.files}
         job = next((job.id for job in reversed(sources.jobs) if job.id in files), None)
-        verdict = self._file(job, files[job], artifacts.VERDICT, Verdict.from_json) if job else None
+        verdict = self._file(job, files[job], artifacts.VERDICT, Verdict) if job else None
         if job is None or verdict is None:
             return None
         parts = self._parts(job, files[job])
@@ -202,4 +202,5 @@ class _Collection:
         if artifacts.COMPARISON not in files or not storage.exists(files[artifacts.COMPARISON]):
             self.missing.append(f"{job} has not kept how the models compare on each label.")
             return None
-        return self._file(job, files, artifacts.COMPARISON, Comparison.from_json)
+        uri = files[artifacts.COMPARISON]
+        return self._read(f"{artifacts.COMPARISON} of {job}", lambda: Comparison.from_json(storage.read(uri), uri))

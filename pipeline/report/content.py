@@ -6,10 +6,8 @@ known. Where the facts come from is in `collect`, how they look in `page`.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from adaptation.data.labels import Skipped
 from adaptation.evaluation.accuracy import ClassFigures
@@ -320,12 +318,3 @@ class Facts:
     runs: tuple[RunFacts, ...]
     missing: tuple[str, ...]
     next_steps: tuple[str, ...]
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The same as JSON values, in which `3.images` in a list `spans` is the path `spans.3.images`."""
-        mapping: dict[str, Any] = json.loads(self.to_json())
-        return mapping
-
-    def to_json(self) -> str:
-        """The same as JSON text."""
-        return json.dumps(asdict(self), indent=1)

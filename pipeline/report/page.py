@@ -36,7 +36,7 @@ def render(facts: Facts) -> str:
         .get_template("page.html.j2")
         .render(
             facts=facts,
-            at=_Lookup(facts.to_mapping()),
+            at=_Lookup(facts),
             chart=StoryChart.of(facts.events, facts.rules.threshold),
             style=Markup(files(__package__).joinpath("style.css").read_text()),
             shade=_shade,
@@ -76,13 +76,13 @@ def _shade(count: int, row: int, is_right: bool) -> float:
 class _Lookup:
     """Facts by path, for the template; a path that leads nowhere is an error."""
 
-    def __init__(self, facts: dict[str, Any]) -> None:
+    def __init__(self, facts: Facts) -> None:
         self._facts = facts
 
     def value(self, path: str) -> Any:
         found: Any = self._facts
         for part in path.split("."):
-            found = found[int(part)] if isinstance(found, list) else found[part]
+            found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)
         return found
 
     def text(self, path: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.accuracy import Decision, Evaluation
 from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion
 from adaptation.trigger import EVALUATION
 from pipeline.report.content import Event, Kind
@@ -22,7 +21,7 @@ class Sources:
     Attributes:
       jobs: The pipeline runs, oldest first.
       evaluations: What those that got so far have measured, by job.
-      decisions: What was decided on it, by job: `outcome` and `reason`.
+      decisions: What was decided on it, by job.
       trainings: The training that an evaluation has started, by the evaluation's job.
       triggers: Why an evaluation was started, by job.
       promotions: Which version became the champion when, the first first.
@@ -31,7 +30,7 @@ class Sources:
 
     jobs: Sequence[Job] = ()
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
-    decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
     trainings: Mapping[str, str] = field(default_factory=dict)
     triggers: Mapping[str, str] = field(default_factory=dict)
     promotions: Sequence[Promotion] = ()
@@ -43,7 +42,8 @@ class Sources:
 
     def reason_of(self, evaluation: str) -> str:
         """Why an evaluation decided as it did; "" where that is not known."""
-        return str(self.decisions.get(evaluation, {}).get("reason", ""))
+        decision = self.decisions.get(evaluation)
+        return decision.reason if decision else ""
 
     def version_of(self, run: str) -> ModelVersion | None:
         """The version that a run made."""
@@ -64,13 +64,13 @@ def tell(sources: Sources) -> list[Event]:
 
 
 def _evaluation(sources: Sources, job: Job) -> Event:
-    measured = sources.evaluations.get(job.id)
+    measured, decision = sources.evaluations.get(job.id), sources.decisions.get(job.id)
     return Event(
         kind=Kind.EVALUATION,
         time=job.created,
         subject=measured.batch if measured else str(job.parameters.get("batch", "")),
         job=job.id,
-        outcome=_outcome(job, str(sources.decisions.get(job.id, {}).get("outcome", "evaluated"))),
+        outcome=_outcome(job, decision.outcome if decision else "evaluated"),
         reason=job.message or sources.reason_of(job.id),
         cause=sources.triggers.get(job.id, ""),
         images=measured.images if measured else None,

@@ -10,6 +10,7 @@ import pytest
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
+from adaptation import codec
 from adaptation.data.batches import Batch, NoBatch, Snapshot
 from adaptation.data.reviews import Reviews
 from adaptation.data.span_preparation import prepare
@@ -56,9 +57,8 @@ def measured(file_list: Any, predictions: Any, **settings: Any) -> Any:
 
 
 def evaluation_in(run: Any) -> Evaluation:
-    return Evaluation.from_json(
-        Path(run.outputs["PerformanceEvaluator", "metrics"].uri, "evaluation.json").read_bytes()
-    )
+    uri = storage.join(run.outputs["PerformanceEvaluator", "metrics"].uri, "evaluation.json")
+    return codec.read(uri, Evaluation)
 
 
 def test_file_list_gen_lists_the_newest_month_one_uri_a_line(world: ComponentWorld, run: Any) -> None:

@@ -12,6 +12,7 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
+from adaptation import codec
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, SpanNotPublished
 from adaptation.data.windows import InvalidWindow
@@ -47,7 +48,7 @@ def ingested(world: ComponentWorld, **settings: Any) -> Any:
 def deploying(world: ComponentWorld, model: str, verdict: Verdict) -> list[Any]:
     folder = world.root / "verdict"
     folder.mkdir(exist_ok=True)
-    (folder / "verdict.json").write_bytes(verdict.to_json())
+    (folder / "verdict.json").write_bytes(codec.encode(verdict))
     pushed = importer(PushedModel, Path(model), pushed=int(verdict.blessed))
     blessing = importer(ModelBlessing, folder, current_model="runs/7/model")
     platform, blessed = world.config.to_json(), blessing.outputs["result"]
@@ -60,7 +61,7 @@ def archiving(world: ComponentWorld, spans: tuple[int, ...]) -> list[Any]:
     folder = world.root / "deployment"
     folder.mkdir(exist_ok=True)
     verdict = Verdict(False, (), dict.fromkeys(spans, Score(0.5, 10)), {})
-    (folder / "deployment.json").write_bytes(Deployment(0, verdict).to_json())
+    (folder / "deployment.json").write_bytes(codec.encode(Deployment(0, verdict)))
     deployment = importer(File, folder)
     return [deployment, BatchArchiver(deployment=deployment.outputs["result"], data_root=world.spans.root)]
 
@@ -134,7 +135,7 @@ def test_uploader_and_deployer_leave_the_champion_where_the_gate_refused(
     output = run(deploying(world, untrained, BAD)).outputs["VertexDeployer", "deployment"]
     assert output.properties["deployed"] == 0
     assert world.platform.registry.versions() == [champion]
-    assert "it is worse" in Deployment.from_json(Path(output.uri, "deployment.json").read_bytes()).reason
+    assert "it is worse" in codec.read(f"{output.uri}/deployment.json", Deployment).reason
 
 
 def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: ComponentWorld, run: Any) -> None:

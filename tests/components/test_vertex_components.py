@@ -12,6 +12,7 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
+from adaptation import codec
 from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
@@ -47,7 +48,7 @@ def importer(artifact: type, uri: str, **properties: Any) -> Any:
 def delivering(vertex: Vertex, folder: Path, verdict: Verdict, key: str = "run-1") -> list[Any]:
     """Pusher's and ChampionGate's outputs, uploader and deployer."""
     (folder / key).mkdir(exist_ok=True)
-    (folder / key / "verdict.json").write_bytes(verdict.to_json())
+    (folder / key / "verdict.json").write_bytes(codec.encode(verdict))
     pushed = importer(PushedModel, an_upload(key).model, pushed=int(verdict.blessed))
     blessing = importer(ModelBlessing, str(folder / key), current_model=f"{key}/model")
     platform = vertex.config.to_json()
@@ -86,7 +87,7 @@ def test_where_the_gate_refused_the_champion_stays(vertex: Vertex, tmp_path: Pat
     done = run(delivering(vertex, tmp_path, BAD, "run-2"))
     deployment = done.outputs["VertexDeployer", "deployment"]
     assert (deployment.properties["deployed"], deployment.properties["version"]) == (0, 0)
-    assert "it is worse" in Deployment.from_json(Path(deployment.uri, "deployment.json").read_bytes()).reason
+    assert "it is worse" in codec.read(storage.join(deployment.uri, "deployment.json"), Deployment).reason
     assert [version.number for version in vertex.registry.versions()] == [1]
     assert vertex.split() == {1: 100}
 

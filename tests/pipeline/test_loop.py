@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adaptation import codec
 from adaptation.data.batches import Batch
 from adaptation.data.spans import Manifest, Span
 from adaptation.data.tfrecords import LabelledImage, unframe
@@ -54,7 +55,7 @@ class Facts:
         """The newest."""
         training = Path(self.champion.uri).parents[3] / "pipelines" / "training"
         newest = max((training / "ChampionGate" / "blessing").iterdir(), key=lambda folder: int(folder.name))
-        return Verdict.from_json((newest / "verdict.json").read_bytes())
+        return codec.read(str(newest / "verdict.json"), Verdict)
 
 
 def start(adapt: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:

@@ -22,6 +22,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 from google.cloud import storage as google_storage
 
+from adaptation import codec
 from adaptation.data.batches import Batch
 from adaptation.data.spans import Manifest, Span
 from adaptation.data.tfrecords import LabelledImage, unframe
@@ -197,7 +198,7 @@ def test_the_first_model_is_version_1_and_the_endpoint_answers_with_it(first: Fa
 def test_the_evaluation_that_the_function_started_found_the_model_wanting(evaluated: Facts, folder: Path) -> None:
     evaluation = evaluated.jobs[1]
     assert (evaluation.id, evaluation.state) == ("evaluation-2021-10-0001", JobState.SUCCEEDED), evaluation.message
-    measured = Evaluation.from_json(newest(Workspace.open(folder), EVALUATION, artifacts.EVALUATION))
+    measured = codec.decode(newest(Workspace.open(folder), EVALUATION, artifacts.EVALUATION), Evaluation, "newest")
     assert (measured.batch, measured.images) == (str(MONTH), len(DRIFTED))
     assert measured.accuracy is not None
     assert measured.accuracy < 0.9
@@ -224,7 +225,7 @@ def test_the_training_that_the_evaluation_started_met_the_champion_at_the_gate(
     training = adapted.jobs[2]
     assert training.id.startswith("training-span-2-")
     assert training.state is JobState.SUCCEEDED, training.message
-    verdict = Verdict.from_json(newest(Workspace.open(folder), TRAINING, artifacts.VERDICT))
+    verdict = codec.decode(newest(Workspace.open(folder), TRAINING, artifacts.VERDICT), Verdict, "newest")
     assert set(verdict.challenger) == set(verdict.champion) == {1, 2}
     assert verdict.champion[1].accuracy == pytest.approx(first.champion.metrics["span-1"])
 

@@ -21,13 +21,14 @@ from pathlib import Path
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from adaptation import codec
 from adaptation.data.batches import Batch, Snapshot
 from adaptation.data.span_preparation import Split, prepare
 from adaptation.evaluation.accuracy import Rule, decide, evaluate
 from adaptation.evaluation.gate import Comparison, Part, Score, judge
 from adaptation.evaluation.prediction_results import ResultsWriter
 from adaptation.io import storage
-from adaptation.platforms.base import JobRequest, Upload
+from adaptation.platforms.base import Job, JobRequest, JobState, Upload
 from adaptation.platforms.rollout import put_in_service, roll_back
 from adaptation.trigger import EVALUATION, TRAINING, start_training
 from components import artifacts
@@ -73,7 +74,7 @@ class Story:
         """What a training run leaves behind, from its verdict to the version in service."""
         verdict = judge(spans, champion, floor=0.8)
         blessing = self.folder / "pipelines" / TRAINING / job / "blessing"
-        write(blessing / artifacts.VERDICT, verdict.to_json())
+        write(blessing / artifacts.VERDICT, codec.encode(verdict))
         write(blessing / artifacts.COMPARISON, Comparison(by_part(spans), by_part(champion, 0.1)).to_json())
         tasks = [("SpanExampleGen", 50, {}), ("Trainer", 12_300, {}), ("ChampionGate", 40, {"blessing": blessing})]
         record(self.folder / "metadata" / "training.sqlite", job, time, tasks)
@@ -96,9 +97,9 @@ class Story:
         output = self.folder / "pipelines" / EVALUATION / job
         evaluation = evaluate(snapshot, predict(snapshot, output, wrong), workspace.labels, 0.2)
         decision = decide(evaluation, 0.9, Rule.POINT, 10)
-        write(output / "metrics" / artifacts.EVALUATION, evaluation.to_json())
-        write(output / "metrics" / artifacts.DECISION, artifacts.to_json(decision))
-        write(output / "file_list" / artifacts.SNAPSHOT, snapshot.to_json())
+        write(output / "metrics" / artifacts.EVALUATION, codec.encode(evaluation))
+        write(output / "metrics" / artifacts.DECISION, codec.encode(decision))
+        write(output / "file_list" / artifacts.SNAPSHOT, codec.encode(snapshot))
         self.world.conclude(EVALUATION, batch=str(month), retrain=decision.retrain, training=training)
         trigger(workspace)
         self.date_job(job, time)
@@ -108,7 +109,9 @@ class Story:
             ("PerformanceEvaluator", 1_250, {"metrics": output / "metrics"}),
         ]
         if training:
-            write(output / "job" / artifacts.JOB, json.dumps({"id": training}).encode())
+            write(
+                output / "job" / artifacts.JOB, codec.encode(Job(training, TRAINING, {}, JobState.RUNNING, "", "", {}))
+            )
             tasks.append(("PipelineTrigger", 20, {"job": output / "job"}))
         record(self.folder / "metadata" / "evaluation.sqlite", job, time, tasks)
         return job

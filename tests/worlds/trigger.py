@@ -12,9 +12,8 @@ from unittest import mock
 
 from adaptation.data.batches import Batch, BatchStore
 from adaptation.io import storage
-from adaptation.io.journal import Journal
 from adaptation.platforms.base import Job, JobRequest, JobState
-from adaptation.trigger import Delivery, State, deliver, look
+from adaptation.trigger import Delivery, State, deliver, journal, look
 
 OCTOBER, NOVEMBER = Batch(2021, 10), Batch(2021, 11)
 Places = Callable[[str], contextlib.AbstractContextManager[str]]
@@ -79,7 +78,7 @@ class TriggerWorld:
 
     def recorded(self, batch: Batch) -> list[int]:
         """How many images each record of a batch tells of."""
-        return [record.value["images"] for record in Journal(storage.join(self.records, str(batch))).records()]
+        return [record.value.images for record in journal(self.records, batch).records()]
 
     def succeed(self, job_id: str, archive: bool = False) -> None:
         """Ends an evaluation as the pipeline does: its images are marked first."""

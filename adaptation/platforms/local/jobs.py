@@ -13,19 +13,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from adaptation import progress
+import msgspec
+
+from adaptation import codec, progress
 from adaptation.io import storage
 from adaptation.io.locks import is_locked, locked_if_free
 from adaptation.platforms.base import InvalidJob, Job, JobFailed, JobRequest, JobState, NoSuchJob
@@ -36,6 +37,12 @@ PROGRESS, LOG, LOCK = "progress.jsonl", "log.txt", "lock"
 POLL_SECONDS = 0.05
 START_SECONDS = 30.0
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request(JobRequest):
+    created: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,8 @@ class LocalJobs:
         """
         folder = self._folder(request.id)
         with contextlib.suppress(FileExistsError):
-            storage.create(storage.join(folder, REQUEST), _request_json(request))
+            asked = _Request(request.id, request.pipeline, request.parameters, created=_now())
+            storage.create(storage.join(folder, REQUEST), codec.encode(asked))
         if _status(folder).state is JobState.PENDING and not is_locked(storage.join(folder, LOCK)):
             self._start(folder)
         return _job(folder)
@@ -127,12 +135,13 @@ class LocalJobs:
         threading.Thread(target=_attend, args=(process, folder), daemon=True).start()
 
 
-def run_recorded(folder: str, work: Callable[[JobRequest], Mapping[str, Any]]) -> None:
+def run_recorded(folder: str, work: Callable[[JobRequest], Any]) -> None:
     """Runs a job's work in this process and records how it goes, unless the job was taken up before.
 
     Args:
       folder: The job's folder.
-      work: Gets the request; what it returns (JSON values) becomes the job's result. An exception makes the job FAILED.
+      work: Gets the request; what it returns, a dataclass or a mapping, becomes the job's result. An exception makes
+        the job FAILED.
     """
     # Who finds the lock taken looks again until the state has changed: it may have been taken for a look only
     # (is_locked), or by a process that was killed before it wrote that it runs the job.
@@ -143,12 +152,12 @@ def run_recorded(folder: str, work: Callable[[JobRequest], Mapping[str, Any]]) -
         time.sleep(POLL_SECONDS / 10)
 
 
-def _run(folder: str, work: Callable[[JobRequest], Mapping[str, Any]]) -> None:
+def _run(folder: str, work: Callable[[JobRequest], Any]) -> None:
     _record(folder, _Status(JobState.RUNNING))
     try:
         with _recorded_progress(folder):
             result = work(_request(folder))
-        storage.write(storage.join(folder, RESULT), json.dumps(dict(result)).encode())
+        storage.write(storage.join(folder, RESULT), codec.encode(dict(msgspec.to_builtins(result)), indent=0))
     except BaseException as error:
         traceback.print_exc()
         _record(folder, _Status(JobState.FAILED, f"{type(error).__name__}: {error}"))
@@ -171,9 +180,15 @@ def _recorded_progress(folder: str) -> Iterator[None]:
         handler.close()
 
 
+@dataclass(frozen=True)
+class _Progress:
+    time: str
+    message: str
+
+
 class _JsonLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps({"time": _now(), "message": record.getMessage()})
+        return codec.encode(_Progress(_now(), record.getMessage()), indent=0).decode()
 
 
 def _started(command: list[str], log: IO[bytes]) -> forkserver.Forked | subprocess.Popen[bytes]:
@@ -200,8 +215,8 @@ def _job(folder: str) -> Job:
         state=status.state,
         message=status.message,
         link=storage.join(folder, LOG),
-        result=_load(storage.join(folder, RESULT)) or {},
-        created=_created(folder),
+        result=_read(storage.join(folder, RESULT), dict[str, Any]) or {},
+        created=request.created,
         ended=status.time if status.state.ended else "",
     )
 
@@ -218,40 +233,30 @@ def _status(folder: str) -> _Status:
 
 
 def _recorded(folder: str) -> _Status:
-    value = _load(storage.join(folder, STATE))
-    return _Status(JobState(value["state"]), value["message"], value["time"]) if value else _Status(JobState.PENDING)
+    return _read(storage.join(folder, STATE), _Status) or _Status(JobState.PENDING)
 
 
 def _record(folder: str, status: _Status) -> None:
-    value = {"state": status.state, "message": status.message, "time": _now()}
-    storage.write(storage.join(folder, STATE), json.dumps(value).encode())
+    message = status.message.encode(errors="backslashreplace").decode()  # an error may name a file that is no text
+    storage.write(storage.join(folder, STATE), codec.encode(_Status(status.state, message, _now()), indent=0))
 
 
-def _request_json(request: JobRequest) -> bytes:
-    value = {"id": request.id, "pipeline": request.pipeline, "parameters": dict(request.parameters), "created": _now()}
-    return json.dumps(value, indent=2).encode()
-
-
-def _request(folder: str) -> JobRequest:
-    value = json.loads(storage.read(storage.join(folder, REQUEST)))
-    return JobRequest(value["id"], value["pipeline"], value["parameters"])
-
-
-def _created(folder: str) -> str:
-    return str(json.loads(storage.read(storage.join(folder, REQUEST)))["created"])
+def _request(folder: str) -> _Request:
+    return codec.read(storage.join(folder, REQUEST), _Request)
 
 
 def _messages(folder: str) -> list[str]:
+    file = storage.join(folder, PROGRESS)
     try:
-        lines = storage.read(storage.join(folder, PROGRESS)).split(b"\n")
+        lines = storage.read(file).split(b"\n")
     except FileNotFoundError:
         return []
-    return [json.loads(line)["message"] for line in lines[:-1]]  # the last one may still be in the writing
+    return [codec.decode(line, _Progress, file).message for line in lines[:-1]]  # the last may be half written
 
 
-def _load(path: str) -> dict[str, Any] | None:
+def _read(path: str, kind: type[_T]) -> _T | None:
     try:
-        return dict(json.loads(storage.read(path)))
+        return codec.read(path, kind)
     except FileNotFoundError:
         return None
 

@@ -10,15 +10,13 @@ What serves the champion is the endpoint's matter.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
 import uuid
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
+from adaptation import codec
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.io.locks import locked
@@ -28,13 +26,21 @@ MODEL, VERSION = "model", "version.json"
 SAVED_MODEL = "saved_model.pb"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Described(Upload):
+    """What a version's file says: what was uploaded, and what became of it."""
+
+    number: int
+    created: str
+
+
 class LocalRegistry:
     """One model's versions in a folder of this machine."""
 
     def __init__(self, folder: str) -> None:
         self.folder = storage.absolute(folder)
         self._versions = storage.join(self.folder, "versions")
-        self._champions = Journal(storage.join(self.folder, CHAMPION))
+        self._champions = Journal(storage.join(self.folder, CHAMPION), Promotion)
 
     def upload(self, upload: Upload) -> ModelVersion:
         """Makes a new version with a copy of the model; the same key again returns the version that is there.
@@ -77,18 +83,12 @@ class LocalRegistry:
           NoSuchModel: It is not in this registry.
         """
         number = self.find(str(version.number)).number
-        while True:
-            last = self._champions.last()
-            if last and last.value["version"] == number:
-                return
-            with contextlib.suppress(FileExistsError):  # another was promoted meanwhile: look again
-                record = {"version": number, "reason": reason, "time": _now()}
-                self._champions.append(record, after=last.number if last else 0)
-                return
+        promotion = Promotion(number, reason, _now())
+        self._champions.update(lambda last: None if last and last.value.version == number else promotion)
 
     def promotions(self) -> list[Promotion]:
         """Which version became the champion when, the first first."""
-        return [Promotion(**record.value) for record in self._champions.records()]
+        return [record.value for record in self._champions.records()]
 
     def predecessor(self) -> ModelVersion:
         """The version that was champion before the one in service, see `base.predecessor_in`.
@@ -103,7 +103,7 @@ class LocalRegistry:
 
     def _champion_number(self) -> str:
         last = self._champions.last()
-        return str(last.value["version"]) if last else ""
+        return str(last.value.version) if last else ""
 
     def _with_key(self, key: str) -> ModelVersion | None:
         return next((version for version in self.versions() if version.key == key), None)
@@ -114,8 +114,8 @@ class LocalRegistry:
         number = max((version.number for version in self.versions()), default=0) + 1
         staging = storage.join(self._versions, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
         shutil.copytree(upload.model, storage.join(staging, MODEL), copy_function=_copy_to_disk)
-        description = {**asdict(upload), "number": number, "created": _now()}
-        storage.create(storage.join(staging, VERSION), json.dumps(description, indent=2).encode())
+        described = _Described(**vars(upload), number=number, created=_now())
+        storage.create(storage.join(staging, VERSION), codec.encode(described))
         os.rename(staging, storage.join(self._versions, str(number)))
         return self._read(number)
 
@@ -126,22 +126,9 @@ class LocalRegistry:
 
     def _read(self, number: int) -> ModelVersion:
         folder = storage.join(self._versions, str(number))
-        value = json.loads(storage.read(storage.join(folder, VERSION)))
-        return _version(value, storage.join(folder, MODEL))
-
-
-def _version(value: dict[str, Any], uri: str) -> ModelVersion:
-    return ModelVersion(
-        number=value["number"],
-        uri=uri,
-        key=value["key"],
-        spans=tuple(value["spans"]),
-        metrics=value["metrics"],
-        source=value["source"],
-        run=value["run"],
-        created=value["created"],
-        code=value.get("code", ""),
-    )
+        described = codec.read(storage.join(folder, VERSION), _Described)
+        fields = {name: value for name, value in vars(described).items() if name != "model"}
+        return ModelVersion(uri=storage.join(folder, MODEL), **fields)
 
 
 def _check_model(model: str) -> None:

@@ -8,7 +8,6 @@ What the specification says, and how it was compiled, is not known here.
 from __future__ import annotations
 
 import copy
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from adaptation.io import storage
+from adaptation import codec
 from adaptation.platforms.base import InvalidJob, Job, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.vertex.client import Json, VertexChanged, VertexClient
 
@@ -123,12 +122,10 @@ class VertexJobs:
     def _spec(self, pipeline: str) -> Json:
         uri = self._config.spec(pipeline)
         try:
-            spec = json.loads(storage.read(uri))
+            spec = codec.read(uri, dict[str, Any], remedy="Compile and publish it again.")
         except FileNotFoundError as error:
             raise InvalidJob(f'there is no specification {uri}. Run "adapt publish" first.') from error
-        except ValueError as error:
-            raise InvalidJob(f"{uri} is no JSON: {error}. Compile and publish it again.") from error
-        if not isinstance(spec, dict) or not isinstance(spec.get("pipelineSpec"), dict):
+        if not isinstance(spec.get("pipelineSpec"), dict):
             raise InvalidJob(f"{uri} is no compiled pipeline: it has no pipelineSpec. Compile and publish it again.")
         return spec
 

@@ -7,10 +7,11 @@ history that a roll-back goes back in, and it cannot differ from what is in serv
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from adaptation import codec
 from adaptation.io import storage
 from adaptation.platforms.base import CHAMPION, ModelVersion, NoSuchModel, Promotion, Upload, predecessor_in
 from adaptation.platforms.vertex.client import Json, VertexClient
@@ -18,6 +19,19 @@ from adaptation.platforms.vertex.client import Json, VertexClient
 SAVED_MODEL = "saved_model.pb"
 _PROMOTION = re.compile(rf"{CHAMPION}-([1-9][0-9]*)")
 _NUMBER = re.compile(r"[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a version's description says, as JSON. `promotions` has the reason of each, by its number."""
+
+    key: str = ""
+    spans: tuple[int, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    run: str = ""
+    code: str = ""
+    promotions: Mapping[str, str] = field(default_factory=dict)
 
 
 class VertexRegistry:
@@ -88,7 +102,7 @@ class VertexRegistry:
 
     def promotions(self) -> list[Promotion]:
         """Which version became the champion, the first first. Vertex AI does not keep when."""
-        listed = {int(found["versionId"]): _described(found).get("promotions", {}) for found in self._listed()}
+        listed = {int(found["versionId"]): _described(found).promotions for found in self._listed()}
         return [
             Promotion(number, listed[number].get(str(count), ""), "") for count, number in self._promotions().items()
         ]
@@ -146,7 +160,7 @@ class VertexRegistry:
         return {
             "displayName": self._id,
             "artifactUri": upload.model,
-            "versionDescription": _description(upload),
+            "versionDescription": _text(_description(upload)),
             "containerSpec": self._container(),
             "labels": self._config.all_labels,
             **self._config.encryption,
@@ -168,9 +182,9 @@ class VertexRegistry:
 
     def _keep_reason(self, number: int, count: int, reason: str) -> None:
         name = self.resource(number)
-        value = _described(self._client.get(name))
-        value["promotions"] = {**value.get("promotions", {}), str(count): reason}
-        body = {"name": name, "versionDescription": json.dumps(value)}
+        described = _described(self._client.get(name))
+        described = replace(described, promotions={**described.promotions, str(count): reason})
+        body = {"name": name, "versionDescription": _text(described)}
         self._client.change("PATCH", name, body, updateMask="versionDescription")
 
     def _move_alias(self, number: int, count: int) -> int:
@@ -205,16 +219,12 @@ def _check_model(model: str) -> None:
         raise NoSuchModel(f"{model} holds no SavedModel ({SAVED_MODEL} is missing). Name a folder that was exported.")
 
 
-def _description(upload: Upload) -> str:
-    value = {
-        "key": upload.key,
-        "spans": list(upload.spans),
-        "metrics": dict(upload.metrics),
-        "source": upload.source,
-        "run": upload.run,
-        "code": upload.code,
-    }
-    return json.dumps(value)
+def _description(upload: Upload) -> _Description:
+    return _Description(upload.key, upload.spans, upload.metrics, upload.source, upload.run, upload.code)
+
+
+def _text(described: _Description) -> str:
+    return codec.encode(described, indent=0).decode()
 
 
 def _version(found: Json) -> ModelVersion:
@@ -224,22 +234,21 @@ def _version(found: Json) -> ModelVersion:
     return ModelVersion(
         number=int(found["versionId"]),
         uri=uri,
-        key=described.get("key", ""),
-        spans=tuple(described.get("spans", ())),
-        metrics=described.get("metrics", {}),
-        source=described.get("source", uri),
-        run=described.get("run", ""),
+        key=described.key,
+        spans=described.spans,
+        metrics=described.metrics,
+        source=described.source or uri,
+        run=described.run,
         created=str(found.get("versionCreateTime", "")),
-        code=described.get("code", ""),
+        code=described.code,
     )
 
 
-def _described(found: Json) -> dict[str, Any]:
+def _described(found: Json) -> _Description:
     try:
-        value = json.loads(found.get("versionDescription", ""))
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        return codec.decode(found.get("versionDescription", ""), _Description, str(found["name"]))
+    except codec.UnreadableState:
+        return _Description()
 
 
 def _unversioned(name: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptation import codec
 from adaptation.data.batches import (
     Batch,
     BatchStore,
@@ -244,7 +245,7 @@ def test_a_month_without_images_is_an_empty_batch(batches: BatchStore) -> None:
 
 def test_a_snapshot_survives_being_written(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 3)
-    assert Snapshot.from_json(snapshot.to_json()) == snapshot
+    assert codec.decode(codec.encode(snapshot), Snapshot, "snapshot.json") == snapshot
 
 
 def test_the_digest_names_names_and_sizes(root: str) -> None:

@@ -53,7 +53,9 @@ def is_the_span(store: SpanStore, manifest: Manifest, digest: str, snapshot: Sna
     assert manifest.digest == digest
     assert store.verify(Span(1)) == manifest
     assert store.spans() == [Span(1)]
-    assert [one.value["key"] for one in Journal(join(store.root, "_claims")).records()] == [snapshot.key]
+    assert [one.value for one in Journal(join(store.root, "_claims"), dict[str, str]).records()] == [
+        {"key": snapshot.key}
+    ]
     found = [one.id for one in images_of(store, manifest)] + [one.name for one in manifest.skipped]
     assert sorted(found) == sorted(snapshot.names)
     assert storage.folders(join(store.root, "_staging")) == []

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from adaptation import codec
+from adaptation.codec import UnreadableState
 from adaptation.data import tfrecords
 from adaptation.data.batches import Snapshot
 from adaptation.data.spans import (
@@ -229,14 +231,14 @@ def test_the_digest_names_the_content_and_not_the_run(store: SpanStore) -> None:
 
 def test_a_manifest_survives_being_written(store: SpanStore) -> None:
     manifest = published(store)
-    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert Manifest.from_json(manifest.to_json(), "manifest.json") == manifest
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"{}", b'{"digest": 1, "span": 1}', b"\xff\xfe"])
-def test_what_is_no_manifest_is_a_corrupt_span_that_is_named(store: SpanStore, data: bytes) -> None:
+def test_file_that_is_no_manifest_is_unreadable_and_named(store: SpanStore, data: bytes) -> None:
     published(store)
     storage.write(join(store.folder(Span(1)), "manifest.json"), data)
-    with pytest.raises(CorruptSpan, match="span-1/manifest.json: a manifest cannot be read. Restore it"):
+    with pytest.raises(UnreadableState, match=r"span-1/manifest.json cannot be read: .*\. Restore it, or the span"):
         store.manifest(Span(1))
 
 
@@ -302,12 +304,12 @@ def test_all_faults_are_named_at_once(store: SpanStore) -> None:
 def test_a_list_of_images_that_is_not_the_spans_is_named(store: SpanStore) -> None:
     published(store)
     uri = join(store.folder(Span(1)), "snapshot.json")
-    for other in (Snapshot("2021-11", "/elsewhere", ()).to_json(), None):
+    for other in (codec.encode(Snapshot("2021-11", "/elsewhere", ())), None):
         storage.write(uri, other) if other else storage.remove(uri)
         with pytest.raises(CorruptSpan, match=r"snapshot.json is not the list of the images that it was made from"):
             store.verify(Span(1))
     storage.write(uri, b"{")
-    with pytest.raises(CorruptSpan, match=r"span-1/snapshot.json cannot be read"):
+    with pytest.raises(UnreadableState, match=r"span-1/snapshot.json cannot be read"):
         store.verify(Span(1))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptation import codec
 from adaptation.data.labels import Labels, Skipped, TooManySkipped
 from adaptation.evaluation import prediction_results
 from adaptation.evaluation.accuracy import (
@@ -126,7 +127,7 @@ def test_an_evaluation_is_kept_as_a_file() -> None:
     lines = predicted("car_1.jpg", "cat") + predicted("car_2.jpg", "car") + failed("cat_1.jpg")
     found = evaluate(snapshot_of(["car_1.jpg", "car_2.jpg", "cat_1.jpg"]), folder_of(lines), LABELS, 0.5)
     assert found.mistakes and found.skipped
-    assert Evaluation.from_json(found.to_json()) == found
+    assert codec.decode(codec.encode(found), Evaluation, "evaluation.json") == found
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from adaptation import codec
 from adaptation.evaluation.gate import Comparison, Deployment, Part, Score, Verdict, judge
 
 
@@ -83,7 +84,7 @@ def test_a_champion_that_was_not_measured_on_the_newest_span_cannot_be_compared_
 
 def test_a_verdict_survives_being_written() -> None:
     verdict = judge(scores(s1=0.5, s10=0.8), scores(s10=0.9), floor=0.85)
-    assert Verdict.from_json(verdict.to_json()) == verdict
+    assert codec.decode(codec.encode(verdict), Verdict, "verdict.json") == verdict
 
 
 def test_a_comparison_is_the_same_after_it_was_written_and_read() -> None:
@@ -94,7 +95,7 @@ def test_a_comparison_is_the_same_after_it_was_written_and_read() -> None:
         Part(2, 0): Score(0.5, 2),
     }
     comparison = Comparison(parts, {Part(label=0): Score(0.25, 3)})
-    assert Comparison.from_json(comparison.to_json()) == comparison
+    assert Comparison.from_json(comparison.to_json(), "comparison.json") == comparison
 
 
 BLESSED = judge({1: Score(0.97, 100)}, {}, floor=0.9)
@@ -117,4 +118,4 @@ def test_a_refused_challenger_is_told_with_the_gates_reason() -> None:
 
 def test_a_deployment_survives_being_written() -> None:
     for deployment in (Deployment(3, BLESSED), Deployment(0, REFUSED)):
-        assert Deployment.from_json(deployment.to_json()) == deployment
+        assert codec.decode(codec.encode(deployment), Deployment, "deployment.json") == deployment

@@ -72,7 +72,7 @@ def test_a_preparation_that_is_cut_off_is_finished_by_the_next(emulator: Mortal)
         manifest = prepared(store, snapshot)
         assert (manifest.digest, store.spans(), store.verify(Span(1))) == (digest, [Span(1)], manifest)
         assert sorted(one.id for one in images_of(store, manifest)) == list(snapshot.names)
-        assert len(Journal(join(store.root, "_claims")).records()) == 1
+        assert len(Journal(join(store.root, "_claims"), dict[str, str]).records()) == 1
         assert storage.files_below(join(store.root, "_staging")) == []
         if not cut:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,17 @@ from adaptation.io.storage import join
 from tests.worlds.processes import at_once
 
 
+def a_journal(folder: str) -> Journal[dict[str, Any]]:
+    return Journal(folder, dict[str, Any])
+
+
 def test_an_empty_journal_has_no_record(root: str) -> None:
-    assert Journal(root).last() is None
-    assert Journal(root).records() == []
+    assert a_journal(root).last() is None
+    assert a_journal(root).records() == []
 
 
 def test_the_record_appended_last_is_current(root: str) -> None:
-    journal = Journal(root)
+    journal = a_journal(root)
     assert journal.append({"job": "a"}, after=0) == Record(1, {"job": "a"})
     assert journal.append({"job": "b"}, after=1) == Record(2, {"job": "b"})
     assert journal.last() == Record(2, {"job": "b"})
@@ -28,7 +33,7 @@ def test_the_record_appended_last_is_current(root: str) -> None:
 
 @pytest.mark.parametrize("number", [9, 99, 9999])
 def test_records_are_in_the_order_of_their_numbers_not_of_their_texts(root: str, number: int) -> None:
-    journal = Journal(root)
+    journal = a_journal(root)
     for after in (number, number - 1):
         journal.append({"after": after}, after=after)
     assert [record.number for record in journal.records()] == [number, number + 1]
@@ -36,7 +41,7 @@ def test_records_are_in_the_order_of_their_numbers_not_of_their_texts(root: str,
 
 
 def test_a_record_is_never_replaced(root: str) -> None:
-    journal = Journal(root)
+    journal = a_journal(root)
     journal.append({"job": "first"}, after=0)
     with pytest.raises(FileExistsError):
         journal.append({"job": "second"}, after=0)
@@ -46,7 +51,7 @@ def test_a_record_is_never_replaced(root: str) -> None:
 def test_of_sixteen_who_append_after_the_same_record_one_does(root: str) -> None:
     def append(number: int) -> bool:
         try:
-            Journal(root).append({"writer": number}, after=3)
+            a_journal(root).append({"writer": number}, after=3)
             return True
         except FileExistsError:
             return False
@@ -54,19 +59,19 @@ def test_of_sixteen_who_append_after_the_same_record_one_does(root: str) -> None
     with ThreadPoolExecutor(16) as pool:
         won = list(pool.map(append, range(16)))
     assert won.count(True) == 1
-    assert Journal(root).records() == [Record(4, {"writer": won.index(True)})]
+    assert a_journal(root).records() == [Record(4, {"writer": won.index(True)})]
 
 
 def test_of_processes_that_append_after_the_same_record_one_does(disk: str) -> None:
     for after in range(10):
-        results = at_once(*[lambda after=after: Journal(disk).append({}, after=after)] * 4)
+        results = at_once(*[lambda after=after: a_journal(disk).append({}, after=after)] * 4)
         assert sum(isinstance(result, Record) for result in results) == 1
         assert sum(isinstance(result, FileExistsError) for result in results) == 3
-    assert len(Journal(disk).records()) == 10
+    assert len(a_journal(disk).records()) == 10
 
 
 def test_other_files_are_no_records(root: str) -> None:
-    journal = Journal(root)
+    journal = a_journal(root)
     journal.append({}, after=0)
     for name in ("notes.txt", "x.json", ".tmp-9999.json", "0002.json.bak", "deeper/0003.json"):
         storage.write(join(root, name), b"{}")
@@ -74,5 +79,5 @@ def test_other_files_are_no_records(root: str) -> None:
 
 
 def test_a_record_is_a_json_file_that_a_person_can_read(root: str) -> None:
-    Journal(root).append({"b": 1, "a": ["x"]}, after=0)
+    a_journal(root).append({"b": 1, "a": ["x"]}, after=0)
     assert json.loads(storage.read(join(root, "0001.json"))) == {"a": ["x"], "b": 1}

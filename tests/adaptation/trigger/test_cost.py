@@ -8,9 +8,8 @@ from urllib.parse import quote
 import pytest
 
 from adaptation.data.batches import Batch, BatchStore
-from adaptation.io.journal import Journal
 from adaptation.platforms.base import JobRequest, JobState
-from adaptation.trigger import Outcome, deliver, look, plan
+from adaptation.trigger import Outcome, TriggerRecord, deliver, journal, look, plan
 from emulators.http_server import Request
 from emulators.storage.emulator import StorageEmulator
 from tests.worlds.trigger import MemoryJobs
@@ -91,10 +90,10 @@ def test_look_costs_the_same_after_two_months_as_after_ten_years(
 
 
 def _evaluated_often(month: str, jobs: MemoryJobs, times: int = 20) -> None:
-    journal = Journal(f"{RECORDS}/{month}")
+    triggered = journal(RECORDS, Batch.parse(month))
     for number in range(times):
         job = f"evaluation-{month}-{number + 1:04d}"
-        journal.append({"job": job, "attempt": 1, "images": 1, "digest": "", "time": "", "reason": ""}, after=number)
+        triggered.append(TriggerRecord(job, attempt=1, images=1, digest="", time="", reason=""), after=number)
         jobs.create(JobRequest(job, "evaluation", {"batch": month}))
         jobs.end(job, JobState.SUCCEEDED)
 

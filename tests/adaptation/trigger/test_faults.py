@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from adaptation.data.batches import Batch
 from adaptation.io import storage
-from adaptation.io.journal import Journal
 from adaptation.platforms.base import Job, JobRequest, JobState
 from adaptation.platforms.local import LocalJobs
-from adaptation.trigger import MAX_ATTEMPTS, Outcome, Plan, deliver, plan
+from adaptation.trigger import MAX_ATTEMPTS, Outcome, Plan, deliver, journal, plan
 from tests.worlds.trigger import NOVEMBER, OCTOBER, MemoryJobs, Places, TriggerWorld, Walker
 
 WHO, ACCESSES = st.integers(0, 3), st.integers(1, 12)
@@ -194,8 +193,8 @@ class Story:
 
     def _recorded(self) -> set[str]:
         months = storage.folders(self.world.records)
-        journals = [Journal(storage.join(self.world.records, month)) for month in months]
-        return {str(record.value["job"]) for journal in journals for record in journal.records()}
+        journals = [journal(self.world.records, Batch.parse(month)) for month in months]
+        return {record.value.job for triggered in journals for record in triggered.records()}
 
     def walk(self, who: int, accesses: int) -> None:
         if who not in self.under_way or self.under_way[who].ended:

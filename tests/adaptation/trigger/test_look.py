@@ -16,8 +16,8 @@ def test_record_holds_what_was_counted(world: TriggerWorld) -> None:
     world.deliver()
     last = world.look().last
     assert last is not None
-    assert (last.number, last.attempt, last.images) == (1, 1, 2)
-    assert last.digest == world.batches.snapshot(OCTOBER).digest
+    assert (last.number, last.value.attempt, last.value.images) == (1, 1, 2)
+    assert last.value.digest == world.batches.snapshot(OCTOBER).digest
 
 
 def test_images_beyond_enough_are_counted_only_on_request(world: TriggerWorld) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptation.io.journal import Record
 from adaptation.platforms.base import Job, JobState
 from adaptation.trigger import Outcome, State, TriggerRecord, plan
 from tests.worlds.trigger import OCTOBER
@@ -16,9 +17,9 @@ from tests.worlds.trigger import OCTOBER
 ENDED = (JobState.SUCCEEDED, JobState.FAILED)
 
 
-def a_record(**changes: Any) -> TriggerRecord:
-    record = TriggerRecord(1, "evaluation-2021-10-0001", 1, 100, "d", "2021-10-31T00:00:00+00:00", "100 new images")
-    return replace(record, **changes)
+def a_record(number: int = 1, **changes: Any) -> Record[TriggerRecord]:
+    record = TriggerRecord("evaluation-2021-10-0001", 1, 100, "d", "2021-10-31T00:00:00+00:00", "100 new images")
+    return Record(number, replace(record, **changes))
 
 
 def a_job(state: JobState, job_id: str = "evaluation-2021-10-0001") -> Job:

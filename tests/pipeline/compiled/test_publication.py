@@ -37,7 +37,7 @@ def latest() -> Spec:
 
 
 def index() -> list[str]:
-    return [record.value["digest"] for record in Journal(f"{FOLDER}/index").records()]
+    return [record.value.digest for record in Journal(f"{FOLDER}/index", publication.Entry).records()]
 
 
 def names() -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from adaptation.codec import UnreadableState
 from pipeline.compiled.spec import BrokenSpec, Spec, check, executor_classes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -126,8 +127,8 @@ def test_all_faults_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"pipelineSpec": {}}', "no json"])
 def test_what_is_no_compiled_pipeline_is_refused(text: str) -> None:
-    with pytest.raises(BrokenSpec, match="adapt compile"):
-        Spec.from_json(text)
+    with pytest.raises(UnreadableState, match=r"^a\.json .*adapt compile"):
+        Spec.from_json(text, "a.json")
 
 
 def test_the_digest_names_the_content_not_its_form() -> None:

@@ -174,7 +174,7 @@ def test_a_window_of_no_span_is_refused(cloud: Cloud) -> None:
     assert cloud.submitted == 0
 
 
-@pytest.mark.parametrize(("text", "told"), [("{}", "no compiled pipeline"), ("no json", "no compiled pipeline")])
+@pytest.mark.parametrize(("text", "told"), [("{}", "no compiled pipeline"), ("no json", "cannot be read")])
 def test_a_file_that_is_no_spec_is_refused(cloud: Cloud, tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "spec.json").write_text(text)
     assert told in refused(cloud.adapt("submit", "evaluation", "--spec", str(tmp_path / "spec.json")))

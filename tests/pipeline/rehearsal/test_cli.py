@@ -115,7 +115,7 @@ def test_another_pipelines_file_is_refused(world: World) -> None:
 
 def test_a_file_that_is_no_spec_is_refused(world: World) -> None:
     complaint = refused_after_start(adapt(world, "evaluation", "--spec", str(world.folder / "adapt.toml")))
-    assert "BrokenSpec: this is no compiled pipeline" in complaint
+    assert f"UnreadableState: {world.folder}/adapt.toml cannot be read" in complaint
 
 
 @pytest.mark.parametrize("given", ["month", "=1"])

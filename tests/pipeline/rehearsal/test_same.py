@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from adaptation import codec
 from adaptation.data.spans import Manifest
 from adaptation.data.windows import training_parameters
 from adaptation.evaluation.accuracy import Evaluation
@@ -79,7 +80,7 @@ class Rehearsed:
     def loop(self) -> Loop:
         """What came of it."""
         folder = Path(self.evaluation.output("PerformanceEvaluator", "metrics").uri)
-        evaluation = Evaluation.from_json((folder / artifacts.EVALUATION).read_bytes())
+        evaluation = codec.read(str(folder / artifacts.EVALUATION), Evaluation)
         decision = json.loads((folder / artifacts.DECISION).read_bytes())
         return loop(self.workspace, evaluation.accuracy, decision["retrain"], decision["reason"])
 
@@ -177,6 +178,6 @@ def test_the_next_training_finds_the_champion_as_its_baseline(rehearsed: Rehears
     assert model == rehearsed.training.output("Trainer", "model")
     rehearsed.repeat("Evaluator", "evaluation")
     judged = rehearsed.repeat("ChampionGate", "blessing")
-    verdict = Verdict.from_json(Path(judged.uri, artifacts.VERDICT).read_bytes())
+    verdict = codec.read(f"{judged.uri}/{artifacts.VERDICT}", Verdict)
     assert verdict.champion == verdict.challenger
     assert set(verdict.champion) == {1}

@@ -84,7 +84,7 @@ def run_in_a_group(code: str) -> int:
     """Exit code of a process in a group of its own that runs the code."""
     imports = (
         "import os, signal\n"
-        "from adaptation import forkserver\n"
+        "from adaptation.platforms.local import forkserver\n"
         "from adaptation.platforms.base import JobRequest\n"
         "from adaptation.platforms.local import LocalJobs\n"
     )
@@ -334,7 +334,7 @@ def test_progress_outside_a_job_is_not_recorded_in_it(tmp_path: Path) -> None:
 def test_a_message_still_being_written_is_not_shown(tmp_path: Path) -> None:
     folder = a_recorded_job(tmp_path)
     run_recorded(str(folder), lambda request: {})
-    (folder / "progress.jsonl").write_text('{"message": "whole"}\n{"message": "ha')
+    (folder / "progress.jsonl").write_text('{"time": "", "message": "whole"}\n{"time": "ha')
     assert list(LocalJobs(str(tmp_path), ()).follow("job-1")) == ["whole"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from adaptation.codec import UnreadableState
 from adaptation.data.batches import BatchStore
 from adaptation.io import storage
 from adaptation.platforms.base import InvalidJob, JobRequest, JobState, NoSuchJob
@@ -153,8 +154,7 @@ def test_follow_yields_the_states_of_the_tasks_and_then_the_jobs(vertex: Vertex)
     ("spec", "message"),
     [
         (None, "adapt publish"),
-        ("{", "no JSON"),
-        ("[]", "no compiled pipeline"),
+        ("{}", "no compiled pipeline"),
         (json.dumps(a_spec(parameters={"window": ""})), "no parameter data_gcs_prefix"),
         (
             json.dumps({**a_spec(parameters={"data_gcs_prefix": "", "window": ""}), "runtimeConfig": {}}),
@@ -166,6 +166,14 @@ def test_invalid_spec_is_refused_before_anything_is_sent(vertex: Vertex, spec: s
     if spec is not None:
         storage.write(f"{ROOT}/specs/evaluation.json", spec.encode())
     with pytest.raises(InvalidJob, match=message):
+        vertex.jobs.create(a_request())
+    assert vertex.server.count("POST") == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "no json"])
+def test_unreadable_spec_is_named_before_anything_is_sent(vertex: Vertex, text: str) -> None:
+    storage.write(f"{ROOT}/specs/evaluation.json", text.encode())
+    with pytest.raises(UnreadableState, match=r"specs/evaluation.json cannot be read: .* publish it again"):
         vertex.jobs.create(a_request())
     assert vertex.server.count("POST") == 0
 
