@@ -85,10 +85,12 @@ class Bench:
     Attributes:
       subjects: What is measured.
       remark: What it works on, for below the table; asked for when all is measured.
+      figures: Returns figures that are not measured against the clock.
     """
 
     subjects: tuple[Subject, ...]
     remark: str | Callable[[], str] = ""
+    figures: Callable[[], Sequence[Figure]] = tuple
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ MODULES = {
     "starts": "starts",
     "orchestration": "orchestration",
     "training": "training",
+    "judgement": "judgement",
 }
 WAITING = ("preparation-remote", "archiving")
 
@@ -64,7 +65,7 @@ def run_one(name: str) -> Report:
     """Runs one benchmark in this process."""
     module = importlib.import_module(f"benchmarks.{MODULES[name]}")
     with tempfile.TemporaryDirectory() as folder, module.bench(Path(folder)) as bench:
-        figures = [figure for subject in bench.subjects for figure in _told(subject)]
+        figures = [*(figure for subject in bench.subjects for figure in _told(subject)), *bench.figures()]
         remark = bench.remark if isinstance(bench.remark, str) else bench.remark()
     return Report(tuple(figures), remark)
 

@@ -1,0 +1,158 @@
+"""The four rules, one by one, and what they amount to; error rates are in `test_judgement_simulated`."""
+
+from __future__ import annotations
+
+import pytest
+
+from adaptation.evaluation import judgement
+from adaptation.evaluation.judgement import BETTER, Budget, Further, Outcome, Tests, Verdict, judge
+from adaptation.evaluation.paired import Pairs
+
+EQUAL = Pairs(both=180, champion_only=4, challenger_only=4, neither=12)
+AHEAD = Pairs(both=60, champion_only=2, challenger_only=30, neither=8)
+CLOSE = Pairs(both=80, champion_only=4, challenger_only=9, neither=7)
+
+
+def decide(tests: Tests, further: list[Further] | None = None, floor: float = 0.5, champion: bool = True) -> Verdict:
+    """The verdict."""
+    return judge(tests, further or [], has_champion=champion, floor=floor)
+
+
+def outcomes(verdict: Verdict) -> dict[str, Outcome]:
+    """What each rule says."""
+    return {rule.name: rule.outcome for rule in verdict.rules}
+
+
+def test_challenger_that_is_better_and_nowhere_worse_is_deployed() -> None:
+    verdict = decide({(1, "cat"): EQUAL, (2, "cat"): AHEAD})
+    assert verdict.outcome is Outcome.DEPLOY
+    assert outcomes(verdict) == dict.fromkeys(("newest span", "older spans", "classes", "floor"), Outcome.DEPLOY)
+    assert verdict.reason.startswith(
+        "the challenger is better: on span-2, of 100 images 30 are right only with the challenger, 2 only with the "
+        "champion; difference +0.2800, at least +0.2013 (95 %, one look)"
+    )
+
+
+def test_challenger_that_may_be_better_stays_a_candidate() -> None:
+    verdict = decide({(1, "cat"): CLOSE})
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert "up to 1000 further labelled images decide" in verdict.reason
+
+
+def test_further_images_decide() -> None:
+    further = [{"cat": Pairs(80, 2, 12, 6)}, {"cat": Pairs(80, 2, 14, 4)}]
+    assert decide({(1, "cat"): CLOSE}, further[:1]).outcome is Outcome.UNDECIDED
+    assert decide({(1, "cat"): CLOSE}, further).outcome is Outcome.DEPLOY
+
+
+def test_decision_stands_whatever_comes_after() -> None:
+    worse_now = {"cat": Pairs(80, 12, 4, 4)}
+    assert outcomes(decide({(1, "cat"): AHEAD}, [worse_now]))["newest span"] is Outcome.DEPLOY
+
+
+def test_candidate_is_dropped_after_1000_further_images() -> None:
+    same = {"cat": Pairs(80, 6, 7, 7)}
+    almost = decide({(1, "cat"): CLOSE}, [same] * 9)
+    assert almost.outcome is Outcome.UNDECIDED
+    assert "up to 100 further" in almost.reason
+    verdict = decide({(1, "cat"): CLOSE}, [same] * 10)
+    assert verdict.outcome is Outcome.REFUSE
+    assert "still not shown to be better, and is dropped" in verdict.reason
+
+
+def test_last_look_is_an_exact_test_of_its_own() -> None:
+    further = [{"cat": Pairs(80, 8, 12, 0)}] * 10
+    assert decide({(1, "cat"): CLOSE}, further[:9]).outcome is Outcome.UNDECIDED
+    assert decide({(1, "cat"): CLOSE}, further).outcome is Outcome.DEPLOY
+
+
+def test_challenger_that_is_worse_is_refused_at_once() -> None:
+    verdict = decide({(1, "cat"): AHEAD.swapped})
+    assert verdict.outcome is Outcome.REFUSE
+    assert "the challenger is worse: on span-1" in verdict.reason
+
+
+def test_newest_span_is_the_one_with_the_highest_number() -> None:
+    assert decide({(9, "cat"): EQUAL, (10, "cat"): AHEAD}).outcome is Outcome.DEPLOY
+    assert decide({(9, "cat"): AHEAD, (10, "cat"): EQUAL}).outcome is Outcome.UNDECIDED
+
+
+def test_worse_on_older_spans_is_refused() -> None:
+    verdict = decide({(1, "cat"): Pairs(160, 20, 4, 16), (2, "cat"): AHEAD})
+    assert verdict.outcome is Outcome.REFUSE
+    assert verdict.reason.startswith("on the older spans the challenger is not shown not to be worse by more than 0.02")
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(2, Outcome.DEPLOY), (3, Outcome.REFUSE)])
+def test_plain_difference_decides_below_600_older_images(factor: int, outcome: Outcome) -> None:
+    older = Pairs(180 * factor, 8 * factor, 4 * factor, 8 * factor)
+    verdict = decide({(1, "cat"): older, (2, "cat"): AHEAD})
+    assert outcomes(verdict)["older spans"] is outcome
+    assert ("the plain difference decides" in verdict.rules[1].figures) is (factor == 2)
+
+
+def test_margin_is_how_much_worse_it_may_be() -> None:
+    tests = {(1, "cat"): Pairs(900, 40, 10, 50), (2, "cat"): AHEAD}
+    assert judge(tests, has_champion=True, floor=0.5, margin=0.02).outcome is Outcome.REFUSE
+    assert judge(tests, has_champion=True, floor=0.5, margin=0.05).outcome is Outcome.DEPLOY
+
+
+def test_lost_class_is_refused_and_named() -> None:
+    lost = Pairs(both=0, champion_only=15, challenger_only=0, neither=2)
+    verdict = decide({(1, "cat"): EQUAL, (2, "cat"): AHEAD, (2, "dog"): lost, (2, "ship"): AHEAD})
+    assert verdict.outcome is Outcome.REFUSE
+    assert "worse on 1 of 3 classes; dog: of 17 images 0 are right only with the challenger, 15" in verdict.reason
+
+
+def test_class_lost_on_further_images_is_refused() -> None:
+    lost = {"dog": Pairs(both=0, champion_only=25, neither=2)}
+    tests = {(1, "cat"): AHEAD, (1, "dog"): Pairs(1)}
+    assert decide(tests).outcome is Outcome.DEPLOY
+    assert outcomes(decide(tests, [lost]))["classes"] is Outcome.REFUSE
+
+
+def test_new_class_has_no_champion_to_lose_to() -> None:
+    assert decide({(1, "cat"): AHEAD, (1, "new"): Pairs(challenger_only=3, neither=20)}).outcome is not Outcome.REFUSE
+
+
+def test_floor_refuses_only_what_is_surely_below_it() -> None:
+    good = {(1, "cat"): AHEAD}
+    assert decide(good, floor=0.93, champion=False).outcome is Outcome.DEPLOY
+    verdict = decide(good, floor=0.97, champion=False)
+    assert verdict.outcome is Outcome.REFUSE
+    assert verdict.reason == (
+        "the challenger is below the floor of 0.97 on 1 of 1 spans; on span-1 90 of 100 are right, at most 0.9447"
+    )
+
+
+def test_floor_does_not_favour_a_champion_that_is_below_it_too() -> None:
+    assert decide({(1, "cat"): AHEAD}, floor=0.97).outcome is Outcome.DEPLOY
+
+
+def test_without_a_champion_the_floor_is_what_matters() -> None:
+    first = {(1, "cat"): Pairs(challenger_only=95, neither=5)}
+    verdict = decide(first, floor=0.9, champion=False)
+    assert verdict.outcome is Outcome.DEPLOY
+    assert set(outcomes(verdict)) == {"classes", "floor"}
+
+
+def test_without_test_images_it_is_refused() -> None:
+    assert decide({}).outcome is Outcome.REFUSE
+    assert decide({(1, "cat"): Pairs()}).outcome is Outcome.REFUSE
+
+
+def test_same_comparisons_give_the_same_verdict() -> None:
+    further = [{"cat": CLOSE}, {"cat": EQUAL}]
+    assert decide({(1, "cat"): CLOSE}, further) == decide({(1, "cat"): CLOSE}, list(further))
+
+
+def test_budget_of_a_better_challenger_is_5_percent_in_all() -> None:
+    assert BETTER.first + BETTER.ever + BETTER.last == pytest.approx(0.05)
+    assert not Budget(0.01, 0.01, 0.0).proves([Pairs()])
+
+
+@pytest.mark.parametrize(
+    ("images", "share"), [(0, 0.5), (20, 0.5), (200, 0.5), (250, 0.4), (400, 0.25), (500, 0.2), (10_000, 0.2)]
+)
+def test_test_share_reaches_100_images_up_to_a_half(images: int, share: float) -> None:
+    assert judgement.test_share(images) == pytest.approx(share)
