@@ -90,7 +90,7 @@ def seen_after(months: Months, streams: int, *, good: int = 0, before: float = 1
 
 
 def retrained_before(months: Months, streams: int, draw: Draw | None = None) -> Bools:
-    """Whether the rule of before retrains in 36 months: the interval of the whole month, at every look."""
+    """Whether the rule of before retrains in 36 months: the accuracy of the whole month so far, at every look."""
     generator, retrains = np.random.default_rng(SEED), np.zeros(streams, bool)
     for _ in range(HORIZON):
         correct, images = np.zeros(streams, int), 0
@@ -158,7 +158,7 @@ def _looks(images: int) -> Iterator[int]:
 def _retrains(correct: int, images: int, threshold: float) -> bool:
     share, interval = correct / images, wilson_interval(correct, images)
     evaluation = Evaluation("2021-10", images, correct, share, interval, (), (), (), (), ())
-    return decide(evaluation, threshold, Rule.WILSON, LOOK).retrain
+    return decide(evaluation, threshold, Rule.POINT, LOOK).retrain
 
 
 # Mix or skill
@@ -292,7 +292,7 @@ class Year:
 
 
 @functools.cache
-def years(streams: int, ours: bool, accuracy: float = 0.92, sd: float = 0.01) -> list[Year]:
+def years(streams: int, ours: bool, accuracy: float = 0.92, sd: float = 0.015) -> list[Year]:
     """Years of 1,000 images a month in which nothing changes; challengers differ from the first champion by chance.
 
     A retraining makes a challenger whose true accuracy is the first champion's plus a normal error of `sd`. Its test
