@@ -110,7 +110,7 @@ def _evidence() -> Iterator[Row]:
     for images in (100, 300, 1000, 3000):
         months = Months(images, 0.9, false_alarms=0.05)
         name = f"retrained in 36 months of {images:,}, +0 points, a = 0.05, %"
-        yield Row(name, at_most(3.5), partial(_retrained, months), streams=2000)
+        yield Row(name, at_most(3.5), partial(_retrained, months), streams=4000)
     for threshold, reaches in ((0.9, (700, 330, 125)), (0.75, (1200, 540, 170))):
         for fall, most in zip((5, 8, 18), reaches, strict=True):
             name = f"images until a fall from +3 to -{fall} points is seen, threshold {threshold:g}, mean"
