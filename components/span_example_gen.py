@@ -28,7 +28,8 @@ def SpanExampleGen(
       data_root: Folder or gs:// URI that has the spans.
       window: `all`, `last:K` or a list like `1,3,9-11`.
       digest: Content digest of the window. Give it where results are cached: a cache key has parameters, not folders.
-      labels: The label names that the model is to speak of, as a JSON list; any where it is empty.
+      labels: The label names that the model is to speak of, as a JSON list: those of the spans, and perhaps others
+        appended to them; any where it is empty.
 
     Raises:
       AdaptationError: The window is none, names a span that is not published, or its content is not that of `digest`.

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, get_args
 
 from adaptation import codec
@@ -66,6 +67,24 @@ def refuse_if_too_many(skipped: Sequence[Skipped], total: int, max_share: float)
         f"{len(skipped)} of {total} images were skipped, {len(skipped) / total:.1%}, where {max_share:.1%} may be. "
         f"Mend the images or their labels, or allow a larger share in the settings. For example:{examples}"
     )
+
+
+def changed_label(names: Sequence[str], earlier: Sequence[str]) -> str:
+    """Return the first change of label names other than names appended to the earlier ones; "" if there is none.
+
+    A label is an index into the names of its span: it keeps its meaning as long as names are only appended.
+
+    >>> changed_label(("ant", "cat", "ship"), ("cat", "ship"))
+    "label 0 was 'cat' and is 'ant'"
+    >>> changed_label(("cat",), ("cat", "ship"))
+    "label 1 was 'ship' and is missing"
+    >>> changed_label(("cat", "ship", "ox"), ("cat", "ship"))
+    ''
+    """
+    for number, (before, now) in enumerate(zip_longest(earlier, names[: len(earlier)])):
+        if now != before:
+            return f"label {number} was {before!r} and is {'missing' if now is None else repr(now)}"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from adaptation import codec
 from adaptation.data.image_check import image_problem
-from adaptation.data.span_preparation import find_published
+from adaptation.data.span_preparation import find_published, refuse_changed_labels
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, adoption_key
 from adaptation.data.tfrecords import CorruptRecords, LabelledImage, parse_features, unframe
 from adaptation.io import storage
@@ -63,11 +63,13 @@ def adopt(store: SpanStore, span: Span, labels: tuple[str, ...], run: str = "") 
     Failure: cut off at any point, nothing is visible or the whole span is; adopting again finishes.
 
     Raises:
-      InvalidSpan: A split has no images, a record is not as above, or a batch is being prepared under the number.
+      InvalidSpan: A split has no images, a record is not as above, a batch is being prepared under the number, or the
+        newest span has label names that `labels` does not begin with.
       CorruptRecords: A file was cut off or changed.
     """
     if published := find_published(store, span):
         return published
+    refuse_changed_labels(store, labels)
     sources = _sources(store, span)
     files = [source for source in sources if source.has_records]
     drafts = [

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from adaptation.data.batches import Snapshot
 from adaptation.data.image_check import LARGEST_FILE, image_problem
-from adaptation.data.labels import Labels, Skipped, UnknownLabel, refuse_if_too_many
+from adaptation.data.labels import Labels, Skipped, UnknownLabel, changed_label, refuse_if_too_many
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.io import process_pool, storage
@@ -128,7 +128,8 @@ def prepare(
 
     Raises:
       TooManySkipped: More than `max_skipped` of the images have no known label or cannot be decoded.
-      InvalidSpan: A split would be empty, or the newest span was split otherwise.
+      InvalidSpan: A split would be empty, or the newest span was split otherwise, or has label names that `labels` does
+        not begin with.
     """
     preparation = begin(store, snapshot, labels, split, max_skipped, run, key)
     if published := find_published(store, preparation.span):
@@ -142,6 +143,7 @@ def begin(
 ) -> Preparation:
     """Claims the span's number, for the snapshot or for `key`; the same one gets the same number again."""
     _refuse_changed_split(store, split)
+    refuse_changed_labels(store, labels.names)
     return Preparation(store.root, store.claim(key or snapshot.key), snapshot, labels, split, max_skipped, run)
 
 
@@ -152,6 +154,20 @@ def find_published(store: SpanStore, span: Span) -> Manifest | None:
     manifest = store.manifest(span)
     store.sweep(manifest)
     return manifest
+
+
+def refuse_changed_labels(store: SpanStore, names: tuple[str, ...]) -> None:
+    """Refuse label names that do not begin with the newest span's: spans are immutable, and no model could learn both.
+
+    Raises:
+      InvalidSpan: A name was moved, removed or changed.
+    """
+    for newest in store.manifests(store.spans()[-1:]):
+        if change := changed_label(names, newest.labels):
+            raise InvalidSpan(
+                f"the settings do not name the labels as span-{newest.span} does: {change}. Set labels.names to "
+                f"{', '.join(newest.labels)} and append new ones, or start another data root."
+            )
 
 
 def chunks(snapshot: Snapshot, shard_bytes: int) -> list[Chunk]:

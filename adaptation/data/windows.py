@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from adaptation.data.labels import changed_label
 from adaptation.data.spans import Manifest, Span, SpanNotPublished, SpanStore, content_digest, enumerate_spans
 from adaptation.errors import AdaptationError
 
@@ -108,8 +109,12 @@ class Selection:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label names that they share."""
-        return self.manifests[0].labels
+        """The label names: those of the spans that have the most; the others have the first of them."""
+        return self._longest.labels
+
+    @property
+    def _longest(self) -> Manifest:
+        return max(self.manifests, key=lambda manifest: len(manifest.labels))
 
 
 def select(data_root: str, window: str, digest: str = "", labels: tuple[str, ...] = ()) -> Selection:
@@ -119,20 +124,21 @@ def select(data_root: str, window: str, digest: str = "", labels: tuple[str, ...
       data_root: Folder or gs:// URI that has the spans.
       window: `all`, `last:K` or a list like `1,3,9-11`.
       digest: The content that is meant; any where it is left out.
-      labels: The label names that are meant; any where they are left out.
+      labels: The label names that are meant: those of the spans, and perhaps others appended to them; any where they
+        are left out.
 
     Raises:
       SpanNotPublished: The window names a span that is not there.
-      InvalidWindow: The text is no window, the spans do not share their label names or have others than are meant, or
-        their content is not that of `digest`.
+      InvalidWindow: The text is no window, the label names of spans differ by more than appended ones or are not those
+        that are meant, or their content is not that of `digest`.
     """
     store = SpanStore(data_root)
     selection = Selection(tuple(store.manifests(Window.parse(window).resolve(store.spans()))))
     _refuse_mixed_labels(selection)
-    if labels and labels != selection.labels:
+    if labels and (change := changed_label(labels, selection.labels)):
         raise InvalidWindow(
-            f"the spans {selection.window} have the labels {', '.join(selection.labels)}, the settings name "
-            f"{', '.join(labels)}: a model would take one for another. Set labels.names as the spans have them."
+            f"the settings do not name the labels as the spans {selection.window} do: {change}. Set labels.names to "
+            f"{', '.join(selection.labels)}; append new ones."
         )
     if digest and digest != selection.digest:
         raise InvalidWindow(
@@ -210,8 +216,8 @@ def _numbers(part: str, text: str) -> range:
 
 def _refuse_mixed_labels(selection: Selection) -> None:
     for manifest in selection.manifests:
-        if manifest.labels != selection.labels:
+        if change := changed_label(selection.labels, manifest.labels):
             raise InvalidWindow(
-                f"span-{manifest.span} has the labels {', '.join(manifest.labels)}, {selection.spans[0]} has "
-                f"{', '.join(selection.labels)}. Choose a window of spans with the same labels."
+                f"span-{manifest.span} and span-{selection._longest.span} do not name the labels alike: {change}. "
+                "Choose a window of spans that do; only appended names may differ."
             )

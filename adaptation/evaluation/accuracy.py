@@ -100,7 +100,8 @@ def evaluate(snapshot: Snapshot, predictions_folder: str, labels: Labels, max_sk
     Args:
       snapshot: The images that were to be predicted.
       predictions_folder: URI of the folder with the results, files and lines in any order.
-      labels: Where the true labels come from; the model must speak of the same ones.
+      labels: Where the true labels come from. The model predicts no others; it may not know all of them: what it
+        predicts for an image of a class that was appended since counts as wrong.
       max_skipped: Share of the images, 0 to 1, that may lack a known label or have a prediction error.
 
     Raises:

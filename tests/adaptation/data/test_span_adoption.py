@@ -105,6 +105,16 @@ def test_adopting_again_returns_the_span_that_is_there(store: SpanStore) -> None
     assert contents(store.root) == before
 
 
+def test_an_export_whose_labels_are_named_otherwise_is_not_adopted(store: SpanStore) -> None:
+    export(store)
+    adopt(store, Span(1), NAMES)
+    files = export(store, 2)
+    with pytest.raises(InvalidSpan, match="the labels as span-1 does: label 0 was 'cat' and is 'ship'"):
+        adopt(store, Span(2), NAMES[::-1])
+    assert contents(store.folder(Span(2))) == files
+    assert adopt(store, Span(2), (*NAMES, "ox")).labels == ("cat", "ship", "ox")
+
+
 def test_marker_files_and_hidden_ones_are_no_records(store: SpanStore) -> None:
     export(store)
     put(store, "train/_SUCCESS", b"")

@@ -160,6 +160,26 @@ def test_the_split_is_held_against_the_last_span_that_has_one(store: SpanStore, 
         prepared(store, other, Split(1, 0.5))
 
 
+def test_a_span_of_an_appended_class_leaves_the_earlier_one_as_it_was(store: SpanStore, month: str) -> None:
+    first, november = prepared(store, collected(month, 12)), month.replace("2021-10", "2021-11")
+    collect(november, [*numbered(12, first=50), *(f"ox_{number}.png" for number in range(8))])
+    longer = Labels((*LABELS.names, "ox"))
+    second = prepare(store, snapshot_folder(november, "2021-11"), longer, HALF)
+    assert second.labels == ("cat", "ship", "ox")
+    assert sum(second.counts[split]["ox"] for split in SPLITS) == 8
+    assert {one.label for one in images_of(store, second) if one.id.startswith("ox_")} == {2}
+    assert store.verify(Span(1)) == first
+
+
+@pytest.mark.parametrize("names", [("ship", "cat"), ("ant", "cat", "ship"), ("cat",)])
+def test_a_span_whose_labels_were_changed_is_not_begun(store: SpanStore, month: str, names: tuple[str, ...]) -> None:
+    prepared(store, collected(month, 12))
+    other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
+    with pytest.raises(InvalidSpan, match="the labels as span-1 does: label . was .* and append new ones"):
+        begin(store, other, Labels(names), HALF, max_skipped=1.0, run="")
+    assert begin(store, other, LABELS, HALF, max_skipped=1.0, run="").span == Span(2)
+
+
 # The same input, the same bytes
 
 

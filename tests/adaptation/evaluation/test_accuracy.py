@@ -57,6 +57,16 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_one_without_images
     assert found.classes[2] == ClassFigures("ship", 0, 0, None, 0.0, 0.0)
 
 
+def test_an_image_of_a_class_that_the_model_does_not_know_yet_counts_as_wrong() -> None:
+    labels = Labels((*NAMES, "ox"))
+    lines = predicted("car_1.jpg", "car") + predicted("ox_1.jpg", "cat", 0.7)
+    found = evaluate(snapshot_of(["car_1.jpg", "ox_1.jpg"]), folder_of(lines), labels, 0.0)
+    assert (found.images, found.correct, found.skipped) == (2, 1, ())
+    assert found.confusion == ((1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, 1, 0, 0))
+    assert found.classes[3] == ClassFigures("ox", 1, 0, 0.0, None, 0.0)
+    assert found.mistakes == (Mistake("ox_1.jpg", "ox", "cat", 0.7),)
+
+
 def test_labels_may_come_from_elsewhere() -> None:
     storage.write("memory://reviewed/labels.csv", b"path,label\na.jpg,ship\n")
     labels = Labels(NAMES, "file", "memory://reviewed/labels.csv")
