@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from adaptation.codec import UnreadableState
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.io.storage import join
@@ -81,3 +82,41 @@ def test_other_files_are_no_records(root: str) -> None:
 def test_a_record_is_a_json_file_that_a_person_can_read(root: str) -> None:
     a_journal(root).append({"b": 1, "a": ["x"]}, after=0)
     assert json.loads(storage.read(join(root, "0001.json"))) == {"a": ["x"], "b": 1}
+
+
+def test_update_is_asked_again_where_another_was_first(root: str) -> None:
+    journal, seen = a_journal(root), []
+
+    def change(last: Record[dict[str, Any]] | None) -> dict[str, Any]:
+        seen.append(last.value["job"] if last else None)
+        if len(seen) == 1:
+            a_journal(root).append({"job": "another's"}, after=0)
+        return {"job": "mine"}
+
+    assert journal.update(change) == Record(2, {"job": "mine"})
+    assert seen == [None, "another's"]
+
+
+def test_update_leaves_the_current_record_where_nothing_follows(root: str) -> None:
+    journal = a_journal(root)
+    journal.append({"job": "a"}, after=0)
+    assert journal.update(lambda last: None) is None
+    assert journal.records() == [Record(1, {"job": "a"})]
+
+
+def test_updates_of_many_at_once_are_all_counted(root: str) -> None:
+    def count(_: int) -> None:
+        a_journal(root).update(lambda last: {"count": last.value["count"] + 1 if last else 1})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(8)))
+    assert [record.value["count"] for record in a_journal(root).records()] == list(range(1, 9))
+
+
+def test_record_that_cannot_be_read_is_named_by_its_file(root: str) -> None:
+    journal = a_journal(root)
+    journal.append({"job": "a"}, after=0)
+    storage.write(join(root, "0002.json"), b'{"job": ')
+    for reading in (journal.last, journal.records, lambda: journal.update(lambda last: {})):
+        with pytest.raises(UnreadableState, match=r"0002\.json cannot be read: .*truncated"):
+            reading()
