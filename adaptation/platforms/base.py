@@ -91,6 +91,7 @@ class ModelVersion:
       run: Name of the pipeline run that made it.
       created: ISO 8601, UTC.
       code: Version of the code that made it; empty where it was not told.
+      champion: Number of the version that it was compared with, 0 if there was none; None if unknown.
     """
 
     number: int
@@ -102,15 +103,53 @@ class ModelVersion:
     run: str
     created: str
     code: str = ""
+    champion: int | None = None
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """A version that became the champion: its number, why, and when (ISO 8601, UTC; empty where that is not kept)."""
+    """A version that became the champion.
+
+    Attributes:
+      version: Its number.
+      reason: Why.
+      time: ISO 8601, UTC; empty if unknown.
+      number: 1, 2, 3 ... in the order of the promotions; a promotion never changes its number.
+    """
 
     version: int
     reason: str
     time: str
+    number: int = 0
+
+
+class Standing(StrEnum):
+    """What was decided about a version that is not the champion. A promotion ends every standing of its version."""
+
+    CANDIDATE = "candidate"  # undecided: it is compared with the champion on further labelled images
+    WAITING = "waiting for approval"
+    REFUSED = "refused"
+    DROPPED = "dropped"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class StandingRecord:
+    """One decision about a version.
+
+    Attributes:
+      version: The version's number.
+      standing: What it is from now on.
+      reason: Why, in a sentence.
+      time: ISO 8601, UTC.
+      promotions: Number of the last promotion before it, 0 if there was none: the order that clocks cannot change.
+    """
+
+    version: int
+    standing: Standing
+    reason: str
+    time: str
+    promotions: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,6 +163,7 @@ class Upload:
     source: str
     run: str
     code: str = ""
+    champion: int | None = None
 
 
 class Jobs(Protocol):
@@ -182,6 +222,18 @@ class Registry(Protocol):
     def predecessor(self) -> ModelVersion:
         """The version that was champion before the one in service; LookupError where there was none."""
 
+    def mark(self, version: ModelVersion, standing: Standing, reason: str) -> None:
+        """Record the standing of a version; does nothing if that is its standing already, or if it is the champion.
+
+        There is one candidate: marking one as such marks an earlier one as dropped.
+        """
+
+    def standings(self) -> Sequence[StandingRecord]:
+        """Return all standings that were recorded, the newest last; see `current_standings` for those that hold."""
+
+    def candidate(self) -> ModelVersion | None:
+        """Return the newest version whose standing is `candidate`, or None."""
+
 
 class Endpoint(Protocol):
     """What serves the champion."""
@@ -219,3 +271,22 @@ def predecessor_in(history: Iterable[int]) -> int | None:
     for number in history:
         trail = [*trail[: trail.index(number)], number] if number in trail else [*trail, number]
     return trail[-2] if len(trail) > 1 else None
+
+
+def current_standings(
+    records: Iterable[StandingRecord], promotions: Iterable[Promotion]
+) -> Mapping[int, StandingRecord]:
+    """Return the standings that hold, by the version's number: the last of each that was not promoted since.
+
+    Args:
+      records: A registry's `standings()`.
+      promotions: Its `promotions()`.
+    """
+    promoted = {promotion.version: promotion.number for promotion in promotions}
+    last = {record.version: record for record in records}
+    return {number: record for number, record in sorted(last.items()) if promoted.get(number, 0) <= record.promotions}
+
+
+def candidates_in(current: Mapping[int, StandingRecord]) -> list[int]:
+    """Return the numbers of the candidates among the standings that hold; more than one only while one is replaced."""
+    return [number for number, record in current.items() if record.standing is Standing.CANDIDATE]

@@ -3,6 +3,8 @@
     registry/versions/<N>/model/...      the SavedModel
              versions/<N>/version.json   what it was made from
              champion/0001.json ...      the last record names the champion
+             standings/0001.json ...     what was decided about the others
+             keys/<digest of the key>    number of the version that was made from the key
              lock                        held while a version is put in
 
 What serves the champion is the endpoint's matter.
@@ -10,17 +12,30 @@ What serves the champion is the endpoint's matter.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from adaptation import codec
 from adaptation.io import storage
-from adaptation.io.journal import Journal
+from adaptation.io.journal import Journal, Record
 from adaptation.io.locks import locked
-from adaptation.platforms.base import CHAMPION, ModelVersion, NoSuchModel, Promotion, Upload, predecessor_in
+from adaptation.platforms.base import (
+    CHAMPION,
+    ModelVersion,
+    NoSuchModel,
+    Promotion,
+    Standing,
+    StandingRecord,
+    Upload,
+    candidates_in,
+    current_standings,
+    predecessor_in,
+)
 
 MODEL, VERSION = "model", "version.json"
 SAVED_MODEL = "saved_model.pb"
@@ -40,7 +55,9 @@ class LocalRegistry:
     def __init__(self, folder: str) -> None:
         self.folder = storage.absolute(folder)
         self._versions = storage.join(self.folder, "versions")
+        self._keys = storage.join(self.folder, "keys")
         self._champions = Journal(storage.join(self.folder, CHAMPION), Promotion)
+        self._standings = Journal(storage.join(self.folder, "standings"), StandingRecord)
 
     def upload(self, upload: Upload) -> ModelVersion:
         """Makes a new version with a copy of the model; the same key again returns the version that is there.
@@ -57,8 +74,7 @@ class LocalRegistry:
 
     def versions(self) -> list[ModelVersion]:
         """All versions, oldest first."""
-        numbers = sorted(int(name) for name in storage.folders(self._versions) if name.isdecimal())
-        return [self._read(number) for number in numbers]
+        return [self._read(number) for number in self._numbers()]
 
     def find(self, model: str = CHAMPION) -> ModelVersion:
         """The version that `champion` or a number names.
@@ -66,11 +82,11 @@ class LocalRegistry:
         Raises:
           NoSuchModel: There is none.
         """
-        known = {str(version.number): version for version in self.versions()}
+        known = list(map(str, self._numbers()))
         name = self._champion_number() if model == CHAMPION else model
         if name not in known:
-            raise NoSuchModel(_missing(model, ", ".join(known)))
-        return known[name]
+            raise NoSuchModel(_missing(model, name, ", ".join(known)))
+        return self._read(int(name))
 
     def champion(self) -> ModelVersion | None:
         """The version in service, or None before the first."""
@@ -83,12 +99,11 @@ class LocalRegistry:
           NoSuchModel: It is not in this registry.
         """
         number = self.find(str(version.number)).number
-        promotion = Promotion(number, reason, _now())
-        self._champions.update(lambda last: None if last and last.value.version == number else promotion)
+        self._champions.update(lambda last: _promotion(number, reason, last))
 
     def promotions(self) -> list[Promotion]:
         """Which version became the champion when, the first first."""
-        return [record.value for record in self._champions.records()]
+        return [replace(record.value, number=record.number) for record in self._champions.records()]
 
     def predecessor(self) -> ModelVersion:
         """The version that was champion before the one in service, see `base.predecessor_in`.
@@ -101,21 +116,80 @@ class LocalRegistry:
             raise NoSuchModel('no version was in service before this one. See "adapt models list" for what there is.')
         return self.find(str(number))
 
+    def mark(self, version: ModelVersion, standing: Standing, reason: str) -> None:
+        """Record the standing of a version; does nothing if that is its standing already, or if it is the champion.
+
+        Failure: repeat it. Of two candidates the newer one is the candidate until the older one is marked as dropped.
+
+        Raises:
+          NoSuchModel: It is not in this registry.
+        """
+        number = self.find(str(version.number)).number
+        if str(number) == self._champion_number():
+            return
+        self._record(number, standing, reason)
+        if standing is Standing.CANDIDATE:
+            for other in candidates_in(self._current()):
+                if other != number:
+                    self._record(other, Standing.DROPPED, f"version {number} is the candidate instead")
+
+    def standings(self) -> list[StandingRecord]:
+        """Return all standings that were recorded, the newest last."""
+        return [record.value for record in self._standings.records()]
+
+    def candidate(self) -> ModelVersion | None:
+        """Return the newest version whose standing is `candidate`, or None."""
+        candidates = candidates_in(self._current())
+        return self._read(candidates[-1]) if candidates else None
+
+    def _current(self) -> Mapping[int, StandingRecord]:
+        return current_standings(self.standings(), self.promotions())
+
+    def _record(self, number: int, standing: Standing, reason: str) -> None:
+        def next_record(_: Record[StandingRecord] | None) -> StandingRecord | None:
+            current, promotion = self._current().get(number), self._champions.last()
+            if current and (current.standing, current.reason) == (standing, reason):
+                return None
+            return StandingRecord(number, standing, reason, _now(), promotion.number if promotion else 0)
+
+        self._standings.update(next_record)
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(name) for name in storage.folders(self._versions) if name.isdecimal())
+
     def _champion_number(self) -> str:
         last = self._champions.last()
         return str(last.value.version) if last else ""
 
     def _with_key(self, key: str) -> ModelVersion | None:
-        return next((version for version in self.versions() if version.key == key), None)
+        """Return the version made from a key; an index entry whose upload was cut off names no version of that key."""
+        numbers = self._numbers()
+        if len(storage.files(self._keys)) < len(numbers):  # versions of a time before the index
+            for earlier in self.versions():
+                self._index(earlier.key, earlier.number)
+        try:
+            number = int(storage.read(self._key(key)))
+        except FileNotFoundError:
+            return None
+        version = self._read(number) if number in numbers else None
+        return version if version and version.key == key else None
+
+    def _index(self, key: str, number: int) -> None:
+        storage.write(self._key(key), str(number).encode())
+
+    def _key(self, key: str) -> str:
+        return storage.join(self._keys, hashlib.sha256(key.encode()).hexdigest())
 
     def _add(self, upload: Upload) -> ModelVersion:
         """Puts the version in; only who holds the lock may."""
         self._clear_leftovers()
-        number = max((version.number for version in self.versions()), default=0) + 1
+        champion = int(self._champion_number() or 0)  # whose folder may be missing: its number is not used again
+        number = max([*self._numbers(), champion]) + 1
         staging = storage.join(self._versions, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
         shutil.copytree(upload.model, storage.join(staging, MODEL), copy_function=_copy_to_disk)
         described = _Described(**vars(upload), number=number, created=_now())
         storage.create(storage.join(staging, VERSION), codec.encode(described))
+        self._index(upload.key, number)
         os.rename(staging, storage.join(self._versions, str(number)))
         return self._read(number)
 
@@ -131,12 +205,23 @@ class LocalRegistry:
         return ModelVersion(uri=storage.join(folder, MODEL), **fields)
 
 
+def _promotion(number: int, reason: str, last: Record[Promotion] | None) -> Promotion | None:
+    if last and last.value.version == number:
+        return None
+    return Promotion(number, reason, _now(), last.number + 1 if last else 1)
+
+
 def _check_model(model: str) -> None:
     if not os.path.isfile(os.path.join(model, SAVED_MODEL)):
         raise NoSuchModel(f"{model} holds no SavedModel ({SAVED_MODEL} is missing). Name a folder that was exported.")
 
 
-def _missing(model: str, known: str) -> str:
+def _missing(model: str, name: str, known: str) -> str:
+    if model == CHAMPION and name:
+        return (
+            f"version {name} is the champion, but its folder is missing (versions: {known or 'none'}). Restore "
+            f'registry/versions/{name} from a copy, or roll back with "adapt rollback".'
+        )
     if model == CHAMPION:
         return f'no version is the champion yet (versions: {known or "none"}). Run "adapt train" first.'
     return f"there is no model version {model!r} (versions: {known or 'none'}). Name one of them, or {CHAMPION!r}."

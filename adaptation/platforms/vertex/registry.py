@@ -2,7 +2,8 @@
 
 What a version was made from is kept as JSON in its description. Each promotion leaves a second alias, `champion-1`,
 `champion-2` ..., on the version that was promoted, set by the request that moves `champion`: together they are the
-history that a roll-back goes back in, and it cannot differ from what is in service.
+history that a roll-back goes back in, and it cannot differ from what is in service. Standings are kept in the
+description as well; the candidate has the alias `candidate`, for those who look at the model in the console.
 """
 
 from __future__ import annotations
@@ -10,20 +11,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from adaptation import codec
 from adaptation.io import storage
-from adaptation.platforms.base import CHAMPION, ModelVersion, NoSuchModel, Promotion, Upload, predecessor_in
+from adaptation.platforms.base import (
+    CHAMPION,
+    ModelVersion,
+    NoSuchModel,
+    Promotion,
+    Standing,
+    StandingRecord,
+    Upload,
+    candidates_in,
+    current_standings,
+    predecessor_in,
+)
 from adaptation.platforms.vertex.client import Json, VertexClient
 
 SAVED_MODEL = "saved_model.pb"
 _PROMOTION = re.compile(rf"{CHAMPION}-([1-9][0-9]*)")
 _NUMBER = re.compile(r"[1-9][0-9]*")
+_CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True)
 class _Description:
-    """What a version's description says, as JSON. `promotions` has the reason of each, by its number."""
+    """What a version's description says, as JSON: of its promotions, by their numbers, the reasons and the times."""
 
     key: str = ""
     spans: tuple[int, ...] = ()
@@ -31,7 +45,10 @@ class _Description:
     source: str = ""
     run: str = ""
     code: str = ""
+    champion: int | None = None
     promotions: Mapping[str, str] = field(default_factory=dict)
+    promoted: Mapping[str, str] = field(default_factory=dict)
+    standings: tuple[StandingRecord, ...] = ()
 
 
 class VertexRegistry:
@@ -79,9 +96,19 @@ class VertexRegistry:
         return _version(found)
 
     def champion(self) -> ModelVersion | None:
-        """The version in service, or None before the first."""
+        """Return the version in service, or None before the first.
+
+        Raises:
+          NoSuchModel: Versions were in service, but none has the alias any more.
+        """
         parent = self._model()
         found = self._client.find(f"{parent}@{CHAMPION}") if parent else None
+        if found is None and (earlier := self._promotions()):
+            numbers = ", ".join(map(str, sorted(set(earlier.values()))))
+            raise NoSuchModel(
+                f"no version of {self._id} has the alias {CHAMPION!r} any more (versions {numbers} had it). "
+                "Give it to the version that the next one has to beat."
+            )
         return _version(found) if found else None
 
     def promote(self, version: ModelVersion, reason: str) -> None:
@@ -93,18 +120,21 @@ class VertexRegistry:
           NoSuchModel: It is not in this registry.
         """
         number = self.find(str(version.number)).number
-        champion = self.champion()
-        if champion and champion.number == number:
+        if number in _with_alias(self._listed(), CHAMPION):
             return
         count = max(self._promotions(), default=0) + 1
         self._keep_reason(number, count, reason)
         self._client.once(lambda: self._move_alias(number, count), lambda: self._promotions().get(count))
 
     def promotions(self) -> list[Promotion]:
-        """Which version became the champion, the first first. Vertex AI does not keep when."""
-        listed = {int(found["versionId"]): _described(found).promotions for found in self._listed()}
-        return [
-            Promotion(number, listed[number].get(str(count), ""), "") for count, number in self._promotions().items()
+        """Return which version became the champion when, the first first; an alias moved by hand counts as the last."""
+        listed = self._listed()
+        described = {int(found["versionId"]): _described(found) for found in listed}
+        promotions = [_promotion(described[number], number, count) for count, number in _promoted(listed).items()]
+        last = promotions[-1] if promotions else Promotion(0, "", "")
+        by_hand = [number for number in _with_alias(listed, CHAMPION) if number != last.version]
+        return promotions + [
+            Promotion(number, "the alias was moved by hand", "", last.number + 1) for number in by_hand
         ]
 
     def predecessor(self) -> ModelVersion:
@@ -113,10 +143,37 @@ class VertexRegistry:
         Raises:
           NoSuchModel: No version was champion before this one.
         """
-        number = predecessor_in(self._history())
+        number = predecessor_in(promotion.version for promotion in self.promotions())
         if number is None:
             raise NoSuchModel('no version was in service before this one. See "adapt models list" for what there is.')
         return self.find(str(number))
+
+    def mark(self, version: ModelVersion, standing: Standing, reason: str) -> None:
+        """Record the standing of a version; does nothing if that is its standing already, or if it is the champion.
+
+        Failure: repeat it. Of two candidates the newer one is the candidate until the older one is marked as dropped.
+
+        Raises:
+          NoSuchModel: It is not in this registry.
+        """
+        number = self.find(str(version.number)).number
+        if number in _with_alias(self._listed(), CHAMPION):
+            return
+        self._record(number, standing, reason)
+        if standing is Standing.CANDIDATE:
+            for other in candidates_in(self._current()):
+                if other != number:
+                    self._record(other, Standing.DROPPED, f"version {number} is the candidate instead")
+
+    def standings(self) -> list[StandingRecord]:
+        """Return all standings that were recorded, the newest last."""
+        records = [record for found in self._listed() for record in _described(found).standings]
+        return sorted(records, key=lambda record: (record.promotions, record.time))
+
+    def candidate(self) -> ModelVersion | None:
+        """Return the newest version whose standing is `candidate`, or None."""
+        candidates = candidates_in(self._current())
+        return self.find(str(candidates[-1])) if candidates else None
 
     def resource(self, number: int) -> str:
         """Resource name of a version, with its number.
@@ -181,31 +238,42 @@ class VertexRegistry:
         self._client.wait(self._client.change("DELETE", f"{self.resource(number)}:deleteVersion"))
 
     def _keep_reason(self, number: int, count: int, reason: str) -> None:
+        described = _described(self._client.get(self.resource(number)))
+        promotions = {**described.promotions, str(count): reason}
+        promoted = {**described.promoted, str(count): _now()}
+        self._describe(number, replace(described, promotions=promotions, promoted=promoted))
+
+    def _describe(self, number: int, described: _Description) -> None:
         name = self.resource(number)
-        described = _described(self._client.get(name))
-        described = replace(described, promotions={**described.promotions, str(count): reason})
         body = {"name": name, "versionDescription": _text(described)}
         self._client.change("PATCH", name, body, updateMask="versionDescription")
 
     def _move_alias(self, number: int, count: int) -> int:
-        aliases = {"versionAliases": [CHAMPION, f"{CHAMPION}-{count}"]}
-        self._client.send(f"{self.resource(number)}:mergeVersionAliases", aliases)
+        name = self.resource(number)
+        ended = [f"-{_CANDIDATE}"] if _CANDIDATE in self._client.get(name).get("versionAliases", []) else []
+        self._client.send(f"{name}:mergeVersionAliases", {"versionAliases": [CHAMPION, f"{CHAMPION}-{count}", *ended]})
         return number
 
     def _promotions(self) -> dict[int, int]:
         """The version that each promotion, by its number, made the champion."""
-        found = [
-            (int(match[1]), int(listed["versionId"]))
-            for listed in self._listed()
-            for alias in listed.get("versionAliases", [])
-            if (match := _PROMOTION.fullmatch(alias))
-        ]
-        return dict(sorted(found))
+        return _promoted(self._listed())
 
-    def _history(self) -> list[int]:
-        """The champions, the one in service last, also where somebody else has moved the alias."""
-        history, champion = list(self._promotions().values()), self.champion()
-        return [*history, champion.number] if champion else history
+    def _current(self) -> Mapping[int, StandingRecord]:
+        return current_standings(self.standings(), self.promotions())
+
+    def _record(self, number: int, standing: Standing, reason: str) -> None:
+        """Keep the standing in the version's description, then give or take the alias `candidate`."""
+        current, count = self._current().get(number), max(self._promotions(), default=0)
+        found = self._client.get(self.resource(number))
+        if not current or (current.standing, current.reason) != (standing, reason):
+            described = _described(found)
+            time = max([_now(), *(record.time for record in described.standings)])
+            record = StandingRecord(number, standing, reason, time, count)
+            self._describe(number, replace(described, standings=(*described.standings, record)))
+        is_candidate = standing is Standing.CANDIDATE
+        if is_candidate != (_CANDIDATE in found.get("versionAliases", [])):
+            alias = _CANDIDATE if is_candidate else f"-{_CANDIDATE}"
+            self._client.change("POST", f"{self.resource(number)}:mergeVersionAliases", {"versionAliases": [alias]})
 
     def _missing(self, model: str) -> str:
         known = ", ".join(str(version.number) for version in self.versions()) or "none"
@@ -220,7 +288,8 @@ def _check_model(model: str) -> None:
 
 
 def _description(upload: Upload) -> _Description:
-    return _Description(upload.key, upload.spans, upload.metrics, upload.source, upload.run, upload.code)
+    fields = {name: value for name, value in vars(upload).items() if name != "model"}
+    return _Description(**fields)
 
 
 def _text(described: _Description) -> str:
@@ -241,7 +310,32 @@ def _version(found: Json) -> ModelVersion:
         run=described.run,
         created=str(found.get("versionCreateTime", "")),
         code=described.code,
+        champion=described.champion,
     )
+
+
+def _promoted(listed: list[Json]) -> dict[int, int]:
+    """The version that each promotion, by its number, made the champion."""
+    found = [
+        (int(match[1]), int(version["versionId"]))
+        for version in listed
+        for alias in version.get("versionAliases", [])
+        if (match := _PROMOTION.fullmatch(alias))
+    ]
+    return dict(sorted(found))
+
+
+def _promotion(described: _Description, number: int, count: int) -> Promotion:
+    reason, time = (kept.get(str(count), "") for kept in (described.promotions, described.promoted))
+    return Promotion(number, reason, time, count)
+
+
+def _with_alias(listed: list[Json], alias: str) -> list[int]:
+    return [int(found["versionId"]) for found in listed if alias in found.get("versionAliases", [])]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _described(found: Json) -> _Description:

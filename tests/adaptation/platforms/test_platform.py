@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.platforms.base import Job, JobRequest, JobState, ModelVersion, Platform, Upload
+from adaptation.platforms.base import Job, JobRequest, JobState, ModelVersion, Platform, Standing, Upload
 from adaptation.platforms.connect import LocalConfig, VertexConfig, connect
 from adaptation.platforms.rollout import put_in_service, roll_back
 from emulators.vertex import VertexEmulator
@@ -243,6 +244,78 @@ def test_without_a_version_before_there_is_no_predecessor(rig: Rig, promoted: tu
         rig.platform.registry.promote(versions[number - 1], "because")
     with pytest.raises(LookupError, match="before this one"):
         rig.platform.registry.predecessor()
+
+
+def marked(rig: Rig, *marks: tuple[int, Standing]) -> Rig:
+    for number, standing in marks:
+        registry = rig.platform.registry
+        registry.mark(registry.find(str(number)), standing, f"{standing} because")
+    return rig
+
+
+def standings(rig: Rig) -> list[tuple[int, str]]:
+    return [(record.version, record.standing) for record in rig.platform.registry.standings()]
+
+
+def candidate(rig: Rig) -> int | None:
+    found = rig.platform.registry.candidate()
+    return found.number if found else None
+
+
+def test_standings_are_kept_with_reason_and_time_the_newest_last(rig: Rig) -> None:
+    rig.upload("first"), rig.upload("second")
+    marked(rig, (2, Standing.REFUSED), (1, Standing.WAITING), (1, Standing.REJECTED))
+    records = rig.platform.registry.standings()
+    assert standings(rig) == [(2, "refused"), (1, "waiting for approval"), (1, "rejected")]
+    assert records[0].reason == "refused because"
+    assert all(datetime.fromisoformat(record.time).tzinfo for record in records)
+
+
+def test_standing_marked_twice_is_recorded_once(rig: Rig) -> None:
+    rig.upload("first")
+    marked(rig, (1, Standing.CANDIDATE), (1, Standing.CANDIDATE))
+    assert standings(rig) == [(1, "candidate")]
+
+
+def test_candidate_that_is_superseded_is_dropped(rig: Rig) -> None:
+    rig.upload("first"), rig.upload("second")
+    assert candidate(marked(rig, (1, Standing.CANDIDATE))) == 1
+    assert candidate(marked(rig, (2, Standing.CANDIDATE))) == 2
+    assert standings(rig) == [(1, "candidate"), (2, "candidate"), (1, "dropped")]
+
+
+@pytest.mark.parametrize("standing", [Standing.REFUSED, Standing.DROPPED, Standing.WAITING])
+def test_candidate_that_was_decided_is_none_any_more(rig: Rig, standing: Standing) -> None:
+    rig.upload("first")
+    assert candidate(rig) is None
+    assert candidate(marked(rig, (1, Standing.CANDIDATE), (1, standing))) is None
+
+
+def test_promotion_ends_a_standing_also_after_a_roll_back(rig: Rig) -> None:
+    rig.upload("first"), rig.upload("second")
+    rig.serve(1)
+    marked(rig, (2, Standing.CANDIDATE))
+    rig.serve(2)
+    assert candidate(rig) is None
+    roll_back(rig.platform.registry, rig.platform.endpoint)
+    assert candidate(rig) is None
+    assert candidate(marked(rig, (2, Standing.CANDIDATE))) == 2
+
+
+def test_champion_cannot_be_marked(rig: Rig) -> None:
+    rig.upload("first")
+    rig.serve(1)
+    assert standings(marked(rig, (1, Standing.CANDIDATE))) == []
+
+
+def test_promotions_are_numbered_and_have_their_times(rig: Rig) -> None:
+    rig.upload("first"), rig.upload("second")
+    for number in (1, 2, 1):
+        rig.serve(number)
+    promotions = rig.platform.registry.promotions()
+    assert [one.number for one in promotions] == [1, 2, 3]
+    moments = [datetime.fromisoformat(one.time) for one in promotions]
+    assert all(before <= after for before, after in itertools.pairwise(moments))
 
 
 # Endpoint, and the two together

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from adaptation.errors import AdaptationError
-from adaptation.platforms.base import ModelVersion, NoSuchModel, Upload
+from adaptation.io import storage
+from adaptation.platforms.base import ModelVersion, NoSuchModel, Standing, Upload
 from adaptation.platforms.connect import LocalConfig, UnknownPlatform, connect
 from adaptation.platforms.local import LocalEndpoint, LocalJobs, LocalRegistry
 from adaptation.platforms.rollout import put_in_service, roll_back
@@ -87,6 +89,32 @@ def test_concurrent_uploads_make_one_version_a_key(tmp_path: Path) -> None:
     assert {version.key for version in versions} == {"run-1", "run-2", "run-3"}
 
 
+def test_upload_reads_no_more_files_with_many_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, read_files = storage.read, []
+    monkeypatch.setattr(storage, "read", lambda uri: [read_files.append(uri), read(uri)][1])
+    counts = []
+    for number in range(1, 12):
+        read_files.clear()
+        a_registry(tmp_path).upload(an_upload(tmp_path / "model", f"run-{number}"))
+        counts.append(len(read_files))
+    assert counts[1] == counts[-1] <= 3
+
+
+def test_versions_of_a_registry_without_an_index_are_found_by_their_keys(tmp_path: Path) -> None:
+    registry = a_registry(tmp_path, versions=3)
+    shutil.rmtree(Path(registry.folder) / "keys")
+    assert registry.upload(an_upload(tmp_path / "model", "run-2")).number == 2
+    assert registry.upload(an_upload(tmp_path / "model", "run-4")).number == 4
+
+
+def test_champion_whose_folder_is_missing_is_an_error(tmp_path: Path) -> None:
+    registry = champions(a_registry(tmp_path, versions=2), 1, 2)
+    shutil.rmtree(Path(registry.folder) / "versions" / "2")
+    with pytest.raises(NoSuchModel, match="version 2 is the champion, but its folder is missing"):
+        registry.champion()
+    assert registry.upload(an_upload(tmp_path / "model", "run-3")).number == 3
+
+
 def test_a_folder_without_a_saved_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     upload = Upload(str(tmp_path / "empty"), "run-1", (1,), {}, "", "")
@@ -134,6 +162,15 @@ def test_promotions_at_the_same_time_are_all_recorded_one_after_another(tmp_path
     records = sorted((Path(registry.folder) / "champion").iterdir())
     assert [path.name for path in records] == [f"000{number}.json" for number in range(1, 7)]
     assert {json.loads(path.read_text())["version"] for path in records} == set(range(1, 7))
+
+
+def test_standings_at_the_same_time_are_all_recorded_one_after_another(tmp_path: Path) -> None:
+    registry = a_registry(tmp_path, versions=4)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda version: registry.mark(version, Standing.CANDIDATE, "because"), registry.versions()))
+    candidates = {record.version for record in registry.standings() if record.standing is Standing.CANDIDATE}
+    assert candidates == {1, 2, 3, 4}
+    assert registry.candidate() is not None
 
 
 # The endpoint
@@ -212,7 +249,7 @@ def counted(write):
     return counting
 for name in ("fsync", "link", "rename", "replace", "unlink", "mkdir", "rmdir"):
     setattr(os, name, counted(getattr(os, name)))
-from adaptation.platforms.base import Upload
+from adaptation.platforms.base import Standing, Upload
 from adaptation.platforms.local import LocalEndpoint, LocalRegistry
 from adaptation.platforms.rollout import put_in_service, roll_back
 folder = sys.argv[2]
@@ -243,6 +280,20 @@ def test_an_upload_killed_anywhere_leaves_a_whole_version_or_none_and_is_healed(
         assert [version.number for version in registry.versions()] == [1]
         registry.upload(an_upload(folder / "model", "run-2"))
         assert sorted(os.listdir(folder / "registry" / "versions")) == ["1", "2"]
+
+
+def with_a_candidate(folder: Path) -> None:
+    registry = a_registry(folder, versions=2)
+    registry.mark(registry.find("1"), Standing.CANDIDATE, "because")
+
+
+def test_mark_killed_anywhere_is_completed_by_its_repetition(tmp_path: Path) -> None:
+    action = "registry.mark(registry.find('2'), Standing.CANDIDATE, 'because')"
+    for folder in killed_everywhere(tmp_path, action, with_a_candidate):
+        registry = a_registry(folder)
+        registry.mark(registry.find("2"), Standing.CANDIDATE, "because")
+        records = [(record.version, record.standing) for record in registry.standings()]
+        assert records == [(1, "candidate"), (2, "candidate"), (1, "dropped")]
 
 
 def serving_one(folder: Path) -> None:

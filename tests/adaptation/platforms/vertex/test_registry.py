@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from adaptation.platforms.base import NoSuchModel, Standing
 from adaptation.platforms.connect import connect
 from adaptation.platforms.vertex.client import Ambiguous, VertexClient
 from adaptation.platforms.vertex.config import Container
@@ -102,6 +103,66 @@ def test_promotion_counts_once_over_any_failure(vertex: Vertex, fault: dict[str,
     vertex.registry.promote(vertex.version(2), "better")
     assert vertex.registry.find().number == 2
     assert vertex.client.get(f"{vertex.config.parent}/models/ships@2")["versionAliases"] == ["champion", "champion-2"]
+
+
+def test_champion_that_was_deleted_is_an_error_until_another_is_promoted(vertex: Vertex) -> None:
+    vertex.with_versions(3)
+    for number in (1, 2):
+        vertex.registry.promote(vertex.version(number), "because")
+    vertex.client.wait(vertex.client.change("DELETE", f"{vertex.config.parent}/models/ships@2:deleteVersion"))
+    with pytest.raises(NoSuchModel, match=r"has the alias 'champion' any more \(versions 1 had it\)"):
+        vertex.registry.champion()
+    vertex.registry.promote(vertex.version(3), "because")
+    assert vertex.registry.find().number == 3
+
+
+def aliases(vertex: Vertex, number: int) -> list[str]:
+    found = vertex.client.get(f"{vertex.config.parent}/models/ships@{number}")["versionAliases"]
+    return [alias for alias in found if alias != "default"]
+
+
+def test_candidate_has_its_alias_until_it_is_promoted_or_dropped(vertex: Vertex) -> None:
+    vertex.with_versions(4)
+    vertex.registry.promote(vertex.version(1), "first")
+    for number in (2, 3):
+        vertex.registry.mark(vertex.version(number), Standing.CANDIDATE, "undecided")
+        assert aliases(vertex, number) == ["candidate"]
+    assert aliases(vertex, 2) == []
+    vertex.registry.promote(vertex.version(3), "better")
+    assert aliases(vertex, 3) == ["champion", "champion-2"]
+    vertex.registry.mark(vertex.version(4), Standing.REFUSED, "worse")
+    assert aliases(vertex, 4) == []
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"drop": "before"}, {"drop": "after"}])
+@pytest.mark.parametrize("request_", ["PATCH", "POST .*mergeVersionAliases"])
+def test_standing_is_recorded_once_over_any_failure(vertex: Vertex, request_: str, fault: dict[str, Any]) -> None:
+    vertex.with_versions(2)
+    vertex.registry.mark(vertex.version(1), Standing.CANDIDATE, "undecided")
+    vertex.server.fail_next(request_, times=2, **fault)
+    vertex.registry.mark(vertex.version(2), Standing.CANDIDATE, "undecided, too")
+    records = [(record.version, record.standing) for record in vertex.registry.standings()]
+    assert records == [(1, "candidate"), (2, "candidate"), (1, "dropped")]
+    assert (aliases(vertex, 1), aliases(vertex, 2)) == ([], ["candidate"])
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_mark_cut_off_after_any_request_is_completed_by_its_repetition(
+    vertex: Vertex, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vertex.with_versions(2)
+    vertex.registry.mark(vertex.version(1), Standing.CANDIDATE, "undecided")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(VertexClient, "_sent", at_write(writes, after=_interrupted))
+        vertex.registry.mark(vertex.version(2), Standing.CANDIDATE, "undecided, too")
+    vertex.registry.mark(vertex.version(2), Standing.CANDIDATE, "undecided, too")
+    records = [(record.version, record.standing) for record in vertex.registry.standings()]
+    assert records == [(1, "candidate"), (2, "candidate"), (1, "dropped")]
+    assert (aliases(vertex, 1), aliases(vertex, 2)) == ([], ["candidate"])
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
 
 
 def test_alias_moved_by_hand_counts_as_the_last_promotion(vertex: Vertex) -> None:
