@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import tensorflow as tf
@@ -19,13 +18,14 @@ from benchmarks.images import CLASSES, SIZE, photograph, source
 from benchmarks.runner import Baseline, Bench, Run, Subject, at_least, timed
 from benchmarks.spans import publish_spans
 from models import data
+from models.recipe import training_spec
 from models.spec import TrainingSpec
 
 LARGE = 224
 DIFFERENT = 50
-SMALL_SPEC = TrainingSpec.for_model("cifar", CLASSES)
-LARGE_SPEC = TrainingSpec.for_model("resnet50", CLASSES, weights="none")
-STREAMED_SPEC = replace(LARGE_SPEC, cache_megabytes=0)
+SMALL_SPEC = training_spec("cifar", CLASSES)
+LARGE_SPEC = training_spec("resnet50", CLASSES, weights="none")
+STREAMED_SPEC = LARGE_SPEC.but(cache_megabytes=0)
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from benchmarks.images import CLASSES, some_images, source
 from benchmarks.runner import Baseline, Bench, Subject, at_least, timed
 from models import data
 from models.export import export
-from models.spec import TrainingSpec
+from models.recipe import training_spec
 from models.trainer import initial_model
 
-SPEC = TrainingSpec.for_model("cifar", CLASSES)
+SPEC = training_spec("cifar", CLASSES)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from benchmarks.images import CLASSES, source
 from benchmarks.runner import Baseline, Bench, Run, Subject, at_most, timed
 from benchmarks.spans import imported, linked, patterns, publish_spans
 from models import data
-from models.spec import TrainingSpec
+from models.recipe import training_spec
 from models.trainer import fit, initial_model
 
-SPEC = TrainingSpec.for_model("cifar", CLASSES, epochs=1)
+SPEC = training_spec("cifar", CLASSES, epochs=1)
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from benchmarks.inputs import train_shards
 from benchmarks.runner import Baseline, Bench, Run, Subject, at_most, timed
 from benchmarks.spans import publish_spans
 from models import data
-from models.spec import TrainingSpec
+from models.recipe import training_spec
 from models.trainer import computing, initial_model, trainable
 
-SPEC = TrainingSpec.for_model("cifar", CLASSES, epochs=1)
+SPEC = training_spec("cifar", CLASSES, epochs=1)
 
 
 @contextmanager

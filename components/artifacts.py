@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from adaptation import codec
 from adaptation.data.batches import Snapshot
-from adaptation.evaluation.gate import Deployment, Verdict
+from adaptation.evaluation.gate import Comparison, Deployment, Verdict
 from adaptation.io import storage
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ def read_snapshot(artifact: Artifact) -> Snapshot:
 def read_verdict(artifact: Artifact) -> Verdict:
     """The verdict that ChampionGate gave."""
     return codec.read(storage.join(artifact.uri, VERDICT), Verdict)
+
+
+def read_comparison(artifact: Artifact) -> Comparison:
+    """Both models part by part, as ChampionGate recorded them."""
+    uri = storage.join(artifact.uri, COMPARISON)
+    return Comparison.from_json(storage.read(uri), uri)
 
 
 def read_deployment(artifact: Artifact) -> Deployment:

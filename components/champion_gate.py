@@ -1,5 +1,7 @@
 """ChampionGate: blesses the challenger, or refuses it and says why."""
 
+from collections.abc import Sequence
+from math import isfinite, nan
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -18,8 +20,10 @@ IMAGES = "images"
 _ONLY_MODEL = ""  # what TFMA calls the challenger where there is no champion beside it
 
 
-def eval_config() -> tfma.EvalConfig:
+def eval_config(further: Sequence[tfma.MetricConfig] = ()) -> tfma.EvalConfig:
     """What the Evaluator measures for the gate: accuracy of challenger and champion by span, by label, and by both.
+
+    `further` metrics are recorded with it.
 
     Both models answer the signature `evaluate` (serialized Examples in, `probabilities` out); no threshold is set,
     because the gate decides.
@@ -27,6 +31,7 @@ def eval_config() -> tfma.EvalConfig:
     metrics = [
         tfma.MetricConfig(class_name="SparseCategoricalAccuracy", config=f'{{"name": "{ACCURACY}"}}'),
         tfma.MetricConfig(class_name="ExampleCount", config=f'{{"name": "{IMAGES}"}}'),
+        *further,
     ]
     return tfma.EvalConfig(
         model_specs=[_model_spec(CHALLENGER), _model_spec(CHAMPION, is_baseline=True)],
@@ -94,4 +99,5 @@ def _by_span(scores: dict[Part, Score]) -> dict[int, Score]:
 
 
 def _score(values: dict[str, Any]) -> Score:
-    return Score(values[ACCURACY]["doubleValue"], int(values[IMAGES]["doubleValue"]))
+    figures = {name: value["doubleValue"] for name, value in values.items() if isfinite(value.get("doubleValue", nan))}
+    return Score(figures.pop(ACCURACY), int(figures.pop(IMAGES)), figures)

@@ -12,13 +12,17 @@ PACKAGES = ("adaptation", "components", "models", "pipeline")
 
 
 @cache
-def code_version() -> str:
-    """The distribution's version and 12 hex digits of a digest over its packages' sources, like `0.1.0+3f9a1c02b7d4`.
+def code_version(recipe: str = "") -> str:
+    """Return the distribution's version and 12 hex digits of a digest over its packages' sources.
 
     The same sources give the same text wherever they are installed, and a changed one another, whether or not the
-    version was raised. A model of the user's own, outside these packages, is no part of it.
+    version was raised.
+
+    Args:
+      recipe: The digest of the user's own code, if any: it follows, as in `0.1.0+3f9a1c02b7d4.0c1d2e3f4a5b`.
     """
-    return f"{version(DISTRIBUTION)}+{source_digest(Path(__file__).parents[1])[:12]}"
+    own = f"{version(DISTRIBUTION)}+{source_digest(Path(__file__).parents[1])[:12]}"
+    return f"{own}.{recipe}" if recipe else own
 
 
 def source_digest(root: Path) -> str:

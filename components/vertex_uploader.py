@@ -8,7 +8,7 @@ from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing, PushedModel
 
 from adaptation import codec
-from adaptation.evaluation.gate import Verdict
+from adaptation.evaluation.gate import Part
 from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import connect
 from adaptation.progress import report
@@ -25,6 +25,7 @@ def VertexUploader(
     version: tfx.dsl.components.OutputArtifact[File],
     platform: tfx.dsl.components.Parameter[str],
     run: tfx.dsl.components.Parameter[str] = "",
+    recipe: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Uploads what Pusher pushed; where the gate refused, it uploads nothing.
 
@@ -35,13 +36,14 @@ def VertexUploader(
         `version.json`, an `adaptation.platforms.base.ModelVersion`.
       platform: Where to upload: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
       run: Name of this pipeline run, for the version's record.
+      recipe: Digest of the user's own code, for that record too; empty for a built-in recipe.
 
     Failure: a retry finds the version that was made from the same model, and makes no second one.
     """
     number = 0
     if pushed_model.get_int_custom_property("pushed"):
         source = blessing.get_string_custom_property("current_model")
-        upload = _upload(pushed_model.uri, source, artifacts.read_verdict(blessing), run)
+        upload = _upload(pushed_model.uri, source, blessing, run, recipe)
         uploaded = connect(platform).registry.upload(upload)
         artifacts.write(version, VERSION, codec.encode(uploaded))
         number = uploaded.number
@@ -49,8 +51,11 @@ def VertexUploader(
     version.set_int_custom_property("version", number)
 
 
-def _upload(model: str, source: str, verdict: Verdict, run: str) -> Upload:
+def _upload(model: str, source: str, blessing: ModelBlessing, run: str, recipe: str) -> Upload:
+    verdict, comparison = artifacts.read_verdict(blessing), artifacts.read_comparison(blessing)
     metrics = {f"span-{span}": score.accuracy for span, score in verdict.challenger.items()}
+    if overall := comparison.challenger.get(Part()):
+        metrics |= overall.metrics
     return Upload(
         model=model,
         key=source,
@@ -58,5 +63,5 @@ def _upload(model: str, source: str, verdict: Verdict, run: str) -> Upload:
         metrics=metrics,
         source=source,
         run=run,
-        code=code_version(),
+        code=code_version(recipe),
     )

@@ -1,6 +1,6 @@
-"""What a data scientist edits: the models, what goes into them, how they are trained and what they are exported as.
+"""Models: what goes into them, how they are trained, and what they are exported as.
 
-`spec` says what is trained and imports nothing heavy. `data` turns records into batches; `digits`, `cifar` and
-`resnet50` each have a `build_model`; `trainer` holds the `run_fn` that TFX's Trainer calls; `export` writes the
-SavedModel. A model of one's own is any importable module with `build_model(spec)`, named by its path in the settings.
+`recipe` has the one class that a data scientist overrides, `recipes` those that come with the package, `spec` what is
+trained; none of these imports TensorFlow. `data` turns records into batches; `trainer`, `transform` and `tuning` hold
+the functions that TFX's Trainer, Transform and Tuner call; `export` writes the SavedModel.
 """

@@ -6,7 +6,7 @@ is not here: it is part of the models, where it is inactive outside training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -18,6 +18,7 @@ IMAGE = "image"
 LABEL = "label"
 SHUFFLED_RECORDS = 10_000
 _FILES_AT_ONCE = 8
+Transformation = Callable[[tf.Tensor], tf.Tensor]  # of encoded images into what a model takes, see models.transform
 
 
 class NoRecords(AdaptationError, LookupError):
@@ -55,13 +56,19 @@ def find_records(patterns: Sequence[str], spec: TrainingSpec) -> Records:
     return Records(files, count)
 
 
-def training_batches(records: Records, spec: TrainingSpec) -> tf.data.Dataset:
+def training_batches(
+    records: Records, spec: TrainingSpec, transformed: Transformation | None = None
+) -> tf.data.Dataset:
     """Batches in an order that is new in every epoch and the same for the same seed.
 
     Returns:
-      Pairs of images (uint8 [batch, size, size, channels]) and labels (int64 [batch]). Bytes, as they were decoded:
-      the training step turns them into what a model takes, where it runs.
+      Pairs of images and labels (int64 [batch]). Images are what `transformed` makes of the encoded ones; where there
+      is none, bytes as they were decoded (uint8 [batch, size, size, channels]): the training step turns them into what
+      a model takes, where it runs.
     """
+    if transformed:
+        buffered = min(records.count, SHUFFLED_RECORDS)
+        return _transformed(_serialized(records.files).shuffle(buffered, seed=spec.seed), records, spec, transformed)
     if _fits_in_memory(records, spec):
         shuffled = _decoded(_serialized(records.files), spec).cache().shuffle(records.count, seed=spec.seed)
     else:
@@ -69,8 +76,12 @@ def training_batches(records: Records, spec: TrainingSpec) -> tf.data.Dataset:
     return _batched(shuffled, records, spec)
 
 
-def evaluation_batches(records: Records, spec: TrainingSpec) -> tf.data.Dataset:
+def evaluation_batches(
+    records: Records, spec: TrainingSpec, transformed: Transformation | None = None
+) -> tf.data.Dataset:
     """Batches as `training_batches` gives them, in the records' own order."""
+    if transformed:
+        return _transformed(_serialized(records.files), records, spec, transformed)
     decoded = _decoded(_serialized(records.files), spec)
     return _batched(decoded.cache() if _fits_in_memory(records, spec) else decoded, records, spec)
 
@@ -150,8 +161,17 @@ def _decoded(serialized: tf.data.Dataset, spec: TrainingSpec) -> tf.data.Dataset
     return serialized.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _batched(decoded: tf.data.Dataset, records: Records, spec: TrainingSpec) -> tf.data.Dataset:
-    counted = decoded.apply(tf.data.experimental.assert_cardinality(records.count))
+def _transformed(
+    serialized: tf.data.Dataset, records: Records, spec: TrainingSpec, transformed: Transformation
+) -> tf.data.Dataset:
+    def images_and_labels(examples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return transformed(images_of(examples)), _labels(examples)
+
+    return _batched(serialized, records, spec).map(images_and_labels).prefetch(spec.prefetch or tf.data.AUTOTUNE)
+
+
+def _batched(elements: tf.data.Dataset, records: Records, spec: TrainingSpec) -> tf.data.Dataset:
+    counted = elements.apply(tf.data.experimental.assert_cardinality(records.count))
     # A shuffle buffer is filled before the first batch: with everything decoded by then, one thread would copy alone.
     batches = counted.batch(spec.batch_size, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(spec.prefetch or tf.data.AUTOTUNE)

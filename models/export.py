@@ -6,8 +6,9 @@ does not find the variables of a Keras 3 model that was saved any other way.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -24,6 +25,7 @@ EVALUATION = "evaluate"
 _EXTRAS = "assets.extra"
 _WEIGHTS = "model.weights.h5"
 _SPEC = "spec.json"
+_HISTORY = "history.json"
 
 
 class NoWarmStart(AdaptationError, FileNotFoundError):
@@ -34,8 +36,21 @@ class IncompatibleChampion(AdaptationError, ValueError):
     """A champion whose weights do not fit the model that is to be trained."""
 
 
-def export(model: keras.Model, spec: TrainingSpec, folder: str) -> None:
-    """Writes the SavedModel, with the weights and the specification in its `assets.extra`.
+def export(
+    model: keras.Model,
+    spec: TrainingSpec,
+    folder: str,
+    transformed: data.Transformation | None = None,
+    curves: Mapping[str, Sequence[float]] | None = None,
+) -> None:
+    """Writes the SavedModel, with the weights, the spec and the curves of the training in its `assets.extra`.
+
+    Args:
+      model: The model.
+      spec: What it was trained as.
+      folder: Where to.
+      transformed: What the images go through before it; decoding alone where it is left out.
+      curves: Loss and metrics of each epoch by name, for `history.json`.
 
     Its signatures:
       serving_default: `image_bytes` (string [batch]) to `label` (string [batch]) and `confidence` (float32 [batch]).
@@ -45,10 +60,20 @@ def export(model: keras.Model, spec: TrainingSpec, folder: str) -> None:
     """
     # Without `track`, which would write every weight a second time; the endpoints bring the ones that they use.
     archive = keras.export.ExportArchive()
-    archive.add_endpoint(SERVING, _serving(model, spec), [tf.TensorSpec([None], tf.string, name="image_bytes")])
-    archive.add_endpoint(EVALUATION, _evaluation(model, spec), [tf.TensorSpec([None], tf.string, name="examples")])
+    if isinstance(transformed, tf.Module):
+        archive.track(transformed)  # it may have tables, which an endpoint does not bring
+    probabilities = _probabilities(model, spec, transformed)
+    archive.add_endpoint(SERVING, _serving(probabilities, spec), [tf.TensorSpec([None], tf.string, name="image_bytes")])
+    archive.add_endpoint(EVALUATION, _evaluation(probabilities), [tf.TensorSpec([None], tf.string, name="examples")])
     archive.write_out(folder, verbose=False)
     _write_extras(model, spec, storage.join(folder, _EXTRAS))
+    with tf.io.gfile.GFile(history_uri(folder), "wb") as file:
+        file.write(json.dumps(curves or {}, indent=1).encode())
+
+
+def history_uri(folder: str) -> str:
+    """Return where the curves of a training are, below the folder of its export."""
+    return storage.join(folder, _EXTRAS, _HISTORY)
 
 
 def load_champion(model: keras.Model, spec: TrainingSpec) -> None:
@@ -79,18 +104,27 @@ def exported_spec(folder: str) -> TrainingSpec:
         return TrainingSpec.from_json(file.read())
 
 
-def _serving(model: keras.Model, spec: TrainingSpec) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def _probabilities(
+    model: keras.Model, spec: TrainingSpec, transformed: data.Transformation | None
+) -> data.Transformation:
+    def predict(images: tf.Tensor) -> tf.Tensor:
+        return model(transformed(images) if transformed else data.decode_batch(images, spec), training=False)
+
+    return predict
+
+
+def _serving(predict: data.Transformation, spec: TrainingSpec) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = model(data.decode_batch(image_bytes, spec), training=False)
+        probabilities = predict(image_bytes)
         label = tf.gather(tf.constant(spec.labels), tf.argmax(probabilities, axis=1))
         return {"label": label, "confidence": tf.reduce_max(probabilities, axis=1)}
 
     return serve
 
 
-def _evaluation(model: keras.Model, spec: TrainingSpec) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def _evaluation(predict: data.Transformation) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     def evaluate(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": model(data.decode_batch(data.images_of(examples), spec), training=False)}
+        return {"probabilities": predict(data.images_of(examples))}
 
     return evaluate
 
@@ -116,13 +150,11 @@ def _load_all(model: keras.Model, file: str, spec: TrainingSpec) -> None:
     """Loads the weights, all of them: Keras by itself passes in silence over those that the model has no place for."""
     stored = _count_weights(file)
     if stored != len(model.weights):
-        raise _incompatible(spec, f"it has {stored} weights, the layers of {spec.module} have {len(model.weights)}")
+        raise _incompatible(spec, f"it has {stored} weights, the layers of {spec.model} have {len(model.weights)}")
     try:
         model.load_weights(file)
     except ValueError as error:
-        raise _incompatible(
-            spec, f"its layers are not those of {spec.module} ({str(error).splitlines()[0]})"
-        ) from error
+        raise _incompatible(spec, f"its layers are not those of {spec.model} ({str(error).splitlines()[0]})") from error
 
 
 def _count_weights(file: str) -> int:

@@ -1,210 +1,154 @@
 """What is trained, and how: one immutable value that travels to the Trainer as JSON.
 
-Nothing here imports TensorFlow, so that the settings can be read and checked quickly. The models themselves are in the
-modules of their names.
+Each training setting is declared here, once, with its limits and its explanation: a recipe's defaults, the section
+[model] of the settings and the spec share the declaration. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from adaptation.errors import AdaptationError
 
 NO_WEIGHTS = "none"
 IMAGENET = "imagenet"
 AUTO = "auto"
-PRECISIONS = (AUTO, "float32", "mixed")
-XLA = (AUTO, "on", "off")
+_BY_RECIPE: Any = None  # the default in the settings alone; a spec has a value
 
 
 class InvalidSpec(AdaptationError, ValueError):
-    """A training specification with a value that cannot be."""
+    """A training spec with a value that is not allowed."""
 
 
-@dataclass(frozen=True)
-class Defaults:
-    """What a model is trained with where the settings leave it out; `smallest` is the least image size it takes."""
-
-    image_size: int = 32
-    channels: int = 3
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weights: str = NO_WEIGHTS
-    smallest: int = 8
+def _grey_or_colour(channels: int) -> int:
+    if channels not in (1, 3):
+        raise ValueError("should be 1 (grey) or 3 (colour)")
+    return channels
 
 
-DEFAULTS: Mapping[str, Defaults] = {
-    "digits": Defaults(image_size=16, channels=1, epochs=15, batch_size=32, learning_rate=3e-3),
-    "cifar": Defaults(image_size=32, channels=3, epochs=15, batch_size=64, learning_rate=6e-3),
-    "resnet50": Defaults(
-        image_size=224, channels=3, epochs=3, batch_size=32, learning_rate=1e-4, weights=IMAGENET, smallest=32
-    ),
-}
+def _named_once(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(label.strip() for label in labels):
+        raise ValueError("should have no empty name")
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(f"should have each name once; twice or more: {', '.join(twice)}")
+    return labels
 
 
-@dataclass(frozen=True)
-class TrainingSpec:
-    """What is trained, and how.
+LabelNames = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_named_once)]
+
+
+class Knobs(BaseModel):
+    """The training settings. What is left out takes the recipe's value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    image_size: int = Field(_BY_RECIPE, gt=0, description="width and height in pixels")
+    channels: Annotated[int, AfterValidator(_grey_or_colour)] = Field(
+        _BY_RECIPE, description="1 grey, 3 colour", json_schema_extra={"enum": [1, 3]}
+    )
+    epochs: int = Field(_BY_RECIPE, gt=0, description="passes over the training data")
+    batch_size: int = Field(_BY_RECIPE, gt=0, description="images in a training step")
+    learning_rate: float = Field(_BY_RECIPE, gt=0, description="size of a training step; falls to 0 along a cosine")
+    weights: str = Field(
+        _BY_RECIPE, min_length=1, description="what a pretrained model starts from: none, imagenet, or a file"
+    )
+    seed: int = Field(0, ge=0, description="of all that is random in training")
+    precision: Literal["auto", "float32", "mixed"] = Field(
+        "auto", description="mixed: float16 where it does no harm, faster on a GPU; auto: on a GPU that is made for it"
+    )
+    xla: Literal["auto", "on", "off"] = Field("auto", description="whether XLA compiles the step; auto: on a GPU")
+    cache_megabytes: int = Field(1024, ge=0, description="decoded images stay in memory if they take no more; 0: never")
+    prefetch: int = Field(0, ge=0, description="batches made ready ahead; 0: as many as it takes")
+    tensorboard: bool = Field(False, description="whether each training writes event files for TensorBoard")
+
+
+class TrainingSpec(Knobs):
+    """What is trained, and how: the training settings with a value for each, and what follows.
+
+    `models.recipe.training_spec` makes one from a recipe's defaults. What is exported always computes with float32,
+    whatever `precision` says.
 
     Attributes:
-      model: `digits`, `cifar`, `resnet50`, or the path of an importable module with `build_model`.
+      model: Name of the recipe: of a built-in one, of an entry point, or a module's.
       labels: The names of the classes; a record's label is an index into them.
-      image_size: Height and width, in pixels, that every image is resized to.
-      channels: 1 (grey) or 3 (colour); images of the other kind are converted.
-      epochs: How many times the training split is gone through.
-      batch_size: Images a step.
-      learning_rate: The rate at the start; it falls to zero along a cosine.
-      seed: The same seed on the same records and the same machine gives the same model.
+      options: The recipe's own settings by name.
       warm_start: Folder of the champion's SavedModel to go on from; empty to start from scratch.
-      weights: What a pretrained model starts from: `imagenet`, `none`, or a weights file.
-      precision: What is computed with while training: `float32`, `mixed` (float16, and float32 where that would lose),
-        or `auto`: `mixed` on a GPU that is made for it. What is exported always computes with float32.
-      xla: Whether XLA compiles the training step: `on`, `off`, or `auto`, which is Keras's choice: on a GPU.
-      cache_megabytes: Decoded images are kept in memory if all of a split take no more.
-      prefetch: Batches that are made ready ahead of the step; 0 lets TensorFlow find out how many it takes.
-
-    Raises:
-      InvalidSpec: A value cannot be.
     """
 
+    model_config = ConfigDict(strict=True)
+
     model: str
-    labels: tuple[str, ...]
-    image_size: int
-    channels: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int = 0
+    labels: LabelNames
+    options: Mapping[str, Any] = {}
     warm_start: str = ""
-    weights: str = NO_WEIGHTS
-    precision: str = AUTO
-    xla: str = AUTO
-    cache_megabytes: int = 1024
-    prefetch: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
-        _check_model(self.model)
-        _check_labels(self.labels)
-        _check_image(self)
-        for name in ("epochs", "batch_size"):
-            _check_whole(name, getattr(self, name), least=1)
-        for name in ("seed", "cache_megabytes", "prefetch"):
-            _check_whole(name, getattr(self, name), least=0)
-        _check_choice("precision", self.precision, PRECISIONS)
-        _check_choice("xla", self.xla, XLA)
-        _check_learning_rate(self.learning_rate)
-        _check_weights(self)
 
     @classmethod
-    def for_model(cls, model: str, labels: Iterable[str], **overrides: Any) -> TrainingSpec:
-        """The model's defaults, with what `overrides` says otherwise; None stands for the default.
-
-        >>> TrainingSpec.for_model("digits", "0123456789", epochs=3, batch_size=None).batch_size
-        32
-        """
-        defaults = asdict(DEFAULTS.get(model, Defaults()))
-        del defaults["smallest"]
-        chosen = {name: value for name, value in overrides.items() if value is not None}
-        return cls._of({**defaults, **chosen, "model": model, "labels": tuple(labels)})
-
-    @property
-    def module(self) -> str:
-        """Import path of the module that has `build_model`."""
-        return f"models.{self.model}" if self.model in DEFAULTS else self.model
-
-    def to_json(self) -> str:
-        """The specification as text; `from_json` reads it."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> TrainingSpec:
-        """The specification that `to_json` wrote.
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the spec with these values.
 
         Raises:
-          InvalidSpec: It is not one.
+          InvalidSpec: A value is missing, unknown or not allowed; the message lists all.
         """
         try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise InvalidSpec(f"{text!r} is no JSON ({error}). Pass what TrainingSpec.to_json() returns.") from None
-        if not isinstance(value, dict):
-            raise InvalidSpec(f"{text!r} is no JSON object. Pass what TrainingSpec.to_json() returns.")
-        return cls._of(value)
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InvalidSpec(explained(error, list(cls.model_fields))) from None
+
+    def but(self, **changes: Any) -> Self:
+        """Return the same with some values changed; raises as `of`."""
+        return self.of({**self.model_dump(), **changes})
+
+    def to_json(self) -> str:
+        """Return the spec as text; `from_json` reads it."""
+        return self.model_dump_json()
 
     @classmethod
-    def _of(cls, value: Mapping[str, Any]) -> TrainingSpec:
-        known = [field.name for field in fields(cls)]
-        for name in value:
-            _require(name in known, f"{name!r} is no part of a training specification{_nearest(name, known)}.")
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return the spec that `to_json` wrote, in this version or in an earlier one.
+
+        Raises:
+          InvalidSpec: The text is none.
+        """
         try:
-            return cls(**value)
-        except TypeError as error:
-            raise InvalidSpec(f"the training specification is not complete ({error}). Give all of {known}.") from None
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise InvalidSpec(f"{explained(error, list(cls.model_fields))} Pass what to_json() returns.") from None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [name for name in Knobs.model_fields if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing")
+        return self
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise InvalidSpec(message)
+def explained(error: ValidationError, known: Iterable[str]) -> str:
+    """Return what is wrong with some values, each with its name, and with the nearest known one where it is unknown."""
+    return "; ".join(_problem(one, list(known)) for one in error.errors()) + "."
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f'; did you mean "{found[0]}"?' if found else f" (known: {', '.join(known)})"
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "..."?` for the known name next to a misspelt one, else a list of all.
+
+    >>> nearest("epoch", ["epochs", "seed"])
+    '; did you mean "epochs"?'
+    """
+    names = list(known)
+    found = get_close_matches(name, names, n=1)
+    return f'; did you mean "{found[0]}"?' if found else f" (known: {', '.join(names) or 'none'})"
 
 
-def _check_model(model: str) -> None:
-    known = model in DEFAULTS or (isinstance(model, str) and _may_be_importable(model))
-    _require(
-        known, f"no model is called {model!r}{_nearest(str(model), DEFAULTS)}; or give an importable module's path."
-    )
-
-
-def _may_be_importable(path: str) -> bool:
-    """Whether the path's first package is there. What is inside is not looked for: that would import it."""
-    parts = path.split(".")
-    return all(part.isidentifier() for part in parts) and importlib.util.find_spec(parts[0]) is not None
-
-
-def _check_labels(labels: Sequence[str]) -> None:
-    named = all(isinstance(label, str) and label for label in labels)
-    _require(len(labels) >= 2 and named, f"labels are {labels!r}. Give at least two names, none of them empty.")
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    _require(not twice, f"labels name {', '.join(twice)} more than once. Give each class one name.")
-
-
-def _check_image(spec: TrainingSpec) -> None:
-    _check_whole("image_size", spec.image_size, least=DEFAULTS.get(spec.model, Defaults()).smallest)
-    _require(spec.channels in (1, 3), f"channels is {spec.channels!r}. Give 1 (grey) or 3 (colour).")
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    _require(whole, f"{name} is {value!r}. Give a whole number, at least {least}.")
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    _require(value in choices, f"{name} is {value!r}. Give one of {', '.join(choices)}.")
-
-
-def _check_learning_rate(rate: object) -> None:
-    number = isinstance(rate, (int, float)) and not isinstance(rate, bool) and math.isfinite(rate) and rate > 0
-    _require(number, f"learning_rate is {rate!r}. Give a number above 0, like 0.001.")
-
-
-def _check_weights(spec: TrainingSpec) -> None:
-    _require(
-        isinstance(spec.weights, str) and spec.weights != "", 'weights is empty. Give "imagenet", "none" or a file.'
-    )
-    scratch_only = spec.model in DEFAULTS and DEFAULTS[spec.model].weights == NO_WEIGHTS
-    _require(
-        not (scratch_only and spec.weights != NO_WEIGHTS),
-        f'{spec.model} has no pretrained weights, but weights is {spec.weights!r}. Say "none", or take model resnet50.',
-    )
+def _problem(error: ErrorDetails, known: list[str]) -> str:
+    name = ".".join(map(str, error["loc"]))
+    what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"there is no {name!r}{nearest(name, known)}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{name!r} is missing"
+    return f"{name} is {error['input']!r}: {what}" if name else what

@@ -8,8 +8,6 @@ epochs instead, which makes the last weights the ones to keep.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -21,11 +19,10 @@ from adaptation.errors import AdaptationError
 from adaptation.progress import report
 from models import data
 from models.export import export, load_champion
+from models.recipe import changed, load_recipe
 from models.spec import AUTO, TrainingSpec
-
-
-class UnusableModel(AdaptationError, ImportError):
-    """A module that cannot be imported, or has no `build_model`."""
+from models.transform import Transformed
+from models.user_code import install
 
 
 class TrainingDiverged(AdaptationError, ArithmeticError):
@@ -39,31 +36,57 @@ class FnArgs(Protocol):
     eval_files: list[str]
     serving_model_dir: str
     base_model: str | None
+    model_run_dir: str
+    transform_graph_path: str | None
+    hyperparameters: Mapping[str, Any] | None
     custom_config: Mapping[str, Any]
 
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains as `custom_config["spec"]`, a TrainingSpec's JSON, says, and exports to `serving_model_dir`.
 
-    It goes on from `base_model`, the folder of a SavedModel that was exported here, where TFX passes one. The number of
-    steps that TFX passes is not used: the epochs are the specification's.
+    `custom_config["code"]` is the wheel of a recipe of the user's own. The training goes on from `base_model`, the
+    folder of a SavedModel that was exported here, where TFX passes one; with the values of `hyperparameters`, which
+    Tuner found; and on the images that the graph in `transform_graph_path` makes, which is then part of the export.
+    The number of steps that TFX passes is not used: the epochs are the spec's.
 
     Raises:
       AdaptationError: The records, the model, its weights or the champion are unusable, or training diverged.
 
     Failure: nothing is exported unless the training is complete.
     """
-    spec = TrainingSpec.from_json(fn_args.custom_config["spec"])
+    spec = requested_spec(fn_args)
     if fn_args.base_model:
-        spec = dataclasses.replace(spec, warm_start=fn_args.base_model)
-    training = data.find_records(fn_args.train_files, spec)
-    evaluation = data.find_records(fn_args.eval_files, spec)
-    report(f"training {spec.model} on {training.count} images ({evaluation.count} to evaluate)")
+        spec = spec.but(warm_start=fn_args.base_model)
+    if fn_args.hyperparameters:
+        spec = changed(spec, fn_args.hyperparameters["values"])
+    training, evaluation, transformed = read_batches(fn_args, spec)
     keras.utils.set_random_seed(spec.seed)
     with computing(spec.precision):
         model = initial_model(spec)
-        fit(model, data.training_batches(training, spec), data.evaluation_batches(evaluation, spec), spec)
-    export(_in_float32(model, spec), spec, fn_args.serving_model_dir)
+        curves = fit(model, training, evaluation, spec, fn_args.model_run_dir if spec.tensorboard else "")
+    export(_in_float32(model, spec), spec, fn_args.serving_model_dir, transformed, curves)
+
+
+def requested_spec(fn_args: FnArgs) -> TrainingSpec:
+    """Return the spec that TFX passes, after its recipe's code was made importable."""
+    install(fn_args.custom_config.get("code", ""))
+    return TrainingSpec.from_json(fn_args.custom_config["spec"])
+
+
+def read_batches(
+    fn_args: FnArgs, spec: TrainingSpec
+) -> tuple[tf.data.Dataset, tf.data.Dataset, data.Transformation | None]:
+    """Return the batches of both splits, and the graph that made them of the images, if any."""
+    training = data.find_records(fn_args.train_files, spec)
+    evaluation = data.find_records(fn_args.eval_files, spec)
+    report(f"training {spec.model} on {training.count} images ({evaluation.count} to evaluate)")
+    transformed = Transformed(fn_args.transform_graph_path) if fn_args.transform_graph_path else None
+    return (
+        data.training_batches(training, spec, transformed),
+        data.evaluation_batches(evaluation, spec, transformed),
+        transformed,
+    )
 
 
 @contextlib.contextmanager
@@ -80,39 +103,56 @@ def computing(precision: str) -> Iterator[None]:
 
 def initial_model(spec: TrainingSpec) -> keras.Model:
     """The model before its first step: built anew, then with the champion's weights where the specification says so."""
-    model = _builder(spec)(spec)
+    model = load_recipe(spec.model).build_model(spec)
     if spec.warm_start:
         load_champion(model, spec)
     return model
 
 
-def fit(model: keras.Model, training: tf.data.Dataset, evaluation: tf.data.Dataset, spec: TrainingSpec) -> None:
+def fit(
+    model: keras.Model, training: tf.data.Dataset, evaluation: tf.data.Dataset, spec: TrainingSpec, events: str = ""
+) -> dict[str, list[float]]:
     """Trains the model in place, reporting every epoch.
+
+    Args:
+      model: The model.
+      training: What it learns from.
+      evaluation: What it is watched on.
+      spec: How it is trained.
+      events: Folder of the event files that TensorBoard shows; none are written where it is left out.
+
+    Returns:
+      The curves: loss and metrics of each epoch by name.
 
     Raises:
       TrainingDiverged: The loss became infinite or no number.
     """
-    trained = trainable(model, spec, len(training))
-    watchers = [_Progress(spec.epochs), keras.callbacks.TerminateOnNaN()]
+    trained = trainable(model, spec, len(training), training.element_spec[0])
+    watchers = [_Progress(spec.epochs), keras.callbacks.TerminateOnNaN(), *load_recipe(spec.model).callbacks(spec)]
+    if events:
+        watchers.append(keras.callbacks.TensorBoard(events, write_graph=False))
     history = trained.fit(
         training, validation_data=evaluation, epochs=spec.epochs, callbacks=watchers, shuffle=False, verbose=0
     )
     _check_converged(history.history["loss"][-1], spec)
+    return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
-def trainable(model: keras.Model, spec: TrainingSpec, steps: int) -> keras.Model:
-    """The model compiled as it is trained, on images of uint8; `steps` is how many an epoch has."""
-    rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, decay_steps=spec.epochs * steps)
+def trainable(model: keras.Model, spec: TrainingSpec, steps: int, batch: tf.TensorSpec | None = None) -> keras.Model:
+    """The model compiled as it is trained.
+
+    Args:
+      model: The model.
+      spec: How it is trained.
+      steps: Training steps of an epoch.
+      batch: Shape and type of a batch of images; uint8 of the spec's size where it is left out.
+    """
     # Compiled around the model, not into it: what is exported and saved has no optimizer's state in it. The cast is in
     # the step, so that a byte a pixel is all that is prefetched and copied to a GPU.
-    images = keras.Input((spec.image_size, spec.image_size, spec.channels), dtype="uint8")
+    shape = batch.shape[1:] if batch else (spec.image_size, spec.image_size, spec.channels)
+    images = keras.Input(shape, dtype=batch.dtype.name if batch else "uint8")
     trained = keras.Model(images, model(keras.ops.cast(images, "float32")))
-    trained.compile(
-        keras.optimizers.Adam(rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile={"on": True, "off": False}.get(spec.xla, AUTO),
-    )
+    load_recipe(spec.model).compile(trained, spec, steps)
     return trained
 
 
@@ -142,18 +182,9 @@ def _in_float32(model: keras.Model, spec: TrainingSpec) -> keras.Model:
     """The same model as it is served, which may be on a CPU; the weights are float32 whatever was computed with."""
     if all(layer.compute_dtype == "float32" for layer in model.layers):
         return model
-    served = _builder(spec)(spec)
+    served = load_recipe(spec.model).build_model(spec)
     served.set_weights(model.get_weights())
     return served
-
-
-def _builder(spec: TrainingSpec) -> Any:
-    try:
-        return importlib.import_module(spec.module).build_model
-    except (ImportError, AttributeError) as error:
-        raise UnusableModel(
-            f"model {spec.model!r} cannot be used ({error}). Give the path of a module that has build_model(spec)."
-        ) from error
 
 
 def _check_converged(loss: float, spec: TrainingSpec) -> None:

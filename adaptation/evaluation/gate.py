@@ -8,17 +8,18 @@ champion, or with a refused challenger.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adaptation import codec
 
 
 @dataclass(frozen=True)
 class Score:
-    """A model on a span's test split: accuracy (0 to 1) over a number of images."""
+    """A model on a span's test split: accuracy (0 to 1) over a number of images, and further metrics by name."""
 
     accuracy: float
     images: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class _PartScore:
     label: int | None
     accuracy: float
     images: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,11 +147,13 @@ def judge(
 
 
 def _listed(scores: Mapping[Part, Score]) -> tuple[_PartScore, ...]:
-    return tuple(_PartScore(part.span, part.label, one.accuracy, one.images) for part, one in scores.items())
+    return tuple(
+        _PartScore(part.span, part.label, one.accuracy, one.images, one.metrics) for part, one in scores.items()
+    )
 
 
 def _by_part(listed: Iterable[_PartScore]) -> dict[Part, Score]:
-    return {Part(one.span, one.label): Score(one.accuracy, one.images) for one in listed}
+    return {Part(one.span, one.label): Score(one.accuracy, one.images, one.metrics) for one in listed}
 
 
 def _praise(newest: int, ours: Score, theirs: Score | None, floor: float) -> str:

@@ -86,7 +86,7 @@ class ModelVersion:
       uri: Folder of the SavedModel.
       key: What the version was made from; uploading the same key again returns the same version.
       spans: Numbers of the spans that it was trained on.
-      metrics: Accuracy by span, e.g. {"span-1": 0.98}.
+      metrics: Accuracy by span, e.g. {"span-1": 0.98}, and further metrics on all test images by their names.
       source: URI of the model in the pipeline run that made it.
       run: Name of the pipeline run that made it.
       created: ISO 8601, UTC.

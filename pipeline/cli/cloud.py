@@ -72,8 +72,12 @@ def submit(
     _check_host(platform, host, wait)
     _check_window(pipeline, window, given)
     from pipeline.compiled.submission import submission
+    from pipeline.user_code import upload
 
-    planned = submission(_settings(folder), pipeline, spec, parameters_of(given), window)
+    settings = _settings(folder)
+    planned = submission(settings, pipeline, spec, parameters_of(given), window)
+    if spec and pipeline == "training" and not dry_run:
+        upload(settings)
     if platform == "kubeflow":
         _submit_to_kubeflow(planned, host, dry_run)
     else:
@@ -111,10 +115,13 @@ def _settings(folder: Path) -> Settings:
 def _compiled(settings: Settings, pipeline: str) -> Mapping[str, Spec]:
     """All that are asked for, before anything is done with one; what the settings lack is told before TFX is loaded."""
     from pipeline.console import working
+    from pipeline.user_code import prepare
     from pipeline.workspace.vertex_settings import vertex_config
 
     vertex_config(settings)
     names = BOTH if pipeline == "all" else (pipeline,)
+    if "training" in names:
+        prepare(settings)
     with working(f"compiling {' and '.join(names)}"):
         from pipeline.compiled.compilation import compile_pipeline
 

@@ -22,18 +22,29 @@ REFUSED = 3
 @click.command(cls=Command)
 @in_workspace
 @click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), help="A folder of images.")
-@click.option("--model", default=None, help="digits, cifar, resnet50, or the path of your own module.")
+@click.option("--model", default=None, help="Name of a recipe, like digits, or the path of your own module.")
+@click.option("--recipe", is_flag=True, help="Write recipe.py, a recipe of your own to change, as the model.")
 @click.option("--limit", type=click.IntRange(min=10), help="Take so many images, evenly over the classes.")
 @click.option("--name", default=None, help="What the pipelines' names start with.")
-def init(folder: Path, images: Path | None, model: str | None, limit: int | None, name: str | None) -> None:
+def init(
+    folder: Path, images: Path | None, model: str | None, recipe: bool, limit: int | None, name: str | None
+) -> None:
     """Make a workspace: settings and span-1.
 
     The images of each class lie in a folder of its name, or are named like ship_0001.jpg. Without --images,
     scikit-learn's digits are taken.
     """
     from pipeline.console import working
+    from pipeline.user_code import find, write_recipe
     from pipeline.workspace.initialise import initialise
+    from pipeline.workspace.settings_file import locate_settings
 
+    if recipe:
+        if model:
+            raise click.UsageError("--model and --recipe name two models. Give one of them.")
+        model = write_recipe(locate_settings(folder).parent)
+    elif model:
+        find(model, locate_settings(folder).parent)
     given = {"model.name": model, "name": name}
     overrides = {key: value for key, value in given.items() if value is not None}
     with working(f"making a span of {images or 'the digits of scikit-learn'}"):
@@ -52,8 +63,11 @@ def init(folder: Path, images: Path | None, model: str | None, limit: int | None
 def train(folder: Path, window: str) -> None:
     """Train on a window of spans. The model is deployed if the gate lets it."""
     from pipeline.jobs import start_training
+    from pipeline.user_code import prepare
 
     workspace = open_workspace(folder)
+    if not workspace.settings.target.remote:  # there the published pipeline runs, with the code of its own
+        prepare(workspace.settings)
     _finish_training(workspace, start_training(workspace, window).id)
 
 
@@ -150,9 +164,13 @@ def demo(folder: Path, as_json: bool) -> None:
 
 
 def _finish_training(workspace: Workspace, job_id: str) -> None:
-    from pipeline.console import follow
+    from pipeline.console import follow, say
 
     job = follow(workspace.jobs, job_id)
+    if history := job.result.get("history"):
+        say(f"curves of the training: {history}")
+    if events := job.result.get("events"):
+        say(f'event files: "tensorboard --logdir {events}" shows them')
     click.echo(_conclusion(job))
     if not job.result.get("deployed", True):
         click.get_current_context().exit(REFUSED)

@@ -31,7 +31,7 @@ def list_models(folder: Path) -> None:
         for version in registry.versions()
     ]
     title = "Models and their accuracies"
-    show(title, ["version", "in service", "spans", "lowest", "on the newest", "created (UTC)"], rows)
+    show(title, ["version", "in service", "spans", "lowest", "on the newest", "further metrics", "created (UTC)"], rows)
 
 
 @click.command(cls=Command)
@@ -45,11 +45,12 @@ def rollback(folder: Path) -> None:
     click.echo(f"version {version.number} is the champion again")
 
 
-def _model_row(version: ModelVersion, is_champion: bool) -> tuple[int, str, str, str, str, str]:
+def _model_row(version: ModelVersion, is_champion: bool) -> tuple[int, str, str, str, str, str, str]:
     from adaptation.data.spans import Span, enumerate_spans
     from pipeline.console import minute
 
-    accuracies = {Span.parse(name): accuracy for name, accuracy in version.metrics.items()}
+    figures = dict(version.metrics)
+    accuracies = {Span.parse(name): figures.pop(name) for name in version.metrics if name.startswith("span-")}
     lowest, newest = min(accuracies, key=accuracies.__getitem__, default=None), max(accuracies, default=None)
     worst, latest = (f"{span}: {accuracies[span]:.3f}" if span else "" for span in (lowest, newest))
     in_service = "champion" if is_champion else ""
@@ -59,5 +60,6 @@ def _model_row(version: ModelVersion, is_champion: bool) -> tuple[int, str, str,
         enumerate_spans(map(Span, version.spans)),
         worst,
         latest,
+        ", ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items())),
         minute(version.created),
     )

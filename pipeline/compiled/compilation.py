@@ -14,11 +14,13 @@ from tfx import v1 as tfx
 from tfx.orchestration.data_types import RuntimeParameter
 
 from adaptation.trigger import EVALUATION, TRAINING
+from models import user_code
 from pipeline.compiled.spec import Spec, check
 from pipeline.evaluation import evaluation_pipeline
 from pipeline.ingestion import imported, linked
 from pipeline.place import Place
 from pipeline.training import training_pipeline
+from pipeline.user_code import code_uri
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.vertex_settings import beam_arguments, vertex_config
 from pipeline.workspace.workspace import Workspace
@@ -40,6 +42,7 @@ def compile_pipeline(settings: Settings, name: str) -> Spec:
 
     Raises:
       InvalidSettings: The settings do not say enough for Google Cloud.
+      UnusableRecipe, InvalidSpec: The recipe is missing or broken, or does not allow a setting.
       BrokenSpec: The spec would not run.
     """
     config = vertex_config(settings).to_json()
@@ -66,6 +69,12 @@ def compile_here(workspace: Workspace, name: str) -> Spec:
     return _compiled(workspace.settings, name, Place(outputs, workspace.config.to_json(), RUN_NAME))
 
 
+def _command(settings: Settings) -> list[str] | None:
+    """Return what a task's container starts: TFX's own command (None), after the user's code where there is any."""
+    code = code_uri(settings)
+    return ["python", "-m", user_code.__name__, code] if code else None
+
+
 def _training(settings: Settings, place: Place) -> tuple[tfx.dsl.Pipeline, dict[str, str]]:
     if settings.training.ingestion == "spans":
         examples = linked(settings, _parameter(WINDOW), _parameter(DIGEST))
@@ -86,7 +95,9 @@ def _compiled(settings: Settings, name: str, place: Place) -> Spec:
     pipeline, parameters = {TRAINING: _training, EVALUATION: _evaluation}[name](settings, place)
     # The default schema, 2.0.0, drops what an ExampleGen's driver finds out (a span in a file pattern, for one).
     config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
-        default_image=settings.vertex.image or _NO_IMAGE, use_pipeline_spec_2_1=True
+        default_image=settings.vertex.image or _NO_IMAGE,
+        default_commands=_command(settings) if name == TRAINING else None,
+        use_pipeline_spec_2_1=True,
     )
     with tempfile.TemporaryDirectory() as folder:
         runner = tfx.orchestration.experimental.KubeflowV2DagRunner(

@@ -15,7 +15,9 @@ from datetime import UTC, datetime
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.platforms.vertex.config import LATEST
+from adaptation.trigger import TRAINING
 from pipeline.compiled.spec import Spec
+from pipeline.user_code import upload
 from pipeline.workspace.settings import Settings
 
 
@@ -40,8 +42,12 @@ def publish(settings: Settings, pipeline: str, spec: Spec) -> Published:
 
     Of several published at the same time, the one that the index names last is the latest when all have ended.
 
+    The wheel with the code of the recipe is put there first.
+
     Failure: cut off at any point, the latest spec is the old one or the new one, whole; publishing again finishes.
     """
+    if pipeline == TRAINING:
+        upload(settings)
     folder = settings.vertex.spec_folder(pipeline)
     index, uri = Journal(storage.join(folder, "index"), Entry), storage.join(folder, f"{spec.digest}.json")
     known = not _created(uri, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from adaptation.io import storage
 from pipeline.doctor.checks import Check, Finding, Result, broken, carry_out, warning
 from pipeline.doctor.google_cloud import cloud_checks, credentials_check
 from pipeline.doctor.machine import machine_checks
+from pipeline.user_code import prepare
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings, NoSettings, locate_settings
 from pipeline.workspace.workspace import Workspace
@@ -30,6 +32,7 @@ def examine(path: Path) -> Iterator[Result]:
         yield Result("settings", (broken(str(error)),))
     else:
         yield Result("settings", ())
+        yield from carry_out([Check("recipe", lambda: _recipe_findings(workspace.settings))])
         yield from _on_vertex(workspace) if remote else _on_this_machine(workspace)
 
 
@@ -43,6 +46,12 @@ def _on_vertex(workspace: Workspace) -> Iterator[Result]:
 def _on_this_machine(workspace: Workspace) -> Iterator[Result]:
     checks = _label_checks(workspace.settings)
     return carry_out([*checks, Check("model in service", lambda: _service_findings(workspace))])
+
+
+def _recipe_findings(settings: Settings) -> Iterator[Finding]:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(settings, folder)
+    yield from ()
 
 
 def _label_checks(settings: Settings) -> list[Check]:

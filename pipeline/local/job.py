@@ -32,7 +32,6 @@ def main() -> None:
 
 def _work(settings: str, request: JobRequest) -> TrainingResult | EvaluationResult:
     workspace = Workspace.open(settings)
-    sys.path.append(str(workspace.settings.file.parent))  # for a model of the user's own, beside the settings
     if request.pipeline not in (TRAINING, EVALUATION):
         raise InvalidJob(f"there is no pipeline {request.pipeline!r}. Ask for {TRAINING} or {EVALUATION}.")
     if "tfx" not in sys.modules:  # else the process was forked from one that has it

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from ml_metadata import MetadataStore
 from tfx import v1 as tfx
+from tfx.utils.path_utils import serving_model_dir
 
 from adaptation import codec
 from adaptation.evaluation.accuracy import Decision, Evaluation
@@ -16,6 +17,7 @@ from adaptation.evaluation.gate import Deployment
 from adaptation.io import storage
 from adaptation.progress import report
 from components import artifacts
+from models.export import history_uri
 from pipeline.evaluation import evaluation_pipeline
 from pipeline.ingestion import ingestion
 from pipeline.local.blessings import align_blessings
@@ -36,12 +38,16 @@ class TrainingResult:
       version: Its number; 0 where the challenger was refused.
       reason: Why, in a sentence.
       spans: The window that was trained on, like `1-3`.
+      history: Path of the training's curves.
+      events: Folder of TensorBoard's event files; empty where none are written.
     """
 
     deployed: bool
     version: int
     reason: str
     spans: str
+    history: str
+    events: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,14 @@ def run_training(workspace: Workspace, name: str, window: str = "", digest: str 
         align_blessings(MetadataStore(place.metadata), champion.source if champion else None)
         run = run_pipeline(training_pipeline(workspace.settings, ingestion(workspace.settings, selection), place), name)
     deployment = _read(run.outputs["Deployer", "deployment"], artifacts.DEPLOYMENT, Deployment)
-    return TrainingResult(deployment.deployed, deployment.version, deployment.reason, selection.window)
+    return TrainingResult(
+        deployed=deployment.deployed,
+        version=deployment.version,
+        reason=deployment.reason,
+        spans=selection.window,
+        history=history_uri(serving_model_dir(run.outputs["Trainer", "model"].uri)),
+        events=run.outputs["Trainer", "model_run"].uri if workspace.settings.model.tensorboard else "",
+    )
 
 
 def run_evaluation(workspace: Workspace, name: str, batch: str = "") -> EvaluationResult:

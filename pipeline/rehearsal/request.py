@@ -16,6 +16,7 @@ from adaptation.trigger import TRAINING
 from pipeline.compiled.spec import Spec
 from pipeline.compiled.submission import read_spec
 from pipeline.rehearsal.task_graph import NotRehearsable
+from pipeline.user_code import upload
 from pipeline.workspace.workspace import Workspace
 
 _REMOTE = "gs://"
@@ -74,7 +75,11 @@ def _spec(workspace: Workspace, pipeline: str, file: Path | None) -> Spec:
     from pipeline.compiled.compilation import compile_here, compile_pipeline
 
     if workspace.settings.target.remote:
-        return compile_pipeline(workspace.settings, pipeline)
+        spec = compile_pipeline(workspace.settings, pipeline)
+        _refuse_unreachable(spec)
+        if pipeline == TRAINING:
+            upload(workspace.settings)
+        return spec
     return compile_here(workspace, pipeline)
 
 

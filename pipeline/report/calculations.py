@@ -19,6 +19,7 @@ from pipeline.report.content import (
     LabelMatch,
     Lineage,
     Match,
+    MetricMatch,
     MistakeFacts,
     Origin,
     Picture,
@@ -90,7 +91,9 @@ def evaluation(job: str, found: Evaluation, reason: str, mistakes: tuple[Mistake
     )
 
 
-def comparison(job: str, verdict: Verdict, labels: tuple[LabelMatch, ...]) -> ComparisonFacts:
+def comparison(
+    job: str, verdict: Verdict, labels: tuple[LabelMatch, ...], metrics: tuple[MetricMatch, ...]
+) -> ComparisonFacts:
     """What is told of a challenger."""
     return ComparisonFacts(
         job=job,
@@ -102,6 +105,7 @@ def comparison(job: str, verdict: Verdict, labels: tuple[LabelMatch, ...]) -> Co
             for number, score in sorted(verdict.challenger.items())
         ),
         labels=labels,
+        metrics=metrics,
     )
 
 
@@ -112,6 +116,17 @@ def label_matches(parts: Comparison, newest: int | None, names: Sequence[str]) -
         for label, name in enumerate(names)
     )
     return tuple(one for one in found if one.all)
+
+
+def metric_matches(parts: Comparison) -> tuple[MetricMatch, ...]:
+    """Return both models by the metrics that the recipe added."""
+    ours, theirs = parts.challenger.get(Part()), parts.champion.get(Part())
+    if ours is None:
+        return ()
+    before = theirs.metrics if theirs else {}
+    return tuple(
+        MetricMatch(name, Match(ours.images, value, before.get(name))) for name, value in sorted(ours.metrics.items())
+    )
 
 
 def lineage(champion: ModelVersion, sources: Sources, manifests: Iterable[Manifest]) -> Lineage:

@@ -195,7 +195,8 @@ class _Collection:
         newest = max(verdict.challenger, default=None)
         named = (manifest.labels for manifest in manifests if manifest.span == newest)
         labels = next(named, self.workspace.settings.labels.names)
-        return calculations.comparison(job, verdict, calculations.label_matches(parts, newest, labels) if parts else ())
+        by_label = calculations.label_matches(parts, newest, labels) if parts else ()
+        return calculations.comparison(job, verdict, by_label, calculations.metric_matches(parts) if parts else ())
 
     def _parts(self, job: str, files: Mapping[str, str]) -> Comparison | None:
         """Both models part by part; runs of earlier versions of this package have not kept it."""

@@ -217,6 +217,14 @@ class LabelMatch:
 
 
 @dataclass(frozen=True)
+class MetricMatch:
+    """A further metric of both models on all test images."""
+
+    name: str
+    match: Match
+
+
+@dataclass(frozen=True)
 class ComparisonFacts:
     """The newest challenger against the champion that it met, and the gate's verdict."""
 
@@ -226,6 +234,7 @@ class ComparisonFacts:
     newest: int | None
     spans: tuple[SpanMatch, ...]
     labels: tuple[LabelMatch, ...]
+    metrics: tuple[MetricMatch, ...]
 
 
 @dataclass(frozen=True)

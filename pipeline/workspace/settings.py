@@ -21,15 +21,15 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adaptation.platforms.vertex.config import VertexSettings
+from models.recipe import built_in_recipes
+from models.spec import Knobs, LabelNames
 
 if TYPE_CHECKING:
     from adaptation.data.labels import Labels
 
 PREFIX = "ADAPT_"
-BUILT_IN_MODELS = ("digits", "cifar", "resnet50")
-BUILT_IN_WEIGHTS = ("none", "imagenet")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_MODEL = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
 
 def _name(text: str) -> str:
@@ -38,27 +38,10 @@ def _name(text: str) -> str:
     return text
 
 
-def _grey_or_colour(channels: int) -> int:
-    if channels not in (1, 3):
-        raise ValueError("should be 1 (grey) or 3 (colour)")
-    return channels
-
-
 def _model(name: str) -> str:
-    if name not in BUILT_IN_MODELS and not _MODULE.fullmatch(name):
-        raise ValueError(
-            f"should be {', '.join(BUILT_IN_MODELS)}, or the path of your own module, like shop.models.small"
-        )
+    if not re.fullmatch(_MODEL, name):
+        raise ValueError("should be a name like digits, or the path of your own module, like shop.small")
     return name
-
-
-def _labels(names: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(name.strip() for name in names):
-        raise ValueError("should have no empty name")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"should have each name once; twice or more: {', '.join(twice)}")
-    return names
 
 
 def _window(text: str) -> str:
@@ -97,8 +80,8 @@ class CollectionSettings(Section):
 class LabelSettings(Section):
     """The classes, and where the true label of an image comes from."""
 
-    names: Annotated[tuple[str, ...], AfterValidator(_labels)] = Field(
-        min_length=2, description="in the order of the model's outputs", json_schema_extra={"uniqueItems": True}
+    names: LabelNames = Field(
+        description="in the order of the model's outputs", json_schema_extra={"uniqueItems": True}
     )
     source: Literal["prefix", "folder", "file"] = Field(
         "prefix", description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label"
@@ -124,27 +107,17 @@ class LabelSettings(Section):
         return Labels(self.names, self.source, self.file)
 
 
-class ModelSettings(Section):
+class _Recipe(Section):
+    name: Annotated[str, AfterValidator(_model)] = Field(
+        "digits",
+        description=f"{', '.join(built_in_recipes())}, or your own module, beside this file or installed: shop.small",
+    )
+    options: dict[str, Any] = Field({}, description="the recipe's own settings")
+
+
+class ModelSettings(Knobs, _Recipe):
     """The model. What is left out takes the value that suits the model."""
 
-    name: Annotated[str, AfterValidator(_model)] = Field(
-        "digits", description="digits, cifar, resnet50, or your own module, installed or beside this file: shop.small"
-    )
-    image_size: int | None = Field(None, gt=0, description="width and height in pixels")
-    channels: Annotated[int, AfterValidator(_grey_or_colour)] | None = Field(
-        None, description="1 grey, 3 colour", json_schema_extra={"enum": [1, 3]}
-    )
-    epochs: int | None = Field(None, gt=0, description="passes over the training data")
-    batch_size: int | None = Field(None, gt=0, description="images in a training step")
-    learning_rate: float | None = Field(None, gt=0, description="size of a training step")
-    weights: str | None = Field(None, min_length=1, description="what resnet50 starts from: none, imagenet, or a file")
-    seed: int = Field(0, ge=0, description="of all that is random in training")
-    precision: Literal["auto", "float32", "mixed"] = Field(
-        "auto", description="mixed: float16 where it does no harm, faster on a GPU; auto: on a GPU that is made for it"
-    )
-    xla: Literal["auto", "on", "off"] = Field("auto", description="whether XLA compiles the step; auto: on a GPU")
-    cache_megabytes: int = Field(1024, ge=0, description="decoded images stay in memory if they take no more; 0: never")
-    prefetch: int = Field(0, ge=0, description="batches made ready ahead; 0: as many as it takes")
     warm_start: bool = Field(False, description="start from the champion's weights instead of from scratch")
 
 

@@ -22,7 +22,8 @@ from pydantic_settings import SettingsError
 
 from adaptation.errors import AdaptationError, AlreadyExists
 from adaptation.io import storage
-from pipeline.workspace.settings import BUILT_IN_WEIGHTS, PREFIX, Section, Settings, declared
+from models.spec import IMAGENET, NO_WEIGHTS
+from pipeline.workspace.settings import PREFIX, Section, Settings, declared
 
 SETTINGS_FILE = "adapt.toml"
 _SECTION = "should be a section, written [{key}]"
@@ -247,7 +248,7 @@ def _placed(settings: Settings, file: Path) -> Settings:
             "collection": moved(settings.collection, "root"),
             "labels": moved(settings.labels, "file") if settings.labels.file else settings.labels,
             "model": settings.model
-            if settings.model.weights in (None, *BUILT_IN_WEIGHTS)
+            if settings.model.weights in (None, NO_WEIGHTS, IMAGENET)
             else moved(settings.model, "weights"),
             "platform": moved(settings.platform, "root"),
         }

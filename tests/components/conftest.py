@@ -43,10 +43,10 @@ def run(tmp_path: Path) -> Callable[[Sequence[Any]], Run]:
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a SavedModel with the real signatures, for two classes, that has learnt nothing."""
     from models.export import export
-    from models.spec import TrainingSpec
+    from models.recipe import training_spec
     from models.trainer import initial_model
 
-    spec = TrainingSpec.for_model("digits", LABELS.names, image_size=8, epochs=1)
+    spec = training_spec("digits", LABELS.names, image_size=8, epochs=1)
     folder = str(tmp_path_factory.mktemp("untrained") / "model")
     export(initial_model(spec), spec, folder)
     return folder

@@ -16,7 +16,7 @@ from adaptation import codec
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, SpanNotPublished
 from adaptation.data.windows import InvalidWindow
-from adaptation.evaluation.gate import Deployment, Score, Verdict
+from adaptation.evaluation.gate import Comparison, Deployment, Part, Score, Verdict
 from components.batch_archiver import BatchArchiver
 from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen
@@ -49,6 +49,7 @@ def deploying(world: ComponentWorld, model: str, verdict: Verdict) -> list[Any]:
     folder = world.root / "verdict"
     folder.mkdir(exist_ok=True)
     (folder / "verdict.json").write_bytes(codec.encode(verdict))
+    (folder / "comparison.json").write_bytes(Comparison({Part(): Score(0.975, 70, {"top_3": 0.99})}, {}).to_json())
     pushed = importer(PushedModel, Path(model), pushed=int(verdict.blessed))
     blessing = importer(ModelBlessing, folder, current_model="runs/7/model")
     platform, blessed = world.config.to_json(), blessing.outputs["result"]
@@ -117,7 +118,7 @@ def test_uploader_and_deployer_put_a_blessed_model_in_service(world: ComponentWo
     champion = world.platform.registry.find()
     assert (champion.number, champion.spans, champion.source) == (1, (1, 2), "runs/7/model")
     assert (champion.run, champion.code) == ("job-7", code_version())
-    assert champion.metrics == {"span-1": 0.98, "span-2": 0.97}
+    assert champion.metrics == {"span-1": 0.98, "span-2": 0.97, "top_3": 0.99}
     assert list(world.platform.endpoint.serving()) == [1]
 
 

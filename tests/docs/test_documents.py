@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from models.spec import TrainingSpec
+from models.recipe import training_spec
 from pipeline.cli.main import cli
 from pipeline.workspace.settings_file import load
 from tests.components.conftest import run, world
@@ -132,7 +132,7 @@ def test_the_guide_to_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_model_of_the_guide_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ((name, text),) = document("docs/your-model-and-data.md").files.items()
     (tmp_path / "small.py").write_text(text)
-    spec = TrainingSpec.for_model("digits", ("hat", "shoe"), image_size=20, channels=3)
+    spec = training_spec("digits", ("hat", "shoe"), image_size=20, channels=3)
     model = imported(tmp_path / "small.py").build_model(spec)
     assert (model.input_shape, model.output_shape) == ((None, 20, 20, 3), (None, 2))
     assert f'name = "{name.removesuffix(".py").replace("/", ".")}"' in document("docs/your-model-and-data.md").text

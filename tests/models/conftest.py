@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from models.recipe import training_spec
 from models.spec import TrainingSpec
 from tests.worlds import images
 
@@ -38,7 +39,7 @@ def small_spec() -> Callable[..., TrainingSpec]:
 
     def make(model: str = "digits", **overrides: object) -> TrainingSpec:
         chosen = {"epochs": 1, "batch_size": 8, "image_size": 8, **overrides}
-        return TrainingSpec.for_model(model, chosen.pop("labels", ("zero", "one")), **chosen)
+        return training_spec(model, chosen.pop("labels", ("zero", "one")), **chosen)
 
     return make
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.recipes import cifar, digits, resnet50
-from models.spec import TrainingSpec
+from models.recipe import built_in_recipes, load_recipe, training_spec
+from models.recipes import resnet50
 
 LABELS = ("a", "b", "c")
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
@@ -23,11 +23,9 @@ def trunk_weights(tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("builder", [digits, cifar, resnet50], ids=["digits", "cifar", "resnet50"])
-def test_a_model_gives_probabilities_and_is_random_only_in_training(builder, channels):
-    model = builder.build_model(
-        TrainingSpec.for_model(builder.__name__.rpartition(".")[2], LABELS, channels=channels, **SMALL)
-    )
+@pytest.mark.parametrize("name", built_in_recipes())
+def test_a_model_gives_probabilities_and_is_random_only_in_training(name, channels):
+    model = load_recipe(name).build_model(training_spec(name, LABELS, channels=channels, **SMALL))
     images = IMAGES[..., :channels]
     probabilities = model(images, training=False).numpy()
     assert probabilities.shape == (4, 3)
@@ -37,13 +35,13 @@ def test_a_model_gives_probabilities_and_is_random_only_in_training(builder, cha
 
 
 def test_the_residual_network_is_compact():
-    assert 100_000 < cifar.build_model(TrainingSpec.for_model("cifar", LABELS)).count_params() < 300_000
+    assert 100_000 < load_recipe("cifar").build_model(training_spec("cifar", LABELS)).count_params() < 300_000
 
 
 def test_resnet50_starts_from_a_weights_file(trunk_weights):
-    spec = TrainingSpec.for_model("resnet50", LABELS, image_size=32, weights=trunk_weights)
+    spec = training_spec("resnet50", LABELS, image_size=32, weights=trunk_weights)
     trunk = keras.applications.ResNet50(include_top=False, weights=trunk_weights)
-    tuned = next(layer for layer in resnet50.build_model(spec).layers if isinstance(layer, keras.Model))
+    tuned = next(layer for layer in load_recipe("resnet50").build_model(spec).layers if isinstance(layer, keras.Model))
     assert all(
         np.array_equal(ours, theirs) for ours, theirs in zip(tuned.get_weights(), trunk.get_weights(), strict=True)
     )
@@ -51,7 +49,7 @@ def test_resnet50_starts_from_a_weights_file(trunk_weights):
 
 @pytest.mark.parametrize("name", ["missing.weights.h5", "other.weights.h5"])
 def test_weights_that_are_not_resnet50s_are_refused_by_name(tmp_path, name):
-    digits.build_model(TrainingSpec.for_model("digits", LABELS)).save_weights(tmp_path / "other.weights.h5")
-    spec = TrainingSpec.for_model("resnet50", LABELS, image_size=32, weights=str(tmp_path / name))
+    load_recipe("digits").build_model(training_spec("digits", LABELS)).save_weights(tmp_path / "other.weights.h5")
+    spec = training_spec("resnet50", LABELS, image_size=32, weights=str(tmp_path / name))
     with pytest.raises(resnet50.UnusableWeights, match=name):
-        resnet50.build_model(spec)
+        load_recipe("resnet50").build_model(spec)

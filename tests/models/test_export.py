@@ -11,6 +11,7 @@ from keras import layers
 
 from models import data, trainer
 from models.export import IncompatibleChampion, NoWarmStart, export, exported_spec, load_champion
+from models.recipe import training_spec
 from models.spec import TrainingSpec
 
 Spec = Callable[..., TrainingSpec]
@@ -48,7 +49,7 @@ def predictions(model: keras.Model, spec: TrainingSpec, encoded_images: list[byt
 def exported(request, tmp_path_factory) -> tuple[keras.Model, TrainingSpec, Path]:
     """A model with random weights, as it is exported."""
     name, channels = request.param.split("-")
-    spec = TrainingSpec.for_model(name, LABELS, image_size=32, channels=int(channels), weights="none")
+    spec = training_spec(name, LABELS, image_size=32, channels=int(channels), weights="none")
     keras.utils.set_random_seed(1)
     model = trainer.initial_model(spec)
     folder = tmp_path_factory.mktemp(request.param) / "model"

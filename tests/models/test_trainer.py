@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from models import data, trainer
+from models.recipe import training_spec
 from models.spec import TrainingSpec
 
 Spec = Callable[..., TrainingSpec]
@@ -26,6 +27,9 @@ def fn_args(train: str, evaluation: str, folder: Path, spec: TrainingSpec) -> Si
         eval_files=[evaluation],
         serving_model_dir=str(folder),
         base_model=None,
+        model_run_dir=str(folder / "run"),
+        transform_graph_path=None,
+        hyperparameters=None,
         custom_config=custom_config,
     )
 
@@ -49,7 +53,7 @@ def pattern(tmp_path, write_records, two_classes) -> str:
 
 def test_the_digits_reach_their_accuracy_and_every_epoch_is_reported(tmp_path, write_records, digits, caplog):
     train, test = digits
-    spec = TrainingSpec.for_model("digits", [f"digit-{number}" for number in range(10)])
+    spec = training_spec("digits", [f"digit-{number}" for number in range(10)])
     patterns = (write_records(tmp_path / "train" / "a", train), write_records(tmp_path / "test" / "a", test))
     with caplog.at_level(logging.INFO, logger="adaptation.progress"):
         trainer.run_fn(fn_args(*patterns, tmp_path / "model", spec))
@@ -111,12 +115,6 @@ def test_an_export_holds_every_weight_once_and_no_optimizers_state(tmp_path, pat
     assert sorted(shape for name, shape in stored if name.endswith("VARIABLE_VALUE")) == [[2], [64, 2]]
     with h5py.File(tmp_path / "assets.extra" / "model.weights.h5") as weights:
         assert "optimizer" not in weights
-
-
-@pytest.mark.parametrize("model", ["models.spec", "models.no_such_module"])
-def test_a_module_without_a_model_is_refused(model, small_spec: Spec):
-    with pytest.raises(trainer.UnusableModel, match=rf"'{model}'.*build_model\(spec\)"):
-        trainer.initial_model(small_spec(model))
 
 
 @pytest.mark.parametrize("empty", ["Split-train", "Split-eval"])

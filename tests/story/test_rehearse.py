@@ -16,7 +16,7 @@ from adaptation.data.batches import Batch
 from adaptation.platforms.base import Upload
 from adaptation.platforms.rollout import put_in_service
 from models.export import export
-from models.spec import TrainingSpec
+from models.recipe import training_spec
 from models.trainer import initial_model
 from pipeline.cli.main import cli
 from pipeline.workspace.digit_images import write_digits
@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_digits(folder / "images", range(300))
     workspace, _ = initialise(folder, folder / "images", overrides=OVERRIDES)
     write_digits(Path(workspace.batches.folder(MONTH)), range(300, 400))
-    spec = TrainingSpec.for_model("digits", workspace.settings.labels.names)
+    spec = training_spec("digits", workspace.settings.labels.names)
     export(initial_model(spec), spec, str(folder / "made"))
     platform, upload = workspace.platform, Upload(str(folder / "made"), "made", (1,), {"span-1": 0.1}, "made", "run")
     put_in_service(platform.registry, platform.endpoint, platform.registry.upload(upload), "made for a test")

@@ -181,6 +181,8 @@ def begin(folder: Path) -> Story:
 def by_part(scores: Mapping[int, Score], less: float = 0.0) -> dict[Part, Score]:
     """Scores by label, and by span and label, that are told apart by their values."""
     parts = {Part(span, None): score for span, score in scores.items()}
+    if scores:
+        parts[Part()] = Score(0.85 - less, 40, {"top_3": 0.95 - less})
     for label in range(len(LABELS)):
         if scores:
             parts[Part(None, label)] = Score(0.9 - label / 100 - less, 10 + label)

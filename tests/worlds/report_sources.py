@@ -200,7 +200,20 @@ def comparison(folder: Path, job: str) -> Json:
             {"label": label, "all": part(parts, None, index), "newest": part(parts, newest, index)}
             for index, label in enumerate(labels)
         ],
+        "metrics": metrics(parts),
     }
+
+
+def metrics(parts: Json) -> list[Json]:
+    """Those that a recipe added, of both models on all images."""
+    ours, theirs = (
+        next(one for one in parts[model] if (one["span"], one["label"]) == (None, None))
+        for model in ("challenger", "champion")
+    )
+    return [
+        {"name": name, "match": {"images": ours["images"], "challenger": value, "champion": theirs["metrics"][name]}}
+        for name, value in ours["metrics"].items()
+    ]
 
 
 def part(parts: Json, number: int | None, label: int) -> Json:

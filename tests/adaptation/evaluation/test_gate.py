@@ -89,7 +89,7 @@ def test_a_verdict_survives_being_written() -> None:
 
 def test_a_comparison_is_the_same_after_it_was_written_and_read() -> None:
     parts = {
-        Part(): Score(0.9, 10),
+        Part(): Score(0.9, 10, {"top_3": 0.99}),
         Part(span=10): Score(0.8, 4),
         Part(label=0): Score(1.0, 3),
         Part(2, 0): Score(0.5, 2),

@@ -232,6 +232,7 @@ def test_the_command_tells_them_and_its_exit_code_does_too(local: Workspace, tmp
         "ok       python",
         "ok       packages",
         "ok       settings",
+        "ok       recipe",
         "ok       model in service",
         *(["all is in order"] if "warning" not in in_order.output else []),
     ]
@@ -310,7 +311,7 @@ def test_a_deployment_in_order_has_no_findings_and_is_left_as_it_is(cloud: Cloud
     findings = found(cloud.folder)
     assert [name for name, told in findings.items() if told and name not in ("memory", "disk")] == []
     assert list(findings)[4:] == [
-        *("settings", "credentials", "apis", SHOP_BUCKET, "image", "model in service", "published specs")
+        *("settings", "recipe", "credentials", "apis", SHOP_BUCKET, "image", "model in service", "published specs")
     ]
     assert [request for request in cloud.objects.requests if not request.startswith("GET")] == before
     assert cloud.vertex.count("^(POST|PATCH|DELETE)") == 0

@@ -1,0 +1,53 @@
+"""Preprocessing with TFX Transform: what a recipe's `preprocessing_fn` learns from the training data goes into a graph.
+
+The graph runs in front of the model wherever images meet it: in training, in the evaluation and in serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from models import data
+from models.recipe import load_recipe
+from models.spec import TrainingSpec
+from models.user_code import install
+
+IMAGE = data.IMAGE
+
+
+def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """Apply the recipe's `preprocessing_fn` to decoded images; TFX's Transform calls this one.
+
+    Args:
+      inputs: The raw features, of which `image` (string [batch, 1]) is used.
+      custom_config: As the Trainer's: `spec` and `code`.
+
+    Returns:
+      `image`, as the model takes it.
+    """
+    install(custom_config["code"])
+    spec = TrainingSpec.from_json(custom_config["spec"])
+    images = data.decode_batch(tf.reshape(inputs[IMAGE], [-1]), spec)
+    return {IMAGE: load_recipe(spec.model).preprocessing_fn({IMAGE: images}, spec)[IMAGE]}
+
+
+class Transformed(tf.Module):
+    """The graph that Transform made, from encoded images (string [batch]) to what the model takes.
+
+    Args:
+      uri: Folder of the TransformGraph artifact.
+    """
+
+    def __init__(self, uri: str) -> None:
+        import tensorflow_transform as tft
+
+        super().__init__()
+        # The layer, not transform_raw_features: that one loads the graph anew in every function that calls it.
+        self._layer = tft.TFTransformOutput(uri).transform_features_layer()
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Return what the model takes."""
+        return self._layer({IMAGE: images[:, tf.newaxis]})[IMAGE]
