@@ -34,7 +34,7 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     return {IMAGE: load_recipe(spec.model).preprocessing_fn({IMAGE: images}, spec)[IMAGE]}
 
 
-class Transformed(tf.Module):
+class Transformed(tf.Module):  # type: ignore[misc]
     """The graph that Transform made, from encoded images (string [batch]) to what the model takes.
 
     Args:
