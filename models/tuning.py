@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +26,8 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         with computing(tried.precision):
             return trainable(load_recipe(spec.model).build_model(tried), tried, len(training), training.element_spec[0])
 
-    tuner = load_recipe(spec.model).tuner(trial, spec, tempfile.mkdtemp(prefix="tuner-"))
+    folder = tempfile.mkdtemp(prefix="tuner-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tuner = load_recipe(spec.model).tuner(trial, spec, folder)
     fit: Mapping[str, Any] = {"validation_data": evaluation, "epochs": spec.epochs, "shuffle": False, "verbose": 0}
     return TunerFnResult(tuner, {"x": training, **fit})

@@ -16,7 +16,7 @@ from adaptation.trigger import TRAINING
 from pipeline.compiled.spec import Spec
 from pipeline.compiled.submission import read_spec
 from pipeline.rehearsal.task_graph import NotRehearsable
-from pipeline.user_code import upload
+from pipeline.user_code import prepare, upload
 from pipeline.workspace.workspace import Workspace
 
 _REMOTE = "gs://"
@@ -53,10 +53,15 @@ def session(
     Raises:
       BrokenSpec: The file is no compiled pipeline, or another one.
       SpanNotPublished, InvalidWindow: The window names no published spans.
+      UnusableRecipe, InvalidSpec: The recipe is missing or broken, or does not allow a setting.
       NotRehearsable: The spec names Google Cloud's storage, which cannot be reached.
     """
+    if pipeline == TRAINING:
+        prepare(workspace.settings)
     spec = _spec(workspace, pipeline, file)
     _refuse_unreachable(spec)
+    if pipeline == TRAINING:
+        upload(workspace.settings)
     if pipeline == TRAINING and not parameters and not task:
         settings = workspace.settings
         parameters = training_parameters(settings.data.root, workspace.select(), settings.training.ingestion)
@@ -75,11 +80,7 @@ def _spec(workspace: Workspace, pipeline: str, file: Path | None) -> Spec:
     from pipeline.compiled.compilation import compile_here, compile_pipeline
 
     if workspace.settings.target.remote:
-        spec = compile_pipeline(workspace.settings, pipeline)
-        _refuse_unreachable(spec)
-        if pipeline == TRAINING:
-            upload(workspace.settings)
-        return spec
+        return compile_pipeline(workspace.settings, pipeline)
     return compile_here(workspace, pipeline)
 
 

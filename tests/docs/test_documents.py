@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from models.recipe import training_spec
+from models.recipe import built_in_recipes, training_spec
 from pipeline.cli.main import cli
 from pipeline.workspace.settings_file import load
 from tests.components.conftest import run, world
@@ -127,6 +127,13 @@ def test_the_guide_to_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "60 images" in shown[0]
     assert "span-1" in shown[1]
     assert load(tmp_path / "shop" / "adapt.toml").name == "shop"
+
+
+def test_guide_to_own_models_lists_the_recipes_of_the_package() -> None:
+    (table,) = re.findall(
+        r"\| `model\.name` \|[^\n]*\n(.*?)\n\n", document("docs/your-model-and-data.md").text, re.DOTALL
+    )
+    assert sorted(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == list(built_in_recipes())
 
 
 def test_the_model_of_the_guide_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def refused(installed: Path, folder: Path, demo: Facts) -> Facts:
     december = Path(workspace.batches.folder(DECEMBER))
     write_digits(december, range(120), lambda scan, seed: scan.rotate(90))
     (folder / "shop").mkdir()
-    (folder / "shop" / "small.py").write_text("from models.recipes.digits import build_model as build_model\n")
+    (folder / "shop" / "small.py").write_text("from models.recipes.digits import recipe as recipe\n")
     evaluation = start(
         installed,
         "evaluate",

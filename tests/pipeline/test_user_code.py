@@ -176,7 +176,7 @@ def test_data_in_the_package_is_refused(folder: Path) -> None:
         ("shop.small", "\n\nimport no_such_library\n", "shop/small.py, line 3"),
     ],
 )
-@pytest.mark.parametrize("command", ["doctor", "train", "compile training"])
+@pytest.mark.parametrize("command", ["doctor", "train", "compile training", "rehearse training"])
 def test_broken_recipe_is_reported_before_anything_starts(
     folder: Path, model: str, text: str, words: str, command: str
 ) -> None:
