@@ -169,8 +169,8 @@ def _is_code(path: Path) -> bool:
 
 def _installed(top: str) -> Iterator[ModuleSpec]:
     """Yield what Python finds by that name, apart from the recipe that this process imports."""
-    for finder in sys.meta_path:
-        found = finder.find_spec(top, None)
+    for find_spec in (finder.find_spec for finder in sys.meta_path if hasattr(finder, "find_spec")):
+        found = find_spec(top, None)
         if found and not (installed_folder() and str(_place(found)).startswith(installed_folder())):
             yield found
 

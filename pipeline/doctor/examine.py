@@ -15,6 +15,8 @@ from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings, NoSettings, locate_settings
 from pipeline.workspace.workspace import Workspace
 
+RECIPE_SECONDS = 60.0  # a recipe that imports TensorFlow at its top takes a while
+
 
 def examine(path: Path) -> Iterator[Result]:
     """What is found of a workspace, check by check. What rests on something broken is not looked at.
@@ -32,7 +34,7 @@ def examine(path: Path) -> Iterator[Result]:
         yield Result("settings", (broken(str(error)),))
     else:
         yield Result("settings", ())
-        yield from carry_out([Check("recipe", lambda: _recipe_findings(workspace.settings))])
+        yield from carry_out([Check("recipe", lambda: _recipe_findings(workspace.settings), RECIPE_SECONDS)])
         yield from _on_vertex(workspace) if remote else _on_this_machine(workspace)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +106,18 @@ def test_a_warm_start_begins_with_the_champions_weights(champion, small_spec: Sp
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(started, model.get_weights(), strict=True))
     scratch = trainer.initial_model(small_spec()).get_weights()
     assert not all(np.array_equal(ours, theirs) for ours, theirs in zip(scratch, model.get_weights(), strict=True))
+
+
+def test_warm_start_from_an_export_of_version_0_1_0(champion, small_spec: Spec, tmp_path):
+    model, folder = champion
+    shutil.copytree(folder, tmp_path / "old")
+    file = tmp_path / "old" / "assets.extra" / "spec.json"
+    values = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({name: value for name, value in values.items() if name not in ("options", "tensorboard")})
+    )
+    started = trainer.initial_model(small_spec(warm_start=str(tmp_path / "old"))).get_weights()
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(started, model.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from pipeline.compiled.spec import Spec, executor_classes
 from pipeline.user_code import code_uri
 from pipeline.workspace.workspace import Workspace
 from tests.docs.documents import PROJECT, Document
-from tests.worlds.images_and_spans import images_of
-from tests.worlds.workspace import collect
+from tests.worlds.images import collect
+from tests.worlds.spans import images_of
 
 LABELS = ("bag", "cap", "hat", "shoe")
 ADAPT = Path(sys.executable).with_name("adapt")

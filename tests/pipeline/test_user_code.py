@@ -19,7 +19,7 @@ from pipeline.cli.main import cli
 from pipeline.user_code import LARGEST, CodeTooLarge, UserCode, code_uri, find, pack, prepare, upload
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import load, write_settings
-from tests.worlds.workspace import collect
+from tests.worlds.images import collect
 
 MODULE = "def build_model(spec):\n    return spec.model\n"
 
