@@ -6,8 +6,9 @@ from tfx.types.experimental.simple_artifacts import Dataset, File
 
 from adaptation.data.labels import Labels
 from adaptation.data.reviews import with_reviews
-from adaptation.data.span_preparation import Preparation, Split, begin, chunks, find_published, finish, write_chunk
+from adaptation.data.span_preparation import Preparation, begin, chunks, find_published, finish, write_chunk
 from adaptation.data.spans import SpanStore
+from adaptation.data.splits import Split, test_share
 from components import artifacts
 
 
@@ -33,7 +34,7 @@ def SpanPreparator(
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`;
         what was reviewed goes before that.
       seed: Seed of the train/test split.
-      test_ratio: Share of the test split.
+      test_ratio: Least share of the test split, see `adaptation.data.splits.test_share`.
       shard_megabytes: About how large a shard is.
       max_skipped: Share of the images that may be unusable.
       run: Name of this pipeline run, for the manifest.
@@ -44,7 +45,8 @@ def SpanPreparator(
 
     Failure: no span or the whole one is visible; the same snapshot again finishes, or returns, the same span.
     """
-    snapshot, store, split = artifacts.read_snapshot(file_list), SpanStore(data_root), Split(seed, test_ratio)
+    snapshot, store = artifacts.read_snapshot(file_list), SpanStore(data_root)
+    split = Split(seed, test_share(len(snapshot.images), test_ratio))
     truth = with_reviews(Labels.from_json(labels), snapshot)
     preparation = begin(store, snapshot, truth, split, max_skipped, run)
     if not find_published(store, preparation.span):

@@ -18,6 +18,7 @@ from adaptation.data.batches import Snapshot
 from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, changed_label, refuse_if_too_many
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels
+from adaptation.data.splits import Split, keep_sides
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.io import process_pool, storage
 from adaptation.progress import report
@@ -25,24 +26,6 @@ from adaptation.progress import report
 PART_IMAGES = 512
 PART_BYTES = 8 * 2**20
 PARTS_PER_WORKER = 8  # fewer are done before a worker has started
-
-
-@dataclass(frozen=True)
-class Split:
-    """The train/test split by content: the same image lands on the same side in every span.
-
-    Attributes:
-      seed: Another seed gives another split.
-      ratio: Share of the test split, between 0 and 1.
-    """
-
-    seed: int = 0
-    ratio: float = 0.2
-
-    def side(self, content: bytes) -> str:
-        """`train` or `test`, from an image's content digest."""
-        drawn = hashlib.sha256(f"{self.seed}:".encode() + content).digest()[:8]
-        return "test" if int.from_bytes(drawn) < self.ratio * 2**64 else "train"
 
 
 @dataclass(frozen=True)
@@ -91,7 +74,7 @@ class Preparation:
       span: The number claimed.
       snapshot: The images.
       labels: Where their labels come from.
-      split: The train/test split.
+      split: The train/test split; what other spans have is on the same side in this one.
       max_skipped: Share of images that may be unusable.
       run: The pipeline run.
     """
@@ -109,7 +92,7 @@ def prepare(
     store: SpanStore,
     snapshot: Snapshot,
     labels: Labels,
-    split: Split = Split(),
+    split: Split = Split(),  # noqa: B008 (immutable)
     *,
     shard_bytes: int = 128 * 2**20,
     max_skipped: float = 0.05,
@@ -128,8 +111,7 @@ def prepare(
 
     Raises:
       TooManySkipped: More than `max_skipped` of the images have no known label or cannot be decoded.
-      InvalidSpan: A split would be empty, or the newest span was split otherwise, or has label names that `labels` does
-        not begin with.
+      InvalidSpan: A split would be empty, or the newest span has label names that `labels` does not begin with.
     """
     preparation = begin(store, snapshot, labels, split, max_skipped, run, key)
     if published := find_published(store, preparation.span):
@@ -142,9 +124,10 @@ def begin(
     store: SpanStore, snapshot: Snapshot, labels: Labels, split: Split, max_skipped: float, run: str, key: str = ""
 ) -> Preparation:
     """Claims the span's number, for the snapshot or for `key`; the same one gets the same number again."""
-    _refuse_changed_split(store, split)
     refuse_changed_labels(store, labels.names)
-    return Preparation(store.root, store.claim(key or snapshot.key), snapshot, labels, split, max_skipped, run)
+    span = store.claim(key or snapshot.key)
+    kept = split if store.is_published(span) else keep_sides(store, span, split)
+    return Preparation(store.root, span, snapshot, labels, kept, max_skipped, run)
 
 
 def find_published(store: SpanStore, span: Span) -> Manifest | None:
@@ -326,17 +309,6 @@ def _checked(image: storage.File, data: bytes | OSError) -> bytes:
     if problem := image_problem(data):
         raise _Unusable(problem)
     return data
-
-
-def _refuse_changed_split(store: SpanStore, split: Split) -> None:
-    newest_first = map(store.manifest, reversed(store.spans()))
-    before = next((manifest for manifest in newest_first if manifest.ratio), None)  # what was adopted has none
-    if before and (before.seed, before.ratio) != (split.seed, split.ratio):
-        raise InvalidSpan(
-            f"span-{before.span} was split with seed {before.seed} and test ratio {before.ratio}, this one would be "
-            f"with {split.seed} and {split.ratio}: an image could be trained on in one span and tested on in another. "
-            "Set data.seed and data.test_ratio back, or start another data root."
-        )
 
 
 def _without_duplicates(preparation: Preparation, reports: Iterable[ChunkReport]) -> Iterator[ChunkReport]:

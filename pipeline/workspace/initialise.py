@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.labels import InvalidLabels, Labels, UnknownLabel
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest
+from adaptation.data.splits import Split, test_share
 from adaptation.errors import AdaptationError, AlreadyExists
 from adaptation.io import storage
 from pipeline.workspace.digit_images import write_digits
@@ -140,7 +141,7 @@ def _first_span(workspace: Workspace, snapshot: Snapshot) -> Manifest:
         workspace.spans,
         snapshot,
         workspace.labels,
-        Split(settings.data.seed, settings.data.test_ratio),
+        Split(settings.data.seed, test_share(len(snapshot.images), settings.data.test_ratio)),
         shard_bytes=settings.data.shard_megabytes * 2**20,
         max_skipped=settings.labels.max_skipped,
         run="adapt init",

@@ -64,7 +64,7 @@ class DataSettings(Section):
 
     root: str = Field("data", min_length=1, description="folder of the spans, beside this file, absolute, or gs://")
     test_ratio: float = Field(
-        0.2, gt=0, lt=1, description="share of a span's images that is held out as its test split"
+        0.2, gt=0, lt=1, description="share of a span's images in its test split; up to a half where 100 take more"
     )
     seed: int = Field(0, description="which images these are; another seed holds out others")
     shard_megabytes: int = Field(128, gt=0, description="size of a span's files")

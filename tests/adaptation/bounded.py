@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from adaptation.data.batches import Snapshot, snapshot_folder
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
+from adaptation.data.splits import Split
 from adaptation.evaluation.accuracy import evaluate
 from adaptation.io.storage import File
 from adaptation.platforms.base import Upload

@@ -23,7 +23,8 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from adaptation import codec
 from adaptation.data.batches import Batch, Snapshot
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
+from adaptation.data.splits import Split
 from adaptation.evaluation.accuracy import Rule, decide, evaluate
 from adaptation.evaluation.gate import Comparison, Part, Score, judge
 from adaptation.evaluation.prediction_results import ResultsWriter

@@ -7,8 +7,9 @@ import pytest
 from adaptation.data.batches import Batch, BatchStore, snapshot_folder
 from adaptation.data.labels import InvalidLabels, Labels, UnknownLabel
 from adaptation.data.reviews import Review, Reviews, read_review, with_reviews
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
+from adaptation.data.splits import Split
 from adaptation.evaluation.accuracy import evaluate
 from adaptation.io import storage
 from tests.worlds.images import collect, contents, image

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from adaptation.data.span_adoption import adopt
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import InvalidSpan, Span, SpanStore
+from adaptation.data.splits import Split
 from adaptation.data.tfrecords import CorruptRecords, _example_class, frame
 from adaptation.io import storage
 from adaptation.io.storage import join

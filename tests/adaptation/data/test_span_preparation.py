@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adaptation.data import image_check, span_preparation
+from adaptation.data import image_check, span_preparation, splits
 from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.image_check import image_problem
 from adaptation.data.labels import Labels, Skipped, TooManySkipped
-from adaptation.data.span_preparation import Chunk, Split, begin, chunks, find_published, finish, prepare, write_chunk
+from adaptation.data.span_adoption import adopt
+from adaptation.data.span_preparation import Chunk, begin, chunks, find_published, finish, prepare, write_chunk
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Span, SpanStore
+from adaptation.data.splits import Split, keep_sides
+from adaptation.data.tfrecords import LabelledImage
 from adaptation.io import storage
 from adaptation.io.storage import join
 from tests.worlds.images import collect, contents, image
-from tests.worlds.spans import LABELS, collected, duplicates, images_of, numbered, published
+from tests.worlds.spans import LABELS, collected, duplicates, images_of, numbered
 
 HALF = Split(ratio=0.5)
 DAMAGED = "cannot be decoded: it is damaged or cut off"
@@ -139,25 +143,71 @@ def test_neither_the_order_of_the_list_nor_the_time_changes_the_bytes(root: str,
     assert second.counts == first.counts
 
 
-def test_a_split_by_other_settings_than_the_last_spans_is_refused(store: SpanStore, month: str) -> None:
-    prepared(store, collected(month, 12))
-    other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
-    for split in (Split(1, 0.5), Split(0, 0.4)):
-        with pytest.raises(
-            InvalidSpan, match=r"span-1 was split with seed 0 and test ratio 0.5, this one would be with"
-        ):
-            prepared(store, other, split)
-    assert prepared(store, other).span == 2
+@pytest.mark.parametrize("split", [Split(0, 0.1), Split(0, 0.9), Split(7, 0.5)], ids=str)
+def test_image_keeps_its_side_in_a_span_split_otherwise(root: str, store: SpanStore, month: str, split: Split) -> None:
+    first = prepared(store, collected(month, 30))
+    november = join(root, "collection", "2021-11")
+    for number, data in enumerate(contents(month).values()):
+        storage.write(join(november, f"ship_{number}.png"), data)
+    collect(november, numbered(30, first=100))
+    second = prepared(store, snapshot_folder(november, "2021-11"), split)
+    before, after = sides(store, first), sides(store, second)
+    assert before.items() <= after.items()
+    assert any(split.side(hashlib.sha256(data).digest()) != side for data, side in before.items())
+    new = {data: side for data, side in after.items() if data not in before}
+    assert new == {data: split.side(hashlib.sha256(data).digest()) for data in new}
+    assert (second.seed, second.ratio) == (split.seed, split.ratio)
 
 
-def test_the_split_is_held_against_the_last_span_that_has_one(store: SpanStore, month: str) -> None:
+def test_image_keeps_its_side_through_a_chain_of_ratios(root: str, store: SpanStore, month: str) -> None:
+    snapshots = [collected(month, 20)]
+    for name in ("2021-11", "2021-12"):
+        folder = join(root, "collection", name)
+        for number, data in enumerate(contents(month).values()):
+            storage.write(join(folder, f"ship_{name}_{number}.png"), data)
+        collect(folder, numbered(10, first=100))
+        snapshots.append(snapshot_folder(folder, name))
+    manifests = [
+        prepared(store, *each) for each in zip(snapshots, [Split(0, ratio) for ratio in (0.2, 0.8, 0.5)], strict=True)
+    ]
+    first, second, third = (sides(store, manifest) for manifest in manifests)
+    assert first.items() <= second.items() and second.items() <= third.items()
+
+
+def test_image_that_was_trained_on_anywhere_is_never_tested_on(store: SpanStore, month: str) -> None:
+    snapshot = collected(month, 12)
+    both = LabelledImage(storage.read(join(month, snapshot.images[0].name)), 0, "both", 1)
+    for split in SPLITS:
+        others = [LabelledImage(image(f"{split}-{number}"), 1, f"{number}", 1) for number in range(2)]
+        content = b"".join(one.to_record() for one in [both, *others])
+        storage.write(join(store.root, "span-1", split, "came.tfrecord"), content)
+    adopt(store, Span(1), LABELS.names)
+    second = prepared(store, snapshot, Split(ratio=0.9))
+    assert sides(store, second)[both.image] == "train"
+
+
+def test_draws_of_a_span_split_otherwise_are_read_once(store: SpanStore, month: str) -> None:
     prepared(store, collected(month, 12))
-    adopted = published(store)
-    uri = join(store.folder(Span(2)), "manifest.json")
-    storage.write(uri, replace(adopted, ratio=0.0).to_json())
-    other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
-    with pytest.raises(InvalidSpan, match="span-1 was split with"):
-        prepared(store, other, Split(1, 0.5))
+    kept = keep_sides(store, Span(2), Split(ratio=0.95))
+    assert kept.moved
+    for file in storage.files_below(join(store.root, "span-1")):
+        if file.name.endswith(".tfrecord"):
+            storage.remove(join(store.root, "span-1", file.name))
+    assert keep_sides(store, Span(2), Split(ratio=0.95)) == kept
+
+
+def test_span_prepared_again_does_not_look_at_itself(store: SpanStore, month: str) -> None:
+    manifest = prepared(store, collected(month, 12), Split(ratio=0.5))
+    assert keep_sides(store, Span(manifest.span), Split(ratio=0.1)).moved == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("images", "least", "share"),
+    [(0, 0.2, 0.2), (20, 0.2, 0.5), (199, 0.2, 0.5), (200, 0.2, 0.5), (201, 0.2, 100 / 201), (250, 0.2, 0.4)]
+    + [(499, 0.2, 100 / 499), (500, 0.2, 0.2), (10_000, 0.2, 0.2), (10_000, 0.05, 0.05), (20, 0.7, 0.7)],
+)
+def test_share_of_the_test_split_reaches_100_images_up_to_a_half(images: int, least: float, share: float) -> None:
+    assert splits.test_share(images, least) == pytest.approx(share)
 
 
 def test_a_span_of_an_appended_class_leaves_the_earlier_one_as_it_was(store: SpanStore, month: str) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.labels import Labels
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, Span, SpanStore
+from adaptation.data.splits import Split
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.io.storage import join

@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from adaptation.data.batches import Batch, BatchStore, Snapshot
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, Span, SpanStore
+from adaptation.data.splits import Split
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.io.storage import join

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from adaptation.data.batches import snapshot_folder
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
+from adaptation.data.splits import Split
 from adaptation.io import process_pool
 from adaptation.io.process_pool import WorkerLost, ahead, share
 from tests.worlds.images import contents, image

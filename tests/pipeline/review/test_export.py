@@ -16,7 +16,8 @@ from PIL import Image
 
 from adaptation.data.batches import Batch
 from adaptation.data.reviews import Reviews, with_reviews
-from adaptation.data.span_preparation import Split, prepare
+from adaptation.data.span_preparation import prepare
+from adaptation.data.splits import Split
 from adaptation.evaluation.prediction_results import ResultsWriter
 from pipeline.cli.main import cli
 from pipeline.review.contact_sheet import write_sheets
