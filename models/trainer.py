@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -130,7 +131,7 @@ def fit(
     trained = trainable(model, spec, len(training), training.element_spec[0])
     watchers = [_Progress(spec.epochs), keras.callbacks.TerminateOnNaN(), *load_recipe(spec.model).callbacks(spec)]
     if events:
-        watchers.append(keras.callbacks.TensorBoard(events, write_graph=False))
+        watchers.append(_Events(events))
     history = trained.fit(
         training, validation_data=evaluation, epochs=spec.epochs, callbacks=watchers, shuffle=False, verbose=0
     )
@@ -167,6 +168,31 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
         logs = logs or {}
         accuracy, watched = logs.get("accuracy", math.nan), logs.get("val_accuracy", math.nan)
         report(f"epoch {epoch + 1}/{self._epochs}, accuracy {accuracy:.2f} (eval {watched:.2f})")
+
+
+class _Events(keras.callbacks.Callback):  # type: ignore[misc]
+    """Writes an event file with every epoch's figures, as TensorBoard reads it.
+
+    Keras's own callback needs TensorBoard to be installed where the training runs (source of the form: event.proto and
+    summary.proto of TensorFlow).
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        tf.io.gfile.makedirs(folder)
+        self._writer = tf.io.TFRecordWriter(f"{folder}/events.out.tfevents.{time.time_ns() // 10**9}")
+        self._write(file_version="brain.Event:2")
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        figures = [tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in (logs or {}).items()]
+        self._write(step=epoch + 1, summary=tf.compat.v1.Summary(value=figures))
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        self._writer.close()
+
+    def _write(self, **content: Any) -> None:
+        self._writer.write(tf.compat.v1.Event(wall_time=time.time(), **content).SerializeToString())
+        self._writer.flush()
 
 
 def _has_tensor_cores() -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,23 @@ def test_a_warm_start_goes_on_from_the_champions_loss(tmp_path, pattern, tiny_sp
         return float(model.evaluate(batches, verbose=0, return_dict=True)["loss"])
 
     assert loss(tiny_spec(warm_start=str(tmp_path / "champion"))) < 0.7 * loss(tiny_spec())
+
+
+def test_event_file_has_the_figures_of_each_epoch(tmp_path, pattern, tiny_spec: Spec):
+    trainer.run_fn(fn_args(pattern, pattern, tmp_path / "model", tiny_spec(epochs=2, tensorboard=True)))
+    (file,) = (tmp_path / "model" / "run").iterdir()
+    first, *epochs = tf.compat.v1.train.summary_iterator(str(file))
+    curves = json.loads((tmp_path / "model" / "assets.extra" / "history.json").read_text())
+    assert first.file_version == "brain.Event:2"
+    assert [event.step for event in epochs] == [1, 2]
+    for event in epochs:
+        figures = {one.tag: one.simple_value for one in event.summary.value}
+        assert figures == pytest.approx({name: values[event.step - 1] for name, values in curves.items()})
+
+
+def test_training_without_tensorboard_writes_no_events(tmp_path, pattern, tiny_spec: Spec):
+    trainer.run_fn(fn_args(pattern, pattern, tmp_path / "model", tiny_spec()))
+    assert not (tmp_path / "model" / "run").exists()
 
 
 def test_tfx_steps_do_not_shorten_the_epochs(tmp_path, pattern, tiny_spec: Spec, caplog):
