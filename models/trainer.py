@@ -61,8 +61,8 @@ def run_fn(fn_args: FnArgs) -> None:
         spec = spec.but(warm_start=fn_args.base_model)
     if fn_args.hyperparameters:
         spec = changed(spec, fn_args.hyperparameters["values"])
+    keras.utils.set_random_seed(spec.seed)  # before the batches are made: their order depends on it
     training, evaluation, transformed = read_batches(fn_args, spec)
-    keras.utils.set_random_seed(spec.seed)
     with computing(spec.precision):
         model = initial_model(spec)
         curves = fit(model, training, evaluation, spec, fn_args.model_run_dir if spec.tensorboard else "")
