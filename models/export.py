@@ -13,12 +13,15 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 
+from adaptation.data.labels import changed_label
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from models import data
-from models.spec import TrainingSpec
+from models.recipe import load_recipe
+from models.spec import NO_WEIGHTS, TrainingSpec
 
 SERVING = "serving_default"
 EVALUATION = "evaluate"
@@ -79,16 +82,21 @@ def history_uri(folder: str) -> str:
 def load_champion(model: keras.Model, spec: TrainingSpec) -> None:
     """Gives the model the weights of the export in `spec.warm_start`.
 
+    The outputs of classes that were appended since keep their initial weights; all others are the champion's.
+
     Raises:
       NoWarmStart: There is no export.
-      IncompatibleChampion: It is one of another model, image size, channels, labels or layers.
+      IncompatibleChampion: It is one of another model, image size, channels or layers, or its labels are not the first
+        ones of `spec`.
     """
     champion = exported_spec(spec.warm_start)
     _check_compatible(champion, spec)
-    with tempfile.TemporaryDirectory() as scratch:
-        local = str(Path(scratch) / _WEIGHTS)
-        tf.io.gfile.copy(storage.join(spec.warm_start, _EXTRAS, _WEIGHTS), local)
-        _load_all(model, local, spec)
+    if champion.labels == spec.labels:
+        _load_weights(model, spec)
+    else:
+        known = load_recipe(spec.model).build_model(spec.but(labels=champion.labels, weights=NO_WEIGHTS))
+        _load_weights(known, spec)
+        _extend(known, model, spec)
 
 
 def exported_spec(folder: str) -> TrainingSpec:
@@ -140,10 +148,19 @@ def _write_extras(model: keras.Model, spec: TrainingSpec, folder: str) -> None:
 
 
 def _check_compatible(champion: TrainingSpec, spec: TrainingSpec) -> None:
-    for name in ("model", "image_size", "channels", "labels"):
+    for name in ("model", "image_size", "channels"):
         theirs, ours = getattr(champion, name), getattr(spec, name)
         if theirs != ours:
             raise _incompatible(spec, f"its {name} is {theirs!r}, the settings say {ours!r}")
+    if change := changed_label(spec.labels, champion.labels):
+        raise _incompatible(spec, f"the settings do not name the labels as it does: {change}")
+
+
+def _load_weights(model: keras.Model, spec: TrainingSpec) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        local = str(Path(scratch) / _WEIGHTS)
+        tf.io.gfile.copy(storage.join(spec.warm_start, _EXTRAS, _WEIGHTS), local)
+        _load_all(model, local, spec)
 
 
 def _load_all(model: keras.Model, file: str, spec: TrainingSpec) -> None:
@@ -155,6 +172,20 @@ def _load_all(model: keras.Model, file: str, spec: TrainingSpec) -> None:
         model.load_weights(file)
     except ValueError as error:
         raise _incompatible(spec, f"its layers are not those of {spec.model} ({str(error).splitlines()[0]})") from error
+
+
+def _extend(known: keras.Model, model: keras.Model, spec: TrainingSpec) -> None:
+    """Give the model the weights of the same one with fewer classes, the last axis of its outputs' weights."""
+    if len(known.weights) != len(model.weights):
+        raise _incompatible(spec, f"with more classes the layers of {spec.model} have another number of weights")
+    for theirs, ours in zip(known.weights, model.weights, strict=True):
+        if theirs.shape == ours.shape:
+            ours.assign(theirs)
+        elif theirs.shape[:-1] == ours.shape[:-1]:
+            appended = np.array(ours)[..., theirs.shape[-1] :]
+            ours.assign(np.concatenate([np.array(theirs), appended], axis=-1))
+        else:
+            raise _incompatible(spec, f"with more classes {spec.model} changes more than its outputs ({ours.path})")
 
 
 def _count_weights(file: str) -> int:

@@ -81,7 +81,7 @@ class LabelSettings(Section):
     """The classes, and where the true label of an image comes from."""
 
     names: LabelNames = Field(
-        description="in the order of the model's outputs", json_schema_extra={"uniqueItems": True}
+        description="in the order of the model's outputs; append new ones", json_schema_extra={"uniqueItems": True}
     )
     source: Literal["prefix", "folder", "file"] = Field(
         "prefix", description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label"

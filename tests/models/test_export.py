@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,13 +127,50 @@ def test_warm_start_from_an_export_of_version_0_1_0(champion, small_spec: Spec, 
         ({"model": "cifar"}, "its model is 'digits', the settings say 'cifar'"),
         ({"image_size": 16}, "its image_size is 8, the settings say 16"),
         ({"channels": 3}, "its channels is 1, the settings say 3"),
-        ({"labels": ("one", "zero")}, r"its labels is \('zero', 'one'\)"),
+        ({"labels": ("one", "zero")}, "labels as it does: label 0 was 'zero' and is 'one'"),
+        ({"labels": ("one", "zero", "two")}, "labels as it does: label 0 was 'zero' and is 'one'"),
     ],
 )
 def test_another_kind_of_champion_is_refused(champion, small_spec: Spec, change, words):
     spec = small_spec(warm_start=champion[1], **change)
     with pytest.raises(IncompatibleChampion, match=words):
         trainer.initial_model(spec)
+
+
+def test_a_warm_start_with_an_appended_class_keeps_what_the_champion_knows(champion, small_spec: Spec):
+    before, folder = champion
+    keras.utils.set_random_seed(3)
+    model = trainer.initial_model(small_spec(labels=("zero", "one", "two"), warm_start=folder))
+    images = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 1)).astype("float32")
+    probabilities = model.predict(images, verbose=0)
+    assert probabilities.shape == (5, 3)
+    known = probabilities[:, :2] / probabilities[:, :2].sum(axis=1, keepdims=True)
+    assert np.allclose(known, before.predict(images, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("layers.Dense(len(spec.labels))(layers.Dense(len(spec.labels))(features))", "changes more than its outputs"),
+        ("layers.Concatenate()([layers.Dense(1)(features) for _ in spec.labels])", "another number of weights"),
+    ],
+    ids=["hidden layer", "more layers"],
+)
+def test_a_model_whose_inside_depends_on_the_classes_is_not_warm_started(
+    tmp_path, monkeypatch, small_spec: Spec, layer: str, words: str
+):
+    (tmp_path / "odd_network.py").write_text(
+        "import keras\nfrom keras import layers\n\n\ndef build_model(spec):\n"
+        "    images = keras.Input((spec.image_size, spec.image_size, spec.channels))\n"
+        "    features = layers.Flatten()(images)\n"
+        f"    return keras.Model(images, layers.Softmax()({layer}))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "odd_network", raising=False)
+    spec = small_spec("odd_network")
+    export(trainer.initial_model(spec), spec, str(tmp_path / "model"))
+    with pytest.raises(IncompatibleChampion, match=words):
+        trainer.initial_model(spec.but(labels=("zero", "one", "two"), warm_start=str(tmp_path / "model")))
 
 
 @pytest.mark.parametrize("hidden", [(), (2, 2), (7,)], ids=["fewer layers", "more layers", "wider layers"])
