@@ -111,6 +111,17 @@ class StorageEmulator(LoopbackServer):
         except (ValueError, KeyError) as error:
             return self.error(HTTPStatus.BAD_REQUEST, f"this request is not valid: {error!r}")
 
+    def _layout(self, call: Call) -> web.Response:
+        """Says that folders are prefixes of names here, which TensorFlow asks before it renames one.
+
+        Source: buckets.getStorageLayout of the JSON API.
+        """
+        found = self._handled(buckets.get, call)
+        if found.status != HTTPStatus.OK:
+            return found
+        layout = {"kind": "storage#storageLayout", "bucket": call.bucket, "hierarchicalNamespace": {"enabled": False}}
+        return web.json_response(layout)
+
     def _list(self, call: Call) -> web.Response:
         page = self._objects.page(call.listing)
         token = {"nextPageToken": base64.urlsafe_b64encode(page.last.encode()).decode()} if page.last else {}
@@ -276,6 +287,7 @@ _ROUTES = (
     _route("GET", _API + _BUCKET, _handled_by(buckets.get)),
     _route("PATCH", _API + _BUCKET, _handled_by(buckets.patch)),
     _route("DELETE", _API + _BUCKET, _handled_by(buckets.delete)),
+    _route("GET", _API + _BUCKET + "/storageLayout", StorageEmulator._layout),
     _route("GET", _API + _BUCKET + "/iam/testPermissions", _handled_by(buckets.test_iam_permissions)),
     _route("GET", _PLAIN, StorageEmulator._download),
 )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import absl.logging
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx import v1 as tfx
@@ -80,7 +81,7 @@ class _ComponentProgress(logging.Handler):
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[None]:
     logger, handler = logging.getLogger("absl"), _ComponentProgress(total)
-    logger.setLevel(logging.INFO)
+    absl.logging.set_verbosity(absl.logging.INFO)  # which TensorFlow, unlike the logger's level, sets back to that
     logger.addHandler(handler)
     try:
         yield

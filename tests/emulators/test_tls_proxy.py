@@ -35,7 +35,9 @@ assert gfile.glob("gs://b/folder/r*") == ["gs://b/folder/records"]
 assert not gfile.exists("gs://b/folder/missing")
 assert sum(1 for _ in tf.data.TFRecordDataset("gs://b/folder/records")) == 1000
 gfile.rename("gs://b/folder/empty", "gs://b/moved")
-gfile.rmtree("gs://b/folder")
+gfile.rename("gs://b/folder", "gs://b/renamed")
+assert gfile.GFile("gs://b/renamed/a b.txt").read() == "hello"
+gfile.rmtree("gs://b/renamed")
 assert gfile.listdir("gs://b") == ["moved"]
 """
 
