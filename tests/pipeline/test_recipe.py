@@ -183,9 +183,22 @@ def test_compiled_tasks_start_with_the_wheel(folder: Path, tmp_path: Path, monke
     spec = Spec.from_json((tmp_path / "training.json").read_bytes())
     wheel = code_uri(Workspace.open(folder).settings)
     assert wheel.startswith("gs://s/a/code/")
-    commands = [one["container"]["command"] for one in spec.executors.values() if "container" in one]
-    assert commands == [["python", "-m", "models.user_code", wheel]] * len(commands)
+    assert commands_of(spec) == {("python", "-m", "models.user_code", wheel)}
     assert "shop.components.Summary_Executor" in executor_classes(spec)
+
+
+def test_tasks_rehearsed_here_start_with_the_wheel_of_the_workspace(folder: Path) -> None:
+    from pipeline.compiled.compilation import compile_here
+
+    workspace = Workspace.open(folder)
+    spec, wheel = compile_here(workspace, "training"), code_uri(workspace.settings)
+    assert commands_of(spec) == {("python", "-m", "models.user_code", wheel)}
+    assert Path(wheel).is_file() and Path(wheel).is_relative_to(folder)
+
+
+def commands_of(spec: Spec) -> set[tuple[str, ...]]:
+    """What the containers of all tasks start."""
+    return {tuple(one["container"]["command"]) for one in spec.executors.values() if "container" in one}
 
 
 def test_rehearsed_tasks_import_the_recipe_from_the_bucket(rehearsed: Done, folder: Path) -> None:
