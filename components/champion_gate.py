@@ -6,7 +6,6 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
-from tfx.components.evaluator.executor import Executor as Evaluator
 from tfx.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
 
 from adaptation import codec
@@ -54,8 +53,7 @@ def ChampionGate(
       evaluation: The Evaluator's, made with `eval_config()`.
       model: The challenger.
       blessing: Gets `verdict.json`, `comparison.json` (both models by span, by label and by both), and the custom
-        properties that Pusher and LatestBlessedModelStrategy read (`blessed`, `current_model`, `current_model_id`;
-        source: tfx/components/evaluator/executor.py).
+        properties `blessed`, which Pusher reads, and `current_model`, the challenger's URI.
       floor: The least accuracy on every span's test split.
       tolerance: How much worse than the champion the challenger may be on the newest span.
     """
@@ -66,12 +64,6 @@ def ChampionGate(
     artifacts.write(blessing, artifacts.COMPARISON, Comparison(challenger, champion).to_json())
     blessing.set_int_custom_property("blessed", int(verdict.blessed))
     blessing.set_string_custom_property("current_model", model.uri)
-    blessing.set_int_custom_property("current_model_id", model.id)
-
-
-# On Vertex AI the Resolver finds the model of a blessing by name. The entry point of the containers puts names in the
-# place of ids, but only for Evaluators (source: tfx/orchestration/kubeflow/v2/container/kubeflow_v2_run_executor.py).
-Evaluator.register(ChampionGate.EXECUTOR_SPEC.executor_class)
 
 
 def _model_spec(name: str, is_baseline: bool = False) -> tfma.ModelSpec:

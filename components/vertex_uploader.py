@@ -58,7 +58,7 @@ def _upload(model: str, source: str, blessing: ModelBlessing, run: str, recipe: 
         metrics |= overall.metrics
     return Upload(
         model=model,
-        key=source,
+        key=f"{run}: {source}",  # after ML Metadata was deleted, another run's model may be at the same place
         spans=tuple(sorted(verdict.challenger)),
         metrics=metrics,
         source=source,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from adaptation.errors import AdaptationError
+from adaptation.platforms.champion import SAVED_MODEL
 from adaptation.progress import report
 from models import data
 from models.export import export, load_champion
@@ -47,9 +49,10 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains as `custom_config["spec"]`, a TrainingSpec's JSON, says, and exports to `serving_model_dir`.
 
     `custom_config["code"]` is the wheel of a recipe of the user's own. The training goes on from `base_model`, the
-    folder of a SavedModel that was exported here, where TFX passes one; with the values of `hyperparameters`, which
-    Tuner found; and on the images that the graph in `transform_graph_path` makes, which is then part of the export.
-    The number of steps that TFX passes is not used: the epochs are the spec's.
+    folder of a SavedModel that was exported here; before the first champion TFX passes a folder that has none. It goes
+    on with the values of `hyperparameters`, which Tuner found, and on the images that the graph in
+    `transform_graph_path` makes, which is then part of the export. The number of steps that TFX passes is not used: the
+    epochs are the spec's.
 
     Raises:
       AdaptationError: The records, the model, its weights or the champion are unusable, or training diverged.
@@ -57,7 +60,7 @@ def run_fn(fn_args: FnArgs) -> None:
     Failure: nothing is exported unless the training is complete.
     """
     spec = requested_spec(fn_args)
-    if fn_args.base_model:
+    if fn_args.base_model and tf.io.gfile.exists(os.path.join(fn_args.base_model, SAVED_MODEL)):
         spec = spec.but(warm_start=fn_args.base_model)
     if fn_args.hyperparameters:
         spec = changed(spec, fn_args.hyperparameters["values"])

@@ -11,6 +11,8 @@ from tfx.v1.extensions import google_cloud_ai_platform
 
 from components.batch_archiver import BatchArchiver
 from components.champion_gate import ChampionGate, eval_config
+from components.evaluator import Evaluator
+from components.registry_champion import ChampionGen
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from models.recipe import Channels, load_recipe
@@ -53,9 +55,9 @@ def _training(settings: Settings, examples: BaseChannel, place: Place) -> list[B
     transform = _transform(examples, schema, config) if recipe.preprocessing_fn else None
     graph = transform.outputs["transform_graph"] if transform else None
     tuner = _tuner(examples, graph, config) if recipe.tuner else None
-    champion = _champion()
+    champion = ChampionGen(platform=place.platform, run=place.run).with_id("Champion")
     trainer = _trainer(settings, examples, graph, tuner, champion, config)
-    evaluator = tfx.components.Evaluator(
+    evaluator = Evaluator(
         examples=examples,
         model=trainer.outputs["model"],
         baseline_model=champion.outputs["model"],
@@ -99,14 +101,6 @@ def _tuner(examples: BaseChannel, graph: BaseChannel | None, config: Mapping[str
         eval_args=tfx.proto.EvalArgs(),
         custom_config=dict(config),
     )
-
-
-def _champion() -> BaseNode:
-    return tfx.dsl.Resolver(
-        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-    ).with_id("Champion")
 
 
 def _trainer(

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ml_metadata import MetadataStore
 from tfx import v1 as tfx
 from tfx.utils.path_utils import serving_model_dir
 
@@ -20,7 +19,6 @@ from components import artifacts
 from models.export import history_uri
 from pipeline.evaluation import evaluation_pipeline
 from pipeline.ingestion import ingestion
-from pipeline.local.blessings import align_blessings
 from pipeline.local.runner import Output, run_pipeline
 from pipeline.place import Place
 from pipeline.training import training_pipeline
@@ -86,9 +84,7 @@ def run_training(workspace: Workspace, name: str, window: str = "", digest: str 
     selection = workspace.select(window, digest)
     report(f"training on span {selection.window}: {sum(manifest.images for manifest in selection.manifests)} images")
     with _alone(workspace, "training"):
-        champion = workspace.platform.registry.champion()
         place = _place(workspace, "training", name)
-        align_blessings(MetadataStore(place.metadata), champion.source if champion else None)
         run = run_pipeline(training_pipeline(workspace.settings, ingestion(workspace.settings, selection), place), name)
     deployment = _read(run.outputs["Deployer", "deployment"], artifacts.DEPLOYMENT, Deployment)
     return TrainingResult(

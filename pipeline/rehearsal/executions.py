@@ -1,4 +1,4 @@
-"""The record of what rehearsals ran and made: the part of Vertex AI's ML Metadata that resolvers and the cache ask.
+"""The record of what rehearsals ran and made: the part of Vertex AI's ML Metadata that importers and the cache ask.
 
 It is a journal, so that any number of runs can write it at the same time and a killed one leaves it whole. An execution
 is entered when it starts and again when it ends; its last entry is the one that counts. One that was killed with its
@@ -7,19 +7,14 @@ rehearsal stays RUNNING. What tasks do is not known here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-import yaml
-
 from adaptation.io.journal import Journal, Record
-from pipeline.compiled.spec import BrokenSpec
 
 _STORE = "projects/rehearsal/locations/local/metadataStores/default/artifacts"
-_CLAUSE = re.compile(r"""(?P<field>[\w.]+)=(?:"(?P<text>.*)"|(?P<plain>[^"\s]+))""")
 
 
 class TaskState(StrEnum):
@@ -58,13 +53,6 @@ class Artifact:
     type: Mapping[str, str]
     uri: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        """The type's name, like `tfx.Model`."""
-        if "schemaTitle" in self.type:
-            return self.type["schemaTitle"]
-        return str(yaml.safe_load(self.type["instanceSchema"])["title"])
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> Artifact:
         """The artifact with more properties."""
@@ -143,18 +131,9 @@ class Metadata:
         """The last execution that did the same to the same."""
         return self._newest(pipeline, lambda execution: execution.key == key)
 
-    def find(self, pipeline: str, query: str) -> Artifact | None:
-        """The artifact of the pipeline that was made last among those that a query names.
-
-        Args:
-          pipeline: Vertex AI looks among the artifacts of the pipeline that asks.
-          query: Like `schema_title="tfx.Model" AND state=LIVE`.
-
-        Raises:
-          BrokenSpec: It has another form than those that TFX writes.
-        """
-        wanted = [_clause(text) for text in query.split(" AND ")]
-        made = [artifact for artifact in self._made(pipeline) if all(holds(artifact) for holds in wanted)]
+    def at(self, pipeline: str, uri: str) -> Artifact | None:
+        """Return the artifact of the pipeline that was made last of those at a URI, or None."""
+        made = [artifact for artifact in self._made(pipeline) if artifact.uri == uri]
         return made[-1] if made else None
 
     def _made(self, pipeline: str) -> Iterator[Artifact]:
@@ -166,34 +145,6 @@ class Metadata:
     def _newest(self, pipeline: str, wanted: Callable[[Execution], bool]) -> Execution | None:
         found = [one for one in self.executions(pipeline) if one.state.done and wanted(one)]
         return found[-1] if found else None
-
-
-def _clause(text: str) -> Callable[[Artifact], bool]:
-    match = _CLAUSE.fullmatch(text.strip())
-    if match is None:
-        raise _unknown(text)
-    name, value = match["field"], match["text"] if match["text"] is not None else match["plain"]
-    if name == "schema_title":
-        return lambda artifact: artifact.title == value
-    if name == "name":
-        return lambda artifact: artifact.name == value
-    if name == "uri":
-        return lambda artifact: artifact.uri == value
-    if (name, value) == ("state", "LIVE"):
-        return lambda artifact: True
-    return _property(text, name, value)
-
-
-def _property(text: str, name: str, value: str) -> Callable[[Artifact], bool]:
-    match = re.fullmatch(r"metadata\.(\w+)\.(number|string)_value", name)
-    if match is None:
-        raise _unknown(text)
-    wanted = float(value) if match[2] == "number" else value
-    return lambda artifact: artifact.metadata.get(match[1]) == wanted
-
-
-def _unknown(text: str) -> BrokenSpec:
-    return BrokenSpec(f"the artifact query {text!r} is not of a form that TFX writes.")
 
 
 def _plain(value: Any) -> Any:

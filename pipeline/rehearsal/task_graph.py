@@ -18,7 +18,7 @@ from pipeline.compiled.spec import BrokenSpec, Spec, check_runnable
 from pipeline.rehearsal.conditions import Condition, UnknownCondition
 from pipeline.rehearsal.executions import TaskState
 
-EXECUTORS = ("container", "importer", "resolver")
+EXECUTORS = ("container", "importer")
 _COMPLETED = "ALL_UPSTREAM_TASKS_COMPLETED"
 _SOURCES = {
     "artifacts": ("taskOutputArtifact",),

@@ -1,4 +1,4 @@
-"""What a task does once its turn has come: a container runs, an importer or a resolver looks something up."""
+"""What a task does once its turn has come: a container runs, an importer looks something up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.rehearsal.container import listed, run_container
+from pipeline.rehearsal.container import run_container
 from pipeline.rehearsal.executions import Artifacts, Execution, TaskState
 from pipeline.rehearsal.placeholders import Scope
 from pipeline.rehearsal.run_context import Inputs, Stage
@@ -60,8 +60,7 @@ def perform(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> E
     """
     if "container" in task.executor:
         return run_container(stage, task, execution, inputs)
-    look = _import if "importer" in task.executor else _resolve
-    return replace(execution, state=TaskState.SUCCEEDED, outputs=look(stage, task, execution, inputs))
+    return replace(execution, state=TaskState.SUCCEEDED, outputs=_import(stage, task, execution, inputs))
 
 
 def _import(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Artifacts:
@@ -72,20 +71,9 @@ def _import(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> A
     uri = Scope(stage.run, task.name).resolve(given)
     ((name, _),) = task.outputs.items()
     imported = execution.new_artifact(name, importer["typeSchema"], uri).with_metadata(importer.get("metadata", {}))
-    known = None if importer.get("reimport") else stage.metadata.find(stage.spec.name, f'uri="{uri}"')
+    known = None if importer.get("reimport") else stage.metadata.at(stage.spec.name, uri)
     same = known is not None and (known.type, known.metadata) == (imported.type, imported.metadata)
     return {name: (known if known and same else imported,)}
-
-
-def _resolve(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Artifacts:
-    """Finds artifacts of earlier runs. Where there is none the output stays empty, and so do those that go by it."""
-    queries = task.executor["resolver"]["outputArtifactQueries"]
-    if not all(inputs.artifacts.values()):
-        return {name: () for name in queries}
-    given = {name: listed(artifacts) for name, artifacts in inputs.artifacts.items()}
-    scope = Scope(stage.run, task.name, {"inputs": {"artifacts": given}})
-    found = {name: stage.metadata.find(stage.spec.name, scope.resolve(one["filter"])) for name, one in queries.items()}
-    return {name: (artifact,) if artifact else () for name, artifact in found.items()}
 
 
 def _final_status(stage: Stage, producer: str, before: Mapping[str, TaskState]) -> str:

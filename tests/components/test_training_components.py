@@ -45,7 +45,7 @@ def ingested(world: ComponentWorld, **settings: Any) -> Any:
     return SpanExampleGen(data_root=world.spans.root, **settings)
 
 
-def deploying(world: ComponentWorld, model: str, verdict: Verdict) -> list[Any]:
+def deploying(world: ComponentWorld, model: str, verdict: Verdict, job: str = "job-7") -> list[Any]:
     folder = world.root / "verdict"
     folder.mkdir(exist_ok=True)
     (folder / "verdict.json").write_bytes(codec.encode(verdict))
@@ -53,7 +53,7 @@ def deploying(world: ComponentWorld, model: str, verdict: Verdict) -> list[Any]:
     pushed = importer(PushedModel, Path(model), pushed=int(verdict.blessed))
     blessing = importer(ModelBlessing, folder, current_model="runs/7/model")
     platform, blessed = world.config.to_json(), blessing.outputs["result"]
-    uploader = VertexUploader(pushed_model=pushed.outputs["result"], blessing=blessed, platform=platform, run="job-7")
+    uploader = VertexUploader(pushed_model=pushed.outputs["result"], blessing=blessed, platform=platform, run=job)
     deployer = VertexDeployer(version=uploader.outputs["version"], blessing=blessed, platform=platform)
     return [pushed, blessing, uploader, deployer]
 
@@ -127,6 +127,16 @@ def test_uploader_and_deployer_again_makes_no_second_version(world: ComponentWor
         output = run(deploying(world, untrained, GOOD)).outputs["VertexDeployer", "deployment"]
         assert output.properties["version"] == 1
     assert len(world.platform.registry.versions()) == 1
+
+
+def test_uploader_makes_another_version_of_another_runs_model_at_the_same_place(
+    world: ComponentWorld, run: Any, untrained: str
+) -> None:
+    numbers = [
+        run(deploying(world, untrained, GOOD, job)).outputs["VertexUploader", "version"].properties["version"]
+        for job in ("job-7", "job-8")
+    ]
+    assert numbers == [1, 2]
 
 
 def test_uploader_and_deployer_leave_the_champion_where_the_gate_refused(

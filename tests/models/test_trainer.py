@@ -77,7 +77,9 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, p
 
 
 def test_the_base_model_that_tfx_passes_is_what_a_warm_start_goes_on_from(tmp_path, pattern, tiny_spec: Spec):
-    trainer.run_fn(fn_args(pattern, pattern, tmp_path / "champion", tiny_spec(epochs=20, learning_rate=0.05)))
+    first = fn_args(pattern, pattern, tmp_path / "champion", tiny_spec(epochs=20, learning_rate=0.05))
+    first.base_model = str(tmp_path / "no champion yet")
+    trainer.run_fn(first)
     args = fn_args(pattern, pattern, tmp_path / "challenger", tiny_spec(learning_rate=1e-9, seed=9))
     args.base_model = str(tmp_path / "champion")
     trainer.run_fn(args)

@@ -15,7 +15,6 @@ def Decide(
     note: OutputArtifact[Metrics],
     month: Parameter[str],
     most: Parameter[int],
-    earlier: InputArtifact[Dataset] = None,
 ):
     """Notes what it was given; `retrain` says whether the month is 2021-10."""
     metrics.set_int_custom_property("retrain", int(month == "2021-10"))
@@ -23,7 +22,6 @@ def Decide(
     note.set_int_custom_property("most", most)
     note.set_float_custom_property("accuracy", 0.5)
     note.set_string_custom_property("labels", labels.uri)
-    note.set_string_custom_property("earlier", earlier.uri if earlier else "")
 
 
 @tfx.dsl.components.component

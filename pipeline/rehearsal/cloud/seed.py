@@ -6,7 +6,7 @@ is the one that the settings describe or, for a local workspace, one with the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,18 +17,14 @@ from adaptation.platforms.base import ModelVersion, Upload
 from adaptation.platforms.rollout import put_in_service
 from adaptation.platforms.vertex.config import VERTEX, Retries, VertexSettings
 from pipeline.compiled.publication import publish
-from pipeline.rehearsal import Place, TaskState
+from pipeline.rehearsal import Place
 from pipeline.rehearsal.cloud.emulated import Cloud
-from pipeline.rehearsal.executions import Artifact, Metadata
-from pipeline.rehearsal.run_context import metadata_in
 from pipeline.workspace.settings import Section, Settings
 from pipeline.workspace.vertex_settings import PIPELINES
 from pipeline.workspace.workspace import Workspace
 
 BUCKET = PROJECT = IMAGE = "rehearsal"
 POLL_SECONDS = 0.5
-SERVING_FOLDER = "Format-Serving"  # of a Model artifact: tfx/utils/path_utils.py
-_SCHEMA = "title: tfx.{}\ntype: object\n"
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def emulated(workspace: Workspace, source: Workspace, folder: Path, parallel: in
     cloud = Cloud(folder, vertex.project, vertex.location, _buckets(target.settings), parallel=parallel)
     with cloud, cloud.as_client():
         place = Place(folder, environment=cloud.environment, parallel=parallel)
-        seed(source, target, metadata_in(place))
+        seed(source, target)
         _publish(target.settings)
         yield Emulated(target, place, cloud.proxy.refused)
 
@@ -88,46 +84,26 @@ def in_cloud(settings: Settings) -> Settings:
     )
 
 
-def seed(source: Workspace, target: Workspace, metadata: Metadata) -> None:
-    """Copies spans, months and the table of labels; registers the champion, serves it and records its blessing.
+def seed(source: Workspace, target: Workspace) -> None:
+    """Copies spans, months and the table of labels; registers the champion and serves it.
 
     Args:
       source: A local workspace.
       target: A deployment in the emulated cloud, of which this process is a client.
-      metadata: The record of the deployment's runs.
     """
     _copy_folder(source.settings.data.root, target.settings.data.root)
     _copy_folder(source.settings.collection.root, target.settings.collection.root)
     if source.settings.labels.file:
         storage.write(target.settings.labels.file, storage.read(source.settings.labels.file))
     if champion := source.platform.registry.champion():
-        model = storage.join(target.root, "seed", "model")
-        _copy_folder(champion.uri, storage.join(model, SERVING_FOLDER))
-        _put_in_service(champion, model, target)
-        _bless(model, f"{target.settings.name}-training", metadata)
+        _put_in_service(champion, target)
 
 
-def _put_in_service(champion: ModelVersion, model: str, target: Workspace) -> None:
-    files, platform = storage.join(model, SERVING_FOLDER), target.platform
-    upload = Upload(files, champion.key, champion.spans, champion.metrics, model, champion.run)
+def _put_in_service(champion: ModelVersion, target: Workspace) -> None:
+    model, platform = storage.join(target.root, "seed", "model"), target.platform
+    _copy_folder(champion.uri, model)
+    upload = Upload(model, champion.key, champion.spans, champion.metrics, champion.source, champion.run)
     put_in_service(platform.registry, platform.endpoint, platform.registry.upload(upload), "the rehearsal's champion")
-
-
-def _bless(model: str, pipeline: str, metadata: Metadata) -> None:
-    """Enters what the training that made the model would have, so that the next one meets it at the gate."""
-    made = _enter(metadata, pipeline, "Trainer", "model", "Model", model, {})
-    blessed = {"blessed": 1, "current_model": model, "current_model_id": made.name}
-    _enter(metadata, pipeline, "ChampionGate", "blessing", "ModelBlessing", f"{model}/blessing", blessed)
-
-
-def _enter(
-    metadata: Metadata, pipeline: str, task: str, output: str, kind: str, uri: str, properties: Mapping[str, Any]
-) -> Artifact:
-    execution = metadata.begin(pipeline, "seed", task)
-    schema = {"instanceSchema": _SCHEMA.format(kind)}
-    artifact = execution.new_artifact(output, schema, uri).with_metadata(properties)
-    metadata.end(replace(execution, state=TaskState.SUCCEEDED, outputs={output: (artifact,)}))
-    return artifact
 
 
 def _publish(settings: Settings) -> None:

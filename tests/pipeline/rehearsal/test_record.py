@@ -11,31 +11,12 @@ from typing import Any
 import pytest
 
 from adaptation.errors import AlreadyExists
-from pipeline.compiled.spec import Spec
+from pipeline.compiled.spec import BrokenSpec, Spec
 from pipeline.rehearsal import Rehearsal, rehearse
 from pipeline.rehearsal.task_graph import NotRehearsable
 from tests.worlds.rehearsal import FILE, a_place, a_spec, container, decision, metadata, states, task
 
 QUIET = container("leave()")
-
-
-def resolving(query: str) -> dict[str, Any]:
-    return {"resolver": {"outputArtifactQueries": {"made": {"filter": query}}}}
-
-
-def test_a_resolver_finds_what_an_earlier_run_made_and_nothing_the_first_time(tmp_path: Path) -> None:
-    find = container("leave(found=len(given['inputs']['artifacts']['Find']['artifacts']))")
-    tasks = {
-        "Find": task(resolving('schema_title="tfx.File" AND metadata.blessed.number_value=1')),
-        "Named": task(resolving("name=\"{{$.inputs.artifacts['Find'].name}}\""), takes=["Find"]),
-        "Make": task(container("leave(blessed=1.0)"), after=["Named"]),
-        "Look": task(find, takes=["Find"]),
-    }
-    spec = a_spec(tmp_path, tasks)
-    first, second = (rehearse(spec, a_place(tmp_path)) for _ in range(2))
-    assert (first.tasks["Find"].outputs, first.tasks["Named"].outputs) == ({"made": ()}, {"made": ()})
-    assert [metadata(done, "Look")["found"] for done in (first, second)] == [0, 1]
-    assert second.output("Find", "made") == second.output("Named", "made") == first.output("Make", "made")
 
 
 def test_an_importer_enters_the_same_artifact_once_unless_it_is_to_import_again(tmp_path: Path) -> None:
@@ -137,7 +118,14 @@ def test_runs_share_a_folder_at_the_same_time(tmp_path: Path) -> None:
     assert len({one.output("Report", "made").name for one in done}) == 3
 
 
-def test_a_resolver_leaves_no_log(tmp_path: Path) -> None:
-    done = rehearse(a_spec(tmp_path, {"Find": task(resolving("state=LIVE"))}), a_place(tmp_path))
+def test_importer_leaves_no_log(tmp_path: Path) -> None:
+    importer = {"artifactUri": {"constant": "gs://shop/schema"}, "typeSchema": FILE}
+    done = rehearse(a_spec(tmp_path, {"Find": task({"importer": importer})}), a_place(tmp_path))
     assert done.tasks["Find"].log is None
     assert os.listdir(tmp_path / "rehearsal" / "runs" / done.run) == ["job.json"]
+
+
+def test_resolver_is_refused_as_on_kubeflow(tmp_path: Path) -> None:
+    spec = a_spec(tmp_path, {"Find": task({"resolver": {"outputArtifactQueries": {}}})})
+    with pytest.raises(BrokenSpec, match="Find is carried out by resolver, not by one of container, importer"):
+        rehearse(spec, a_place(tmp_path))

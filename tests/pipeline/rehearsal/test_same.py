@@ -171,11 +171,9 @@ def test_the_training_was_triggered_on_both_spans(rehearsed: Rehearsed) -> None:
     assert rehearsed.workspace.jobs.get(triggered["job"]) is not None
 
 
-def test_the_next_training_finds_the_champion_as_its_baseline(rehearsed: Rehearsed) -> None:
-    blessing = rehearsed.repeat("Champion-model-blessing-resolver", "model_blessing")
-    assert blessing == rehearsed.training.output("ChampionGate", "blessing")
-    model = rehearsed.repeat("Champion-model-resolver", "model")
-    assert model == rehearsed.training.output("Trainer", "model")
+def test_next_training_compares_with_the_registrys_champion(rehearsed: Rehearsed) -> None:
+    assert rehearsed.training.output("Champion", "model").metadata["version"] == 0
+    assert rehearsed.repeat("Champion", "model").metadata["version"] == 1
     rehearsed.repeat("Evaluator", "evaluation")
     judged = rehearsed.repeat("ChampionGate", "blessing")
     verdict = codec.read(f"{judged.uri}/{artifacts.VERDICT}", Verdict)

@@ -11,11 +11,8 @@ import pytest
 from adaptation.data.batches import Batch
 from adaptation.data.spans import Span
 from adaptation.io import storage
-from pipeline.rehearsal import Place
 from pipeline.rehearsal.cloud.emulated import Cloud
 from pipeline.rehearsal.cloud.seed import in_cloud, seed
-from pipeline.rehearsal.executions import Metadata
-from pipeline.rehearsal.run_context import metadata_in
 from pipeline.workspace.settings_file import load
 from pipeline.workspace.vertex_settings import vertex_config
 from pipeline.workspace.workspace import Workspace
@@ -24,7 +21,6 @@ from tests.worlds.spans import published
 from tests.worlds.workspace import LABELS, MONTH, World
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "adapt.toml"
-BLESSED = 'schema_title="tfx.ModelBlessing" AND state=LIVE AND metadata.blessed.number_value=1'
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,6 @@ class Seeded:
 
     source: Workspace
     target: Workspace
-    metadata: Metadata
 
 
 @pytest.fixture
@@ -59,9 +54,8 @@ def seeded(world: World, tmp_path: Path) -> Iterator[Seeded]:
         Cloud(tmp_path / "cloud", vertex.project, vertex.location, ["rehearsal"]) as cloud,
         cloud.as_client(),
     ):
-        metadata = metadata_in(Place(tmp_path / "cloud"))
-        seed(world.workspace, target, metadata)
-        yield Seeded(world.workspace, target, metadata)
+        seed(world.workspace, target)
+        yield Seeded(world.workspace, target)
 
 
 def test_a_local_workspace_becomes_a_deployment_that_says_enough_for_google_cloud(world: World) -> None:
@@ -101,23 +95,12 @@ def test_the_champion_is_in_service_with_its_files_and_its_figures(seeded: Seede
     assert storage.read(f"{served.uri}/saved_model.pb") == storage.read(f"{champion.uri}/saved_model.pb") == b"2"
 
 
-def test_the_record_leads_a_training_from_the_blessing_to_the_champions_model(seeded: Seeded) -> None:
-    pipeline = f"{seeded.target.settings.name}-training"
-    blessing = seeded.metadata.find(pipeline, BLESSED)
-    assert blessing
-    named = f'schema_title="tfx.Model" AND state=LIVE AND name="{blessing.metadata["current_model_id"]}"'
-    model = seeded.metadata.find(pipeline, named)
-    assert model
-    assert storage.read(f"{model.uri}/Format-Serving/saved_model.pb") == b"2"
-
-
-def test_without_a_champion_nothing_is_served_and_nothing_blessed(tmp_path: Path) -> None:
+def test_nothing_is_served_without_a_champion(tmp_path: Path) -> None:
     source = World.make(tmp_path / "source").workspace
-    target, metadata = Workspace(in_cloud(source.settings)), metadata_in(Place(tmp_path / "cloud"))
+    target = Workspace(in_cloud(source.settings))
     with Cloud(tmp_path / "cloud", "rehearsal", "us-central1", ["rehearsal"]) as cloud, cloud.as_client():
-        seed(source, target, metadata)
+        seed(source, target)
         assert target.platform.registry.champion() is None
-        assert metadata.find(f"{target.settings.name}-training", BLESSED) is None
 
 
 def test_a_table_of_labels_is_copied_and_named_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +111,7 @@ def test_a_table_of_labels_is_copied_and_named_where_it_is(tmp_path: Path, monke
     source = world.workspace
     target = Workspace(in_cloud(source.settings))
     with Cloud(tmp_path / "cloud", "rehearsal", "us-central1", ["rehearsal"]) as cloud, cloud.as_client():
-        seed(source, target, metadata_in(Place(tmp_path / "cloud")))
+        seed(source, target)
         assert target.settings.labels.file == "gs://rehearsal/labels.csv"
         assert storage.read(target.settings.labels.file) == b"path,label\n"
 
@@ -136,7 +119,7 @@ def test_a_table_of_labels_is_copied_and_named_where_it_is(tmp_path: Path, monke
 def test_the_local_workspace_is_only_read(world: World, seeded: Seeded, tmp_path: Path) -> None:
     del seeded
     before = contents(tmp_path / "source")
-    target, metadata = Workspace(in_cloud(world.workspace.settings)), metadata_in(Place(tmp_path / "other"))
+    target = Workspace(in_cloud(world.workspace.settings))
     with Cloud(tmp_path / "other", "rehearsal", "us-central1", ["rehearsal"]) as cloud, cloud.as_client():
-        seed(world.workspace, target, metadata)
+        seed(world.workspace, target)
     assert contents(tmp_path / "source") == before
