@@ -7,24 +7,25 @@ job that is missing is created by the next delivery.
 
     <records root>/2021-10/0001.json  ->  job evaluation-2021-10-0001
 
-What the jobs do is the pipelines' matter. One thing is asked of them: an evaluation has marked its images as evaluated
-(`BatchStore.mark_evaluated`) before it has succeeded.
+One thing is asked of the jobs: an evaluation has marked its images as evaluated (`BatchStore.mark_evaluated`) before it
+has succeeded. The trainings that evaluations decide on are in `retraining`; each delivery looks after them, too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from adaptation import retraining
 from adaptation.data.batches import Batch, BatchStore, Snapshot
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
-from adaptation.platforms.base import Job, JobFailed, JobRequest, Jobs, JobState, Platform
+from adaptation.platforms.base import Job, JobRequest, Jobs, JobState, Platform
+from adaptation.retraining import NO_TRAINING, Training
 
-EVALUATION, TRAINING = "evaluation", "training"
+EVALUATION = "evaluation"
 MAX_ATTEMPTS = 3
 
 
@@ -77,6 +78,7 @@ class State:
       job: The job that it names, where there is one.
       min_images: New images that are worth an evaluation.
       force: Whether a person asked for an evaluation whatever the number of new images.
+      training: The training that was decided last.
     """
 
     batch: Batch | None
@@ -88,6 +90,7 @@ class State:
     job: Job | None = None
     min_images: int = 100
     force: bool = False
+    training: Training = NO_TRAINING
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a delivery: the plan and, where one was created, the job."""
+    """The result of a delivery: the plan, the job if one was created, and the training that was decided last."""
 
     plan: Plan
     job: Job | None
+    training: Training = NO_TRAINING
 
 
 def tick(platform: Platform, batches: BatchStore, records_root: str, min_images: int) -> Delivery:
@@ -125,20 +129,23 @@ def tick(platform: Platform, batches: BatchStore, records_root: str, min_images:
     Failure: as for `deliver`.
     """
     platform.registry.find()
-    return deliver(batches, records_root, platform.jobs, min_images)
+    training = retraining.deliver(records_root, platform.jobs, platform.registry)
+    return deliver(batches, records_root, platform.jobs, min_images, training)
 
 
-def deliver(batches: BatchStore, records_root: str, jobs: Jobs, min_images: int) -> Delivery:
-    """Looks, plans and acts once. Where another delivery was faster, the plan tells so.
+def deliver(
+    batches: BatchStore, records_root: str, jobs: Jobs, min_images: int, training: Training = NO_TRAINING
+) -> Delivery:
+    """Look, plan and act once, for the evaluations alone. If another delivery was faster, the plan says so.
 
     Failure: repeat it. Whatever was done is found, and the rest is done.
     """
-    planned = plan(look(batches, records_root, jobs, min_images))
+    planned = plan(look(batches, records_root, jobs, min_images, training=training))
     job = act(planned, records_root, jobs)
     if job is None and planned.outcome in (Outcome.START, Outcome.RETRY):
         reason = f"another delivery has just triggered {planned.job_id}"
         planned = replace(planned, outcome=Outcome.RUNNING, reason=reason)
-    return Delivery(planned, job)
+    return Delivery(planned, job, training)
 
 
 def look(
@@ -150,6 +157,7 @@ def look(
     batch: Batch | None = None,
     force: bool = False,
     whole: bool = False,
+    training: Training = NO_TRAINING,
 ) -> State:
     """Reads the state of a batch: of `batch`, else of the month whose evaluation was cut off, else of the newest.
 
@@ -174,8 +182,9 @@ def look(
       batch: The month to look at, where a person named one.
       force: Whether a person asked for an evaluation; all images are counted.
       whole: Whether to count all images in any case, for a person to read.
+      training: The training that was decided last, as `retraining.look` returns it.
     """
-    batch = batch or _unfinished(batches, records_root, jobs) or next(iter(batches.latest(1)), None)
+    batch = batch or _unfinished(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
     if batch is None:
         return State(None, min_images=min_images, force=force)
     # The order matters. An evaluation may begin and end between two of these reads. With its record in hand, but images
@@ -195,6 +204,7 @@ def look(
         job=job,
         min_images=min_images,
         force=force,
+        training=training,
     )
 
 
@@ -208,7 +218,7 @@ def plan(state: State) -> Plan:
         return _about(state, Outcome.RESUME, f"{state.last.value.job} was recorded, but nobody is known to run it")
     if state.job.state is JobState.RUNNING:
         return _about(state, Outcome.RUNNING, f"{state.last.value.job} is running")
-    if state.job.state is JobState.FAILED:
+    if state.job.state is JobState.FAILED and not state.training.follows(state.last.value.job):
         return _plan_after_failure(state, state.last.value, state.job)
     return _plan_by_images(state)
 
@@ -233,50 +243,22 @@ def journal(records_root: str, batch: Batch) -> Journal[TriggerRecord]:
     return Journal(storage.join(records_root, str(batch)), TriggerRecord)
 
 
-def start_training(
-    jobs: Jobs, span: int, digest: str, parameters: Mapping[str, str], max_attempts: int = MAX_ATTEMPTS
-) -> Job:
-    """Starts the training on a new span, once; a training that failed is tried again, `max_attempts` times in all.
-
-    Args:
-      jobs: Where the training runs.
-      span: Number of the new span.
-      digest: Names the content of the spans to train on; with the span it names the job.
-      parameters: What the training pipeline is told, see `windows.training_parameters`.
-      max_attempts: How often it is tried.
-
-    Returns:
-      The job: a new one, or the one that is there where it has not failed.
-
-    Raises:
-      JobFailed: It has failed that often.
-    """
-    for attempt in range(1, max_attempts + 1):
-        job_id = f"training-span-{span}-{digest[:8]}-{attempt}"
-        job = jobs.create(JobRequest(job_id, TRAINING, parameters))
-        if job.state is not JobState.FAILED:
-            return job
-    raise JobFailed(
-        f"training on span-{span} has failed {max_attempts} times, last as {job.id}: {job.message}. "
-        f'See {job.link}, mend the cause, then run "adapt train".'
-    )
-
-
-def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs) -> Batch | None:
+def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> Batch | None:
     """The month whose evaluation goes on only by a delivery; a newer month must not hide it.
 
     Two months are looked at: the one triggered last, and the one before, which may still have been running then.
     """
     triggered = reversed(BatchStore(records_root).latest(2))
-    return next((batch for batch in triggered if _needs_delivery(batch, batches, records_root, jobs)), None)
+    return next((batch for batch in triggered if _needs_delivery(batch, batches, records_root, jobs, training)), None)
 
 
-def _needs_delivery(batch: Batch, batches: BatchStore, records_root: str, jobs: Jobs) -> bool:
+def _needs_delivery(batch: Batch, batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> bool:
     last = journal(records_root, batch).last()
     job = jobs.get(last.value.job) if last else None
     if last is None or job is None or job.state is JobState.PENDING:
         return last is not None
-    return job.state is JobState.FAILED and last.value.attempt < MAX_ATTEMPTS and any(batches.iter_images(batch))
+    failed = job.state is JobState.FAILED and not training.follows(job.id)
+    return failed and last.value.attempt < MAX_ATTEMPTS and any(batches.iter_images(batch))
 
 
 def _enough(last: Record[TriggerRecord] | None, job: Job | None, min_images: int) -> float:

@@ -35,12 +35,14 @@ def watch(tick: Callable[[], Delivery], interval: float, stop: threading.Event, 
 
 
 def _change(delivery: Delivery) -> str:
-    planned = delivery.plan
-    return f"{planned.batch} {planned.outcome} {planned.job_id}"
+    planned, training = delivery.plan, delivery.training
+    job = training.record.job if training.record else ""
+    return f"{planned.batch} {planned.outcome} {planned.job_id} {training.step} {job}"
 
 
 def _line(delivery: Delivery) -> str:
     planned = delivery.plan
     subject = f"{planned.batch}: " if planned.batch else ""
     link = f" ({delivery.job.link})" if delivery.job else ""
-    return f"{subject}{planned.outcome}: {planned.reason}{link}"
+    training = f"; {delivery.training.step}: {delivery.training.reason}" if delivery.training.is_open else ""
+    return f"{subject}{planned.outcome}: {planned.reason}{link}{training}"

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptation.evaluation import gate
-from adaptation.evaluation.accuracy import Evaluation, Rule, decide, wilson_interval
+from adaptation.evaluation.accuracy import Evaluation, wilson_interval
+from adaptation.evaluation.decision import Criterion, Rule, decide
 from adaptation.evaluation.evidence import HORIZON, Detector, drop_threshold
 from adaptation.evaluation.judgement import Further, Outcome, Tests, Verdict, judge, test_share
 from adaptation.evaluation.mix import Cause, Recall, split
@@ -158,7 +159,7 @@ def _looks(images: int) -> Iterator[int]:
 def _retrains(correct: int, images: int, threshold: float) -> bool:
     share, interval = correct / images, wilson_interval(correct, images)
     evaluation = Evaluation("2021-10", images, correct, share, interval, (), (), (), (), ())
-    return decide(evaluation, threshold, Rule.POINT, LOOK).retrain
+    return decide(evaluation, Criterion(threshold, Rule.POINT, LOOK)).retrain
 
 
 # Mix or skill

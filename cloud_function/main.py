@@ -42,6 +42,7 @@ import functions_framework
 from adaptation.data.batches import BatchStore
 from adaptation.errors import AdaptationError
 from adaptation.io.object_store import StorageFailed
+from adaptation.retraining import Step
 from adaptation.trigger import Delivery, Outcome, tick
 
 if TYPE_CHECKING:
@@ -194,10 +195,11 @@ def _is_image(bucket: object, name: object, batches: BatchStore) -> bool:
 
 
 def _told_of(delivery: Delivery) -> tuple[str, int]:
-    planned, job = delivery.plan, delivery.job
+    planned, job, training = delivery.plan, delivery.job, delivery.training
+    given_up = planned.outcome is Outcome.GIVE_UP or training.step is Step.GIVE_UP
     return _told(
-        "WARNING" if planned.outcome is Outcome.GIVE_UP else "INFO",
-        f"{planned.outcome}: {planned.reason}",
+        "WARNING" if given_up else "INFO",
+        f"{planned.outcome}: {planned.reason}" + (f"; {training.step}: {training.reason}" if training.is_open else ""),
         200,
         batch=str(planned.batch or ""),
         outcome=str(planned.outcome),

@@ -12,6 +12,7 @@ from adaptation import codec
 from adaptation.data.batches import Snapshot
 from adaptation.evaluation.gate import Comparison, Deployment, Verdict
 from adaptation.io import storage
+from adaptation.platforms.base import ModelVersion
 
 if TYPE_CHECKING:
     from tfx.types import Artifact  # what reads the files alone is not to wait for TFX
@@ -20,6 +21,7 @@ FILE_LIST = "file_list.txt"
 SNAPSHOT = "snapshot.json"
 EVALUATION = "evaluation.json"
 DECISION = "decision.json"
+VERSION = "version.json"
 VERDICT = "verdict.json"
 COMPARISON = "comparison.json"
 MANIFEST = "manifest.json"
@@ -46,6 +48,12 @@ def read_comparison(artifact: Artifact) -> Comparison:
     """Both models part by part, as ChampionGate recorded them."""
     uri = storage.join(artifact.uri, COMPARISON)
     return Comparison.from_json(storage.read(uri), uri)
+
+
+def read_version(artifact: Artifact) -> ModelVersion | None:
+    """Return the version that BatchPredictionGen predicted with; None for predictions that come from elsewhere."""
+    uri = storage.join(artifact.uri, VERSION)
+    return codec.read(uri, ModelVersion) if storage.exists(uri) else None
 
 
 def read_deployment(artifact: Artifact) -> Deployment:

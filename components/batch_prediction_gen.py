@@ -3,6 +3,7 @@
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 
+from adaptation import codec
 from adaptation.platforms.base import CHAMPION
 from adaptation.platforms.connect import connect
 from components import artifacts
@@ -20,13 +21,17 @@ def BatchPredictionGen(
     Args:
       file_list: What FileListGen made.
       predictions: Gets the results in Vertex AI batch prediction's layout, in the folder that the custom property
-        `results` names; never chosen by its age.
+        `results` names; never chosen by its age. Custom property `version`, the number of the version that predicted,
+        and `version.json`, an `adaptation.platforms.base.ModelVersion`.
       platform: Where to predict: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
       model: `champion`, or the number of a version.
 
     Raises:
       LookupError: There is no such model.
     """
-    predictor = connect(platform).predictor
-    results = predictor.predict(artifacts.file_list_uri(file_list), predictions.uri, model)
+    connected = connect(platform)
+    version = connected.registry.find(model)  # by its number from here on: another may become the champion meanwhile
+    results = connected.predictor.predict(artifacts.file_list_uri(file_list), predictions.uri, str(version.number))
     predictions.set_string_custom_property("results", results)
+    predictions.set_int_custom_property("version", version.number)
+    artifacts.write(predictions, artifacts.VERSION, codec.encode(version))

@@ -7,7 +7,10 @@ from adaptation import codec
 from adaptation.data.batches import collection_of
 from adaptation.data.labels import Labels
 from adaptation.data.reviews import with_reviews
-from adaptation.evaluation.accuracy import Rule, decide, evaluate
+from adaptation.evaluation.accuracy import evaluate
+from adaptation.evaluation.decision import Criterion, Rule, decide
+from adaptation.evaluation.evidence import Block
+from adaptation.evaluation.log import EvaluationLog, evaluate_new, version_id
 from adaptation.progress import report
 from components import artifacts
 
@@ -19,40 +22,59 @@ def PerformanceEvaluator(
     metrics: tfx.dsl.components.OutputArtifact[Metrics],
     labels: tfx.dsl.components.Parameter[str],
     threshold: tfx.dsl.components.Parameter[float] = 0.9,
-    rule: tfx.dsl.components.Parameter[str] = "point",
+    rule: tfx.dsl.components.Parameter[str] = "evidence",
+    false_alarms: tfx.dsl.components.Parameter[float] = 0.2,
+    drop: tfx.dsl.components.Parameter[float] = 0.05,
+    ignore_mix: tfx.dsl.components.Parameter[int] = 0,
     min_images: tfx.dsl.components.Parameter[int] = 30,
     max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
+    run: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Holds each image's prediction against its true label.
+    """Compare each image's prediction with its true label, and decide by the new images among them.
+
+    The images that no evaluation of this champion has counted before are added to its log beside the collection, and
+    the evidence is a fold over that log. For images or predictions from elsewhere there is no log: all images are new.
 
     Args:
       file_list: What FileListGen made.
       predictions: What BatchPredictionGen made.
       metrics: Gets `evaluation.json` (accuracy, 95 % Wilson interval, figures per class, confusion matrix, the skipped
-        images) and `decision.json`; custom properties `retrain` (int, 0 or 1, always set), `images` and, where any
+        images) and `decision.json`; custom properties `retrain` (int, 0 or 1, always set), `images` and, if any
         image could be evaluated, `accuracy`.
-      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`;
-        what was reviewed goes before that.
-      threshold: The accuracy below which to retrain.
-      rule: `point`: the accuracy is below; `wilson`: the interval's upper bound is below.
+      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`; reviewed labels go before that.
+      threshold: The accuracy that the model must reach.
+      rule: `evidence`, `drop`, `point` or `wilson`, see `adaptation.evaluation.decision.Rule`.
+      false_alarms: Accepted probability of any needless retraining in 36 batches.
+      drop: For the rule `drop`: the accepted fall below the champion's own accuracy.
+      ignore_mix: 1 keeps a model if only the mix of classes has changed.
       min_images: With fewer evaluated images the batch says too little to act on.
       max_skipped: Share of the images that may lack a prediction or a known label.
+      run: Name of this pipeline run, for the log.
 
     Raises:
       AdaptationError: Predictions are missing, duplicated or unreadable, or too many images were skipped.
 
-    Failure: the batch counts as evaluated only when all is written; a retry evaluates it again.
+    Failure: the batch counts as evaluated only when all is written; a retry evaluates it again and counts no image
+    twice.
     """
-    snapshot = artifacts.read_snapshot(file_list)
-    results = predictions.get_string_custom_property("results")
-    evaluation = evaluate(snapshot, results, with_reviews(Labels.from_json(labels), snapshot), max_skipped)
-    decision = decide(evaluation, threshold, Rule(rule), min_images)
+    snapshot, version = artifacts.read_snapshot(file_list), artifacts.read_version(predictions)
+    results, collection = predictions.get_string_custom_property("results"), collection_of(snapshot)
+    truth = with_reviews(Labels.from_json(labels), snapshot)
+    if collection and version:
+        log = EvaluationLog(collection, version_id(version.number, version.key))
+        evaluation = evaluate_new(log, snapshot, results, truth, max_skipped, run)
+        blocks = log.blocks()
+    else:
+        evaluation = evaluate(snapshot, results, truth, max_skipped)
+        blocks = [Block(snapshot.batch, evaluation.images, evaluation.correct)]
+    criterion = Criterion(threshold, Rule(rule), min_images, false_alarms, drop, bool(ignore_mix))
+    decision = decide(evaluation, criterion, blocks, version.recalls if version else None)
     artifacts.write(metrics, artifacts.EVALUATION, codec.encode(evaluation, indent=0))
     artifacts.write(metrics, artifacts.DECISION, codec.encode(decision))
     metrics.set_int_custom_property("retrain", int(decision.retrain))
     metrics.set_int_custom_property("images", evaluation.images)
     if evaluation.accuracy is not None:
         metrics.set_float_custom_property("accuracy", evaluation.accuracy)
-    if collection := collection_of(snapshot):
+    if collection:
         collection.mark_evaluated(snapshot)
     report(decision.reason)

@@ -4,9 +4,8 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
 from adaptation import codec
-from adaptation.data.windows import select, training_parameters
 from adaptation.platforms.connect import connect
-from adaptation.trigger import start_training
+from adaptation.retraining import Decision, start
 from components import artifacts
 
 
@@ -16,27 +15,32 @@ def PipelineTrigger(
     job: tfx.dsl.components.OutputArtifact[File],
     platform: tfx.dsl.components.Parameter[str],
     data_root: tfx.dsl.components.Parameter[str],
+    records_root: tfx.dsl.components.Parameter[str],
+    run: tfx.dsl.components.Parameter[str] = "",
     window: tfx.dsl.components.Parameter[str] = "all",
     ingestion: tfx.dsl.components.Parameter[str] = "spans",
 ) -> None:
-    """Starts one training run for the span, however often this component runs, and does not wait for it.
+    """Start one training run for the span, however often this component runs, and do not wait for it.
+
+    While another training is running, the new one waits for its end; the next delivery of the trigger starts it.
 
     Args:
       span: What SpanPreparator made.
-      job: Gets `job.json`; custom properties `job` (its id) and `spans` (the window that it trains on).
+      job: Gets `job.json`; custom property `job`, the id of the training, or of the one that it waits for.
       platform: Where to run it: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
       data_root: Folder or gs:// URI that has the spans.
-      window: `all`, `last:K` or a list like `1,3,9-11`; resolved now, so that the run trains on what was meant.
+      records_root: Folder or gs:// URI of the trigger's records.
+      run: Name of this pipeline run.
+      window: `all`, `last:K` or a list like `1,3,9-11`; resolved when the training starts.
       ingestion: Whose parameters the training pipeline takes: `spans` SpanExampleGen's, `import` ImportExampleGen's.
 
     Raises:
-      SpanNotPublished: The window names a span that is not there.
-      InvalidWindow: The window is none, or ImportExampleGen cannot be told these spans.
+      JobFailed: The training has failed as often as it may be tried.
+      InvalidWindow, SpanNotPublished: The window is invalid, or names a span that is not published.
     """
-    selection = select(data_root, window)
-    number = span.get_int_custom_property("span")
-    parameters = training_parameters(data_root, selection, ingestion)
-    started = start_training(connect(platform).jobs, number, selection.digest, parameters)
+    connected, number = connect(platform), span.get_int_custom_property("span")
+    champion = connected.registry.champion()
+    decision = Decision(number, run, champion.number if champion else 0, data_root, window, ingestion)
+    started = start(records_root, connected.jobs, connected.registry, decision)
     artifacts.write(job, artifacts.JOB, codec.encode(started))
     job.set_string_custom_property("job", started.id)
-    job.set_string_custom_property("spans", selection.window)

@@ -9,12 +9,14 @@ from adaptation.data.reviews import with_reviews
 from adaptation.data.span_preparation import Preparation, begin, chunks, find_published, finish, write_chunk
 from adaptation.data.spans import SpanStore
 from adaptation.data.splits import Split, test_share
+from adaptation.retraining import Decision, decide
 from components import artifacts
 
 
 @tfx.dsl.components.component(use_beam=True)
 def SpanPreparator(
     file_list: tfx.dsl.components.InputArtifact[File],
+    predictions: tfx.dsl.components.InputArtifact[File],
     span: tfx.dsl.components.OutputArtifact[Dataset],
     data_root: tfx.dsl.components.Parameter[str],
     labels: tfx.dsl.components.Parameter[str],
@@ -23,12 +25,16 @@ def SpanPreparator(
     shard_megabytes: tfx.dsl.components.Parameter[int] = 128,
     max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
     run: tfx.dsl.components.Parameter[str] = "",
+    records_root: tfx.dsl.components.Parameter[str] = "",
+    window: tfx.dsl.components.Parameter[str] = "all",
+    ingestion: tfx.dsl.components.Parameter[str] = "spans",
     beam_pipeline: tfx.dsl.components.BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Publishes the snapshot's images as a span, on Beam, with one element a shard.
 
     Args:
       file_list: What FileListGen made.
+      predictions: What BatchPredictionGen made; it names the version that is to be replaced.
       span: Gets a copy of the span's `manifest.json`; custom properties `span` (its number) and `digest`.
       data_root: Folder or gs:// URI that has the spans.
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`;
@@ -38,6 +44,10 @@ def SpanPreparator(
       shard_megabytes: About how large a shard is.
       max_skipped: Share of the images that may be unusable.
       run: Name of this pipeline run, for the manifest.
+      records_root: Folder or gs:// URI of the trigger's records. The decision to train on the span is recorded there
+        before the span is published, so that it is not lost if this run dies; without it nothing is recorded.
+      window: Which spans that training takes, see PipelineTrigger.
+      ingestion: Whose parameters that training takes, see PipelineTrigger.
       beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
 
     Raises:
@@ -49,6 +59,9 @@ def SpanPreparator(
     split = Split(seed, test_share(len(snapshot.images), test_ratio))
     truth = with_reviews(Labels.from_json(labels), snapshot)
     preparation = begin(store, snapshot, truth, split, max_skipped, run)
+    if records_root:
+        champion = predictions.get_int_custom_property("version")
+        decide(records_root, Decision(preparation.span.number, run, champion, data_root, window, ingestion))
     if not find_published(store, preparation.span):
         _prepare_on_beam(beam_pipeline, preparation, shard_megabytes * 2**20)
     manifest = store.manifest(preparation.span)

@@ -15,8 +15,6 @@ from adaptation.progress import report
 from components import artifacts
 from components.code_version import code_version
 
-VERSION = "version.json"
-
 
 @tfx.dsl.components.component
 def VertexUploader(
@@ -45,7 +43,7 @@ def VertexUploader(
         source = blessing.get_string_custom_property("current_model")
         upload = _upload(pushed_model.uri, source, blessing, run, recipe)
         uploaded = connect(platform).registry.upload(upload)
-        artifacts.write(version, VERSION, codec.encode(uploaded))
+        artifacts.write(version, artifacts.VERSION, codec.encode(uploaded))
         number = uploaded.number
         report(f"version {number} is registered")
     version.set_int_custom_property("version", number)

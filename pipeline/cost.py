@@ -14,7 +14,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
 from adaptation.platforms.vertex.config import Machine, VertexSettings
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from pipeline.workspace.settings_file import InvalidSettings
 
 PRICES = "prices.toml"

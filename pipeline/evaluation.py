@@ -33,7 +33,8 @@ def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl
 
 def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
     labels = settings.labels.truth.to_json()
-    listed = FileListGen(collection_root=settings.collection.root, batch=batch)
+    retraining = {"records_root": place.records, "window": settings.training.window, "ingestion": place.ingestion}
+    listed = FileListGen(collection_root=settings.collection.root, batch=batch, data_root=settings.data.root)
     predicted = BatchPredictionGen(file_list=listed.outputs["file_list"], platform=place.platform)
     measured = PerformanceEvaluator(
         file_list=listed.outputs["file_list"],
@@ -41,12 +42,17 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
         labels=labels,
         threshold=settings.evaluation.threshold,
         rule=settings.evaluation.rule,
+        false_alarms=settings.evaluation.false_alarms,
+        drop=settings.evaluation.drop,
+        ignore_mix=int(settings.evaluation.ignore_mix),
         min_images=settings.evaluation.min_images,
         max_skipped=settings.labels.max_skipped,
+        run=place.run,
     )
     with tfx.dsl.Cond(measured.outputs["metrics"].future().custom_property("retrain") == 1):
         span = SpanPreparator(
             file_list=listed.outputs["file_list"],
+            predictions=predicted.outputs["predictions"],
             data_root=settings.data.root,
             labels=labels,
             seed=settings.data.seed,
@@ -54,12 +60,13 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
             shard_megabytes=settings.data.shard_megabytes,
             max_skipped=settings.labels.max_skipped,
             run=place.run,
+            **retraining,
         )
         trigger = PipelineTrigger(
             span=span.outputs["span"],
             platform=place.platform,
             data_root=settings.data.root,
-            window=settings.training.window,
-            ingestion=place.ingestion,
+            run=place.run,
+            **retraining,
         )
     return [listed, predicted, measured, span, trigger]

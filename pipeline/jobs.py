@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from adaptation import retraining
 from adaptation.data.batches import Batch
 from adaptation.data.windows import training_parameters
 from adaptation.platforms.base import Job, JobRequest
-from adaptation.trigger import TRAINING, Delivery, Outcome, Plan, State, act, look, plan, tick
+from adaptation.retraining import TRAINING, start_by_hand
+from adaptation.trigger import Delivery, Outcome, Plan, State, act, look, plan, tick
 from pipeline.workspace.workspace import Workspace
 
 
 def start_training(workspace: Workspace, window: str = "") -> Job:
-    """Starts a training run on a window of spans, the settings' own where none is given.
+    """Start a training run on a window of spans, by default the settings' own.
 
     Raises:
-      AdaptationError: The window is none, or names a span that is not published; nothing was started.
+      TrainingRuns: Another training is running; nothing was started.
+      AdaptationError: The window is invalid, or names a span that is not published; nothing was started.
     """
-    return workspace.jobs.create(training_request(workspace, window))
+    platform, request = workspace.platform, training_request(workspace, window)
+    return start_by_hand(workspace.triggers, platform.jobs, platform.registry, request)
 
 
 def training_request(workspace: Workspace, window: str = "") -> JobRequest:
@@ -39,12 +43,13 @@ def start_evaluation(workspace: Workspace, batch: str = "") -> Delivery:
     Where one is running it is left alone, and the delivery says so and names its job.
 
     Raises:
-      InvalidBatch, NoBatch: It names no month, one that is not there, or one without images.
+      InvalidBatch, NoBatch: It names no month, or one that does not exist or has no image outside spans.
       NoSuchModel: There is no champion to evaluate.
     """
     chosen = Batch.parse(batch) if batch else workspace.batches.newest()
-    workspace.batches.snapshot(chosen)
+    workspace.batches.snapshot(chosen).without(workspace.spans.images_of(str(chosen)))
     workspace.platform.registry.find()
+    retraining.deliver(workspace.triggers, workspace.jobs, workspace.platform.registry)
     while True:
         state = _look(workspace, chosen, force=True)
         intended = plan(state)
@@ -71,4 +76,14 @@ def planned(workspace: Workspace) -> tuple[State, Plan]:
 
 def _look(workspace: Workspace, batch: Batch | None = None, *, force: bool = False, whole: bool = False) -> State:
     jobs, min_images = workspace.platform.jobs, workspace.settings.collection.min_images
-    return look(workspace.batches, workspace.triggers, jobs, min_images, batch=batch, force=force, whole=whole)
+    training = retraining.look(workspace.triggers, jobs, workspace.platform.registry)
+    return look(
+        workspace.batches,
+        workspace.triggers,
+        jobs,
+        min_images,
+        batch=batch,
+        force=force,
+        whole=whole,
+        training=training,
+    )

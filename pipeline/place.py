@@ -16,6 +16,7 @@ class Place:
       root: Folder or gs:// URI of the pipeline's artifacts.
       platform: The platform's configuration as JSON text, for the components that reach out to it.
       run: Name of the run, for what it makes to remember.
+      records: Folder or gs:// URI of the trigger's records.
       metadata: The ML Metadata connection; None where the runner brings its own.
       beam: Arguments of every Beam pipeline in it.
       ingestion: Whose parameters a training run takes there: `spans` SpanExampleGen's, `import` ImportExampleGen's.
@@ -24,6 +25,7 @@ class Place:
     root: str
     platform: str
     run: str
+    records: str
     metadata: object | None = None
     beam: Sequence[str] = BEAM_IN_PROCESS
     ingestion: str = "spans"

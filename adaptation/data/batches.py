@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -100,6 +100,17 @@ class Snapshot:
     def key(self) -> str:
         """What a span made from this snapshot is claimed with: batch name and digest."""
         return f"{self.batch}:{self.digest}"
+
+    def without(self, images: Collection[storage.File]) -> Snapshot:
+        """Return the snapshot of the other images.
+
+        Raises:
+          NoBatch: There are no others.
+        """
+        others = tuple(image for image in self.images if image not in images)
+        if not others:
+            raise NoBatch(f"all {len(self.images)} images of {self.batch} are in spans. Add new images to evaluate.")
+        return Snapshot(self.batch, self.root, others)
 
 
 def snapshot_folder(root: str, batch: str) -> Snapshot:

@@ -227,6 +227,16 @@ class SpanStore:
         except FileNotFoundError:
             return None
 
+    def images_of(self, batch: str) -> frozenset[storage.File]:
+        """Return the batch's images that are in a published span; those that a span had to skip are in none.
+
+        Raises:
+          CorruptSpan: The list of a span's images, or its manifest, cannot be read.
+        """
+        claims = [Span(claim.number) for claim in self._claims.records() if claim.value.key.startswith(f"{batch}:")]
+        published = itertools.compress(claims, storage.in_parallel(self.is_published, claims))
+        return frozenset(itertools.chain.from_iterable(map(self._images, published)))
+
     def claim(self, key: str) -> Span:
         """The span number of a key: the one that the key has, or else the next free one.
 
@@ -316,6 +326,10 @@ class SpanStore:
     def folder(self, span: Span) -> str:
         """URI of the span's folder."""
         return storage.join(self.root, str(span))
+
+    def _images(self, span: Span) -> list[storage.File]:
+        snapshot, skipped = self.snapshot(span), {skip.name for skip in self.manifest(span).skipped}
+        return [image for image in snapshot.images if image.name not in skipped] if snapshot else []
 
     def _folders(self) -> list[Span]:
         return sorted(Span.parse(name) for name in storage.folders(self.root) if _NAME.fullmatch(name))

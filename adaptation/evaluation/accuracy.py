@@ -1,15 +1,14 @@
-"""Evaluation: predictions in, figures out; and the decision that is taken on them.
+"""Accuracy: the figures of an evaluation, from predictions and true labels.
 
-How the predictions are held against the images and their true labels is in `confusion`; what follows a decision
-is up to the pipeline.
+How the predictions are compared with the images and their true labels is in `confusion`; what is decided on the figures
+is in `decision`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from adaptation.data.batches import Snapshot
 from adaptation.data.labels import Labels, Skipped, refuse_if_too_many
 from adaptation.errors import AdaptationError
 from adaptation.evaluation.confusion import Tally, tally
+from adaptation.io import storage
 
 Z_95 = 1.959963984540054
 
@@ -80,6 +80,8 @@ class Evaluation:
       confusion: Numbers of images: a row for each true label, in it a column for each predicted one.
       skipped: Images without a known label or with a prediction error, sorted by name.
       mistakes: Up to 20 of the wrong ones, the most confident first.
+      fresh: The confusion of those images alone that no earlier evaluation of the same champion has counted; empty in
+        evaluations of version 0.1.0.
     """
 
     batch: str
@@ -92,10 +94,17 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     skipped: tuple[Skipped, ...]
     mistakes: tuple[Mistake, ...]
+    fresh: tuple[tuple[int, ...], ...] = ()
 
 
-def evaluate(snapshot: Snapshot, predictions_folder: str, labels: Labels, max_skipped: float) -> Evaluation:
-    """Compares the predictions of a snapshot's images with their true labels.
+def evaluate(
+    snapshot: Snapshot,
+    predictions_folder: str,
+    labels: Labels,
+    max_skipped: float,
+    counted: Collection[storage.File] = frozenset(),
+) -> Evaluation:
+    """Compare the predictions of a snapshot's images with their true labels.
 
     Args:
       snapshot: The images that were to be predicted.
@@ -103,13 +112,14 @@ def evaluate(snapshot: Snapshot, predictions_folder: str, labels: Labels, max_sk
       labels: Where the true labels come from. The model predicts no others; it may not know all of them: what it
         predicts for an image of a class that was appended since counts as wrong.
       max_skipped: Share of the images, 0 to 1, that may lack a known label or have a prediction error.
+      counted: Images that an earlier evaluation of the same champion has counted.
 
     Raises:
       InvalidPredictions: There are none, a line is broken, a label is unknown, or they are not exactly one for each
         image of the snapshot.
       TooManySkipped: More images than allowed had to be left out.
     """
-    told = tally(snapshot, predictions_folder, labels)
+    told = tally(snapshot, predictions_folder, labels, [image.name for image in snapshot.images if image in counted])
     skipped = tuple(sorted(told.skipped))
     refuse_if_too_many(skipped, len(snapshot.images), max_skipped)
     return _evaluation(snapshot.batch, told, labels.names, skipped)
@@ -133,62 +143,6 @@ def wilson_interval(correct: int, images: int, z: float = Z_95) -> Interval:
     return Interval(low, high)
 
 
-class Rule(StrEnum):
-    """When an accuracy counts as too low. POINT: it is below the threshold. WILSON: its interval is, as a whole."""
-
-    POINT = "point"
-    WILSON = "wilson"
-
-
-class Outcome(StrEnum):
-    """What is to be done."""
-
-    RETRAIN = "retrain"
-    KEEP = "keep"
-    TOO_FEW = "too few"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether to retrain, what that rests on, and the same as a sentence with the figures."""
-
-    retrain: bool
-    outcome: Outcome
-    reason: str
-
-
-def decide(evaluation: Evaluation, threshold: float, rule: Rule, min_images: int) -> Decision:
-    """Decides whether the model must be retrained.
-
-    Args:
-      evaluation: How the model did.
-      threshold: The accuracy that it must reach, above 0 and up to 1.
-      rule: What must be below the threshold.
-      min_images: With fewer evaluated images, and always with none, nothing is concluded.
-
-    Raises:
-      InvalidThreshold: The threshold is not above 0 and up to 1.
-    """
-    if not 0 < threshold <= 1:
-        raise InvalidThreshold(f"the threshold {threshold} is no accuracy. Set one above 0 and up to 1, such as 0.9.")
-    if evaluation.accuracy is None or evaluation.images < min_images:
-        reason = f"{evaluation.images} images were evaluated, too few to say anything: it takes {max(1, min_images)}"
-        return Decision(False, Outcome.TOO_FEW, reason)
-    accuracy, high = evaluation.accuracy, evaluation.interval.high
-    measured, name = (accuracy, "the accuracy") if rule is Rule.POINT else (high, "the interval's upper bound")
-    retrain = measured < threshold
-    reason = f"{_figures(evaluation)}; {name} is {'below' if retrain else 'not below'} the threshold {threshold:g}"
-    return Decision(retrain, Outcome.RETRAIN if retrain else Outcome.KEEP, reason)
-
-
-def _figures(evaluation: Evaluation) -> str:
-    interval = evaluation.interval
-    return (
-        f"{evaluation.correct} of {evaluation.images} images are right: accuracy {evaluation.accuracy:.4f} "
-        f"(95 % interval {interval.low:.4f} to {interval.high:.4f})"
-    )
-
-
 def _evaluation(batch: str, told: Tally, names: tuple[str, ...], skipped: tuple[Skipped, ...]) -> Evaluation:
     confusion = told.confusion
     images, correct = int(confusion.sum()), int(confusion.trace())
@@ -203,6 +157,7 @@ def _evaluation(batch: str, told: Tally, names: tuple[str, ...], skipped: tuple[
         confusion=tuple(map(tuple, confusion.tolist())),
         skipped=skipped,
         mistakes=tuple(Mistake(*row) for row in told.mistakes.iter_rows()),
+        fresh=tuple(map(tuple, told.fresh.tolist())),
     )
 
 

@@ -7,7 +7,7 @@ figures follow from the counts is in `accuracy`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -66,6 +66,7 @@ class Tally:
       is_foreign: Whether there is an image from outside the snapshot's folder, or a predicted label that is none.
       confusion: Numbers of images by true label (row) and predicted one (column), without those that are skipped; int64
         [labels, labels].
+      fresh: The same of the images that no evaluation has counted before.
       skipped: The images that have no known label or no prediction, in no order.
       mistakes: The worst mistakes, at most `MISTAKES`, in order: name, true label, predicted label and confidence.
     """
@@ -73,6 +74,7 @@ class Tally:
     images: Fingerprint
     is_foreign: bool
     confusion: npt.NDArray[np.int64]
+    fresh: npt.NDArray[np.int64]
     skipped: tuple[Skipped, ...]
     mistakes: pl.DataFrame
 
@@ -84,27 +86,34 @@ class Tally:
             images=sum((part.images for part in every), Fingerprint()),
             is_foreign=any(part.is_foreign for part in every),
             confusion=np.sum([part.confusion for part in every], axis=0),
+            fresh=np.sum([part.fresh for part in every], axis=0),
             skipped=tuple(chain.from_iterable(part.skipped for part in every)),
             mistakes=_worst(pl.concat(part.mistakes for part in every)),
         )
 
 
-def tally(snapshot: Snapshot, predictions_folder: str, labels: Labels) -> Tally:
-    """Counts the predictions of a snapshot's images, whatever the order of files and lines.
+def tally(snapshot: Snapshot, predictions_folder: str, labels: Labels, counted: Collection[str] = ()) -> Tally:
+    """Count the predictions of a snapshot's images, whatever the order of files and lines.
+
+    Args:
+      snapshot: The images that were to be predicted.
+      predictions_folder: URI of the folder with the results.
+      labels: Where the true labels come from.
+      counted: Names of the images that an earlier evaluation has counted.
 
     Raises:
       AdaptationError: As for `evaluation.evaluate`.
     """
-    folder = storage.join(snapshot.root, "")
+    folder, known = storage.join(snapshot.root, ""), pl.Series(counted, dtype=pl.String)
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(Fingerprint.of_names, snapshot)
-        told = Tally.sum(conclude_predictions(predictions_folder, lambda told: _counted(told, folder, labels)))
+        told = Tally.sum(conclude_predictions(predictions_folder, lambda told: _counted(told, folder, labels, known)))
     if told.is_foreign or told.images != listed.result():
         _refuse(snapshot, predictions_folder, labels)
     return told
 
 
-def _counted(told: pl.DataFrame, folder: str, labels: Labels) -> Tally:
+def _counted(told: pl.DataFrame, folder: str, labels: Labels, known: pl.Series) -> Tally:
     """What the results say of images, as frames of `read_predictions`, held against the true labels."""
     told = told.drop_nulls("image")
     names = told["image"].str.slice(len(folder)).alias("name")
@@ -115,10 +124,12 @@ def _counted(told: pl.DataFrame, folder: str, labels: Labels) -> Tally:
         pl.col("confidence", "error"),
     )
     evaluated = outcomes.drop_nulls(["truth", "label"])
+    fresh = evaluated.filter(~pl.col("name").is_in(known)) if len(known) else evaluated
     return Tally(
         images=Fingerprint.of(names),
         is_foreign=not told["image"].str.starts_with(folder).all() or _has_foreign_label(outcomes),
         confusion=_confusion(evaluated, len(labels.names)),
+        fresh=_confusion(fresh, len(labels.names)),
         skipped=_skipped(outcomes, labels),
         mistakes=_worst(evaluated.filter(pl.col("truth") != pl.col("label"))),
     )

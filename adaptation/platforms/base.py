@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from adaptation.errors import AdaptationError
+from adaptation.evaluation.mix import Recall
 
 CHAMPION = "champion"
 
@@ -92,6 +93,7 @@ class ModelVersion:
       created: ISO 8601, UTC.
       code: Version of the code that made it; empty where it was not told.
       champion: Number of the version that it was compared with, 0 if there was none; None if unknown.
+      recalls: What it predicted correctly on the test splits of its spans, by class; empty if unknown.
     """
 
     number: int
@@ -104,6 +106,7 @@ class ModelVersion:
     created: str
     code: str = ""
     champion: int | None = None
+    recalls: Mapping[str, Recall] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class Upload:
     run: str
     code: str = ""
     champion: int | None = None
+    recalls: Mapping[str, Recall] = field(default_factory=dict)
 
 
 class Jobs(Protocol):

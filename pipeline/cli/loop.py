@@ -105,6 +105,8 @@ def plan(folder: Path) -> None:
         "job": intended.job_id or "none",
         "outcome": f"{intended.outcome}: {intended.reason}",
     }
+    if state.training.record:
+        lines["training"] = f"{state.training.step}: {state.training.reason}"
     for name, value in lines.items():
         click.echo(f"{name:9}{value}")
     if workspace.platform.registry.champion() is None:

@@ -13,7 +13,8 @@ from typing import Any
 from tfx import v1 as tfx
 from tfx.orchestration.data_types import RuntimeParameter
 
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from models import user_code
 from pipeline.compiled.spec import Spec, check
 from pipeline.evaluation import evaluation_pipeline
@@ -50,6 +51,7 @@ def compile_pipeline(settings: Settings, name: str) -> Spec:
         root=settings.vertex.output_folder(name),
         platform=config,
         run=RUN_NAME,
+        records=Workspace(settings).triggers,
         beam=beam_arguments(settings),
         ingestion=settings.training.ingestion,
     )
@@ -66,7 +68,7 @@ def compile_here(workspace: Workspace, name: str) -> Spec:
       name: `training` or `evaluation`.
     """
     outputs = workspace.folder("rehearsal", "outputs", name)
-    return _compiled(workspace.settings, name, Place(outputs, workspace.config.to_json(), RUN_NAME))
+    return _compiled(workspace.settings, name, Place(outputs, workspace.config.to_json(), RUN_NAME, workspace.triggers))
 
 
 def _command(settings: Settings) -> list[str] | None:

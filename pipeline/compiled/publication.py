@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.platforms.vertex.config import LATEST
-from adaptation.trigger import TRAINING
+from adaptation.retraining import TRAINING
 from pipeline.compiled.spec import Spec
 from pipeline.user_code import upload
 from pipeline.workspace.settings import Settings

@@ -13,7 +13,7 @@ from adaptation.platforms.base import JobRequest
 from adaptation.platforms.vertex.client import VertexClient
 from adaptation.platforms.vertex.config import VertexConfig
 from adaptation.platforms.vertex.jobs import VertexJobs
-from adaptation.trigger import TRAINING
+from adaptation.retraining import TRAINING
 from pipeline.compiled import kubeflow
 from pipeline.compiled.spec import BrokenSpec, Spec
 from pipeline.jobs import by_hand

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptation.io import storage
+from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
 from pipeline.function.build import ENVIRONMENT, variables
 from pipeline.function.gcloud import GCLOUD, Answer, Command, Step
@@ -76,7 +77,9 @@ def deployment_steps(settings: Settings, folder: Path) -> list[Step]:
         deployment.on_project("the right to start evaluations", deployment.runner, deployment.role_name),
         deployment.acting(),
         deployment.on_folder("the right to read the collection", environment["COLLECTION_ROOT"], READ),
-        deployment.on_folder("the right to read the specs", settings.vertex.spec_folder(EVALUATION), READ),
+        deployment.on_folder("the right to read evaluations' specs", settings.vertex.spec_folder(EVALUATION), READ),
+        deployment.on_folder("the right to read trainings' specs", settings.vertex.spec_folder(TRAINING), READ),
+        deployment.on_folder("the right to read the spans, for the window of a training", settings.data.root, READ),
         deployment.on_folder("the right to read the records", environment["RECORDS_ROOT"], READ),
         deployment.on_folder("the right to create records", environment["RECORDS_ROOT"], CREATE),
         deployment.on_request(),

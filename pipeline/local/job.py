@@ -14,7 +14,8 @@ from adaptation.io.storage import collector_at_rest
 from adaptation.platforms.base import InvalidJob, JobRequest
 from adaptation.platforms.local.jobs import run_recorded
 from adaptation.progress import report
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from pipeline.workspace.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from tfx import v1 as tfx
 from tfx.utils.path_utils import serving_model_dir
 
 from adaptation import codec
-from adaptation.evaluation.accuracy import Decision, Evaluation
+from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Deployment
 from adaptation.io import storage
 from adaptation.progress import report
@@ -132,6 +133,7 @@ def _place(workspace: Workspace, pipeline: str, run: str) -> Place:
         root=workspace.folder("pipelines", pipeline),
         platform=workspace.config.to_json(),
         run=run,
+        records=workspace.triggers,
         metadata=tfx.orchestration.metadata.sqlite_metadata_connection_config(database),
     )
 

@@ -12,7 +12,7 @@ import requests
 from adaptation.data.windows import training_parameters
 from adaptation.io import storage
 from adaptation.io.object_store import StorageFailed
-from adaptation.trigger import TRAINING
+from adaptation.retraining import TRAINING
 from pipeline.compiled.spec import Spec
 from pipeline.compiled.submission import read_spec
 from pipeline.rehearsal.task_graph import NotRehearsable

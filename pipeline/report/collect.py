@@ -21,11 +21,13 @@ from typing import TypeVar
 from adaptation import codec, trigger
 from adaptation.data.batches import BatchStore, Snapshot
 from adaptation.data.spans import Manifest
-from adaptation.evaluation.accuracy import Decision, Evaluation, Mistake
+from adaptation.evaluation.accuracy import Evaluation, Mistake
+from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison, Verdict
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState, ModelVersion
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from components import artifacts
 from pipeline.report import calculations, thumbnails
 from pipeline.report.content import (

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from adaptation.evaluation.accuracy import Decision, Evaluation
+from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.decision import Decision
 from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion
 from adaptation.trigger import EVALUATION
 from pipeline.report.content import Event, Kind

@@ -131,12 +131,19 @@ class TrainingSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """When a month counts as a change that needs retraining."""
+    """When a batch counts as a change that needs retraining."""
 
-    threshold: float = Field(0.9, gt=0, le=1, description="accuracy below which the model is retrained")
-    rule: Literal["point", "wilson"] = Field(
-        "point", description="point: accuracy below it; wilson: even the 95 % interval's upper end below it"
+    threshold: float = Field(0.9, gt=0, le=1, description="accuracy that the model must reach")
+    rule: Literal["evidence", "drop", "point", "wilson"] = Field(
+        "evidence",
+        description="evidence: enough new images say that it is below; drop: below its own accuracy minus drop; "
+        "point, wilson: one batch's accuracy, or its interval, is below; these retrain on noise",
     )
+    false_alarms: float = Field(
+        0.2, gt=0, lt=1, description="accepted chance of any needless retraining in 36 batches; 0.05 for the careful"
+    )
+    drop: Share = Field(0.05, description="for the rule drop: accepted fall below the accuracy on the test splits")
+    ignore_mix: bool = Field(False, description="keep a model if only the mix of classes has changed, not its skill")
     min_images: int = Field(30, gt=0, description="with fewer images nothing is decided")
 
 

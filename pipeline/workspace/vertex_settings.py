@@ -6,7 +6,8 @@ from typing import Any
 
 from adaptation.io import storage
 from adaptation.platforms.vertex.config import VertexConfig
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings
 

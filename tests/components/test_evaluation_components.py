@@ -17,6 +17,7 @@ from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, Span
 from adaptation.data.windows import select
 from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.log import EvaluationLog, version_id
 from adaptation.evaluation.prediction_results import InvalidPredictions, ResultsWriter
 from adaptation.io import storage
 from adaptation.platforms.base import JobState
@@ -110,11 +111,40 @@ def test_batch_prediction_gen_never_picks_a_model_by_chance(world: ComponentWorl
 
 def test_performance_evaluator_says_retrain_below_the_threshold(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
-    files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:10], "light"))
+    files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:30], "light"))
     done = run([files, predictions, measured(files, predictions)])
     properties = done.outputs["PerformanceEvaluator", "metrics"].properties
-    assert (properties["retrain"], properties["images"], properties["accuracy"]) == (1, 40, 0.875)
-    assert evaluation_in(done).confusion == ((15, 5), (0, 20))
+    assert (properties["retrain"], properties["images"], properties["accuracy"]) == (1, 40, 0.625)
+    assert evaluation_in(done).confusion == ((5, 15), (0, 20))
+
+
+def test_performance_evaluator_counts_an_image_once_for_a_champion(
+    world: ComponentWorld, run: Any, untrained: str
+) -> None:
+    version = world.register(untrained)
+    log = EvaluationLog(world.batches, version_id(version.number, version.key))
+    for start in (0, 40):
+        world.collect(40, start)
+        for _ in range(2):
+            files, predictions = listed(world), predicted_as(world, {})
+            storage.write(str(world.root / "results" / "version.json"), codec.encode(version))
+            run([files, predictions, measured(files, predictions, run=f"run-{start}")])
+    assert [(one.images, one.correct, one.run) for one in log.evaluations()] == [
+        ((20, 20), (20, 20), "run-0"),
+        ((20, 20), (20, 20), "run-40"),
+    ]
+
+
+def test_file_list_gen_leaves_out_what_is_in_a_span(world: ComponentWorld, run: Any) -> None:
+    world.collect(40)
+    prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
+    new = world.collect(20, 40)
+    files = FileListGen(collection_root=world.batches.root, batch=str(OCTOBER), data_root=world.spans.root)
+    output = run([files]).outputs["FileListGen", "file_list"]
+    assert codec.read(storage.join(output.uri, "snapshot.json"), Snapshot).names == tuple(sorted(new))
+    prepare(world.spans, codec.read(storage.join(output.uri, "snapshot.json"), Snapshot), LABELS)
+    with pytest.raises(LookupError, match="all 60 images of 2021-10 are in spans"):
+        run([files])
 
 
 def test_performance_evaluator_says_keep_at_the_threshold(world: ComponentWorld, run: Any) -> None:
@@ -267,7 +297,11 @@ def review_as_light(world: ComponentWorld, names: list[str]) -> None:
 
 def prepared(world: ComponentWorld, files: Any, **settings: Any) -> Any:
     return SpanPreparator(
-        file_list=files.outputs["file_list"], data_root=world.spans.root, labels=LABELS.to_json(), **settings
+        file_list=files.outputs["file_list"],
+        predictions=files.outputs["file_list"],
+        data_root=world.spans.root,
+        labels=LABELS.to_json(),
+        **settings,
     )
 
 
@@ -279,6 +313,10 @@ def published(world: ComponentWorld) -> Manifest:
 def triggering(world: ComponentWorld, manifest: Manifest, **settings: Any) -> list[Any]:
     span = importer(Dataset, world.spans.folder(Span(manifest.span)), span=manifest.span).with_id("Span")
     trigger = PipelineTrigger(
-        span=span.outputs["result"], platform=world.config.to_json(), data_root=world.spans.root, **settings
+        span=span.outputs["result"],
+        platform=world.config.to_json(),
+        data_root=world.spans.root,
+        records_root=str(world.root / "triggers"),
+        **settings,
     )
     return [span, trigger]

@@ -66,7 +66,10 @@ def die_after(writes: int) -> None:
 def preparing(world: ComponentWorld) -> list[Any]:
     files = listed(world)
     preparator = SpanPreparator(
-        file_list=files.outputs["file_list"], data_root=world.spans.root, labels=LABELS.to_json()
+        file_list=files.outputs["file_list"],
+        predictions=files.outputs["file_list"],
+        data_root=world.spans.root,
+        labels=LABELS.to_json(),
     )
     return [files, preparator]
 

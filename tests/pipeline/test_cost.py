@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from adaptation.platforms.vertex.config import Prediction, Serving, Training, VertexSettings
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from pipeline.cli.main import cli
 from pipeline.cost import Item, Month, Prices, bill, load_prices, prices_file, total
 from pipeline.run_history import newest_durations

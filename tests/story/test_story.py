@@ -30,7 +30,8 @@ from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.gate import Verdict
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState, ModelVersion
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from components import artifacts
 from emulators.http_server import HOST
 from pipeline.rehearsal.cloud.emulated import Cloud

@@ -25,13 +25,15 @@ from adaptation import codec
 from adaptation.data.batches import Batch, Snapshot
 from adaptation.data.span_preparation import prepare
 from adaptation.data.splits import Split
-from adaptation.evaluation.accuracy import Rule, decide, evaluate
+from adaptation.evaluation.accuracy import evaluate
+from adaptation.evaluation.decision import Criterion, Rule, decide
 from adaptation.evaluation.gate import Comparison, Part, Score, judge
 from adaptation.evaluation.prediction_results import ResultsWriter
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobRequest, JobState, Upload
 from adaptation.platforms.rollout import put_in_service, roll_back
-from adaptation.trigger import EVALUATION, TRAINING, start_training
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from components import artifacts
 from pipeline.jobs import trigger
 from pipeline.workspace.initialise import initialise
@@ -97,7 +99,7 @@ class Story:
         snapshot = workspace.batches.snapshot(month)
         output = self.folder / "pipelines" / EVALUATION / job
         evaluation = evaluate(snapshot, predict(snapshot, output, wrong), workspace.labels, 0.2)
-        decision = decide(evaluation, 0.9, Rule.POINT, 10)
+        decision = decide(evaluation, Criterion(0.9, Rule.POINT, 10))
         write(output / "metrics" / artifacts.EVALUATION, codec.encode(evaluation))
         write(output / "metrics" / artifacts.DECISION, codec.encode(decision))
         write(output / "file_list" / artifacts.SNAPSHOT, codec.encode(snapshot))
@@ -143,7 +145,7 @@ def tell(folder: Path) -> Story:
     october = story.evaluate(OCTOBER, "2021-10-31T10:00:00+00:00", 5, f"training-span-2-{digest[:8]}-1")
     snapshot = workspace.batches.snapshot(OCTOBER)
     prepare(workspace.spans, snapshot, workspace.labels, Split(), max_skipped=0.2, shard_bytes=2**20, run=october)
-    job = start_training(jobs, 2, digest, {"window": "1-2"})
+    job = jobs.create(JobRequest(f"training-span-2-{digest[:8]}-1", TRAINING, {"window": "1-2"}))
     scores = {1: Score(0.9642857, 14), 2: Score(0.95, 8)}
     story.train(job.id, "2021-11-01T10:00:00+00:00", scores, {1: Score(0.97, 14), 2: Score(0.25, 8)})
     workspace.batches.archive(snapshot)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from adaptation import codec
+from adaptation.evaluation.mix import Recall
 from adaptation.io import storage
 from adaptation.platforms.base import (
     CHAMPION,
@@ -46,6 +47,7 @@ class _Description:
     run: str = ""
     code: str = ""
     champion: int | None = None
+    recalls: Mapping[str, Recall] = field(default_factory=dict)
     promotions: Mapping[str, str] = field(default_factory=dict)
     promoted: Mapping[str, str] = field(default_factory=dict)
     standings: tuple[StandingRecord, ...] = ()
@@ -311,6 +313,7 @@ def _version(found: Json) -> ModelVersion:
         created=str(found.get("versionCreateTime", "")),
         code=described.code,
         champion=described.champion,
+        recalls=described.recalls,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,10 +13,8 @@ from adaptation.data.labels import Labels, Skipped, TooManySkipped
 from adaptation.evaluation import prediction_results
 from adaptation.evaluation.accuracy import (
     ClassFigures,
-    Decision,
     Evaluation,
     Interval,
-    InvalidThreshold,
     Mistake,
     Outcome,
     Rule,
@@ -155,46 +152,3 @@ def test_a_wilson_interval_lies_around_the_share_and_within_0_to_1(counts: tuple
     interval = wilson_interval(correct, images)
     share = correct / images if images else 0.5
     assert 0 <= interval.low <= share + 1e-12 and share - 1e-12 <= interval.high <= 1
-
-
-@pytest.mark.parametrize(
-    ("correct", "images", "rule", "outcome"),
-    [
-        (89, 100, Rule.POINT, Outcome.RETRAIN),
-        (90, 100, Rule.POINT, Outcome.KEEP),
-        (91, 100, Rule.POINT, Outcome.KEEP),
-        (89, 100, Rule.WILSON, Outcome.KEEP),
-        (80, 100, Rule.WILSON, Outcome.RETRAIN),
-        (0, 99, Rule.POINT, Outcome.TOO_FEW),
-        (0, 99, Rule.WILSON, Outcome.TOO_FEW),
-    ],
-)
-def test_the_decision_follows_the_rule(correct: int, images: int, rule: Rule, outcome: Outcome) -> None:
-    decision = decide(evaluation_of(correct, images), 0.9, rule, min_images=100)
-    assert (decision.outcome, decision.retrain) == (outcome, outcome is Outcome.RETRAIN)
-
-
-def test_the_reason_has_the_figures() -> None:
-    figures = "89 of 100 images are right: accuracy 0.8900 (95 % interval 0.8137 to 0.9375); "
-    good = evaluation_of(89, 100)
-    below = f"{figures}the accuracy is below the threshold 0.9"
-    assert decide(good, 0.9, Rule.POINT, 100) == Decision(True, Outcome.RETRAIN, below)
-    above = f"{figures}the interval's upper bound is not below the threshold 0.9"
-    assert decide(good, 0.9, Rule.WILSON, 100) == Decision(False, Outcome.KEEP, above)
-    few = "100 images were evaluated, too few to say anything: it takes 101"
-    assert decide(good, 0.9, Rule.POINT, 101) == Decision(False, Outcome.TOO_FEW, few)
-
-
-def test_the_threshold_one_accepts_only_a_perfect_model() -> None:
-    perfect = evaluation_of(2, 2)
-    assert not decide(perfect, 1.0, Rule.POINT, 1).retrain
-    assert all(
-        wilson_interval(images, images).high == 1 and wilson_interval(0, images).low == 0 for images in range(99)
-    )
-    assert decide(replace(perfect, accuracy=0.999), 1.0, Rule.POINT, 1).retrain
-
-
-@pytest.mark.parametrize("threshold", [0.0, -0.1, 1.1, 90.0, float("nan")])
-def test_a_threshold_that_is_no_accuracy_is_refused(threshold: float) -> None:
-    with pytest.raises(InvalidThreshold, match=f"the threshold {threshold} is no accuracy"):
-        decide(evaluation_of(1, 1), threshold, Rule.POINT, 1)

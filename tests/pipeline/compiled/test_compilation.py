@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from google.cloud.aiplatform_v1 import CustomJobSpec
 
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from pipeline.compiled.spec import Spec, executor_classes
 from pipeline.workspace.settings_file import InvalidSettings, load, write_settings
 

@@ -304,6 +304,8 @@ def test_the_accounts_get_these_rights_and_no_others(first: list[list[str]]) -> 
         (RUNNER, "roles/iam.serviceAccountUser", "pipelines@demo.iam.gserviceaccount.com"),
         (RUNNER, "roles/storage.objectViewer", "gs://images/collected/"),
         (RUNNER, "roles/storage.objectViewer", "gs://works/adaptation/specs/evaluation/"),
+        (RUNNER, "roles/storage.objectViewer", "gs://works/adaptation/specs/training/"),
+        (RUNNER, "roles/storage.objectViewer", "gs://images/spans/"),
         (RUNNER, "roles/storage.objectViewer", "gs://works/adaptation/triggers/"),
         (RUNNER, "roles/storage.objectCreator", "gs://works/adaptation/triggers/"),
         (INVOKER, "roles/eventarc.eventReceiver", "demo"),
@@ -322,7 +324,7 @@ def test_the_role_holds_nothing_but_what_a_delivery_asks_of_vertex_ai(first: lis
 
 def test_every_binding_says_that_it_has_no_condition(shop: Path) -> None:
     bound = [step.make for step in steps(shop) if "add-iam-policy-binding" in step.make]
-    assert len(bound) == 8
+    assert len(bound) == 10
     assert all("--condition=None" in command for command in bound)
 
 

@@ -22,7 +22,8 @@ from adaptation.evaluation.accuracy import ClassFigures, Evaluation, Mistake, wi
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion, Upload
 from adaptation.platforms.rollout import put_in_service
-from adaptation.trigger import EVALUATION, TRAINING
+from adaptation.retraining import TRAINING
+from adaptation.trigger import EVALUATION
 from pipeline.cli.main import cli
 from pipeline.report import thumbnails
 from pipeline.report.calculations import SKIPPED_EXAMPLES

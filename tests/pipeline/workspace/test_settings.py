@@ -84,7 +84,7 @@ def test_an_invalid_file_is_refused_in_the_words_of_its_first_line(file: Path) -
 
 def test_what_the_file_leaves_out_has_its_default(tmp_path: Path) -> None:
     settings = load(settings_file(tmp_path))
-    assert (settings.evaluation.threshold, settings.evaluation.rule) == (0.9, "point")
+    assert (settings.evaluation.threshold, settings.evaluation.rule) == (0.9, "evidence")
     assert (settings.collection.min_images, settings.data.test_ratio, settings.training.window) == (100, 0.2, "all")
     assert (settings.model.epochs, settings.labels.file) == (None, "")
 

@@ -15,7 +15,6 @@ from adaptation.io import storage
 from adaptation.platforms.base import InvalidJob, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.connect import connect
 from adaptation.trigger import deliver as deliver_trigger
-from adaptation.trigger import start_training
 from tests.worlds.vertex import ROOT, Vertex, a_spec, publish
 
 
@@ -203,16 +202,3 @@ def test_any_number_of_deliveries_start_one_evaluation(vertex: Vertex) -> None:
         list(pool.map(lambda _: deliver_trigger(batches, f"{ROOT}/triggers", vertex.jobs, 3), range(6)))
     (job,) = vertex.jobs.list()
     assert (job.id, job.pipeline, job.parameters) == ("evaluation-2021-10-0001", "evaluation", {"batch": "2021-10"})
-
-
-def test_failed_training_is_started_again_under_another_id(vertex: Vertex) -> None:
-    publish("training", a_spec("training", {"window": "all", "digest": ""}))
-    vertex.server.fail_jobs()
-    parameters = {"window": "1-2", "digest": "0123456789"}
-    ids = []
-    for _ in range(3):
-        job = start_training(vertex.jobs, 2, "0123456789", parameters)
-        list(vertex.jobs.follow(job.id))
-        ids.append(job.id)
-    assert ids == ["training-span-2-01234567-1", "training-span-2-01234567-2", "training-span-2-01234567-2"]
-    assert len(vertex.jobs.list()) == 2
