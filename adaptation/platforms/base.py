@@ -271,10 +271,20 @@ def predecessor_in(history: Iterable[int]) -> int | None:
     Returns:
       Its number; None where there was none. Going back again never leads forward to what was gone back from.
     """
+    trail = trail_of(history)
+    return trail[-2] if len(trail) > 1 else None
+
+
+def trail_of(history: Iterable[int]) -> list[int]:
+    """Return the champions that one can go back to, the one in service last; see `predecessor_in`.
+
+    >>> trail_of([1, 2, 3, 2])
+    [1, 2]
+    """
     trail: list[int] = []
     for number in history:
         trail = [*trail[: trail.index(number)], number] if number in trail else [*trail, number]
-    return trail[-2] if len(trail) > 1 else None
+    return trail
 
 
 def current_standings(

@@ -1,4 +1,4 @@
-"""Putting a version in service and going back to the one before: the registry and the endpoint together.
+"""Putting a version in service, at once or once a person approves, and going back: registry and endpoint together.
 
 The endpoint serves a version before the alias says so: a version that cannot be served never becomes the champion. The
 alias moves last, so that the change is complete exactly when it has moved; who was cut off before repeats the whole. Of
@@ -7,7 +7,12 @@ two that do this at once, the one whose alias came last has its way, with the en
 
 from __future__ import annotations
 
-from adaptation.platforms.base import Endpoint, ModelVersion, Registry
+from adaptation.errors import AdaptationError
+from adaptation.platforms.base import Endpoint, ModelVersion, Registry, Standing, StandingRecord, current_standings
+
+
+class NotPending(AdaptationError, ValueError):
+    """A version that is not there to be approved or rejected, or no longer as it was judged."""
 
 
 def put_in_service(registry: Registry, endpoint: Endpoint, version: ModelVersion, reason: str) -> None:
@@ -37,6 +42,55 @@ def roll_back(registry: Registry, endpoint: Endpoint) -> ModelVersion:
     version = registry.predecessor()
     put_in_service(registry, endpoint, version, f"rolled back to version {version.number}")
     return version
+
+
+def approve(registry: Registry, endpoint: Endpoint, version: ModelVersion) -> None:
+    """Put a version in service that waits for approval; does nothing if it is the champion already.
+
+    Raises:
+      NotPending: It does not wait, or another version is the champion than the one that it was compared with; nothing
+        was changed.
+
+    Failure: as for `put_in_service`.
+    """
+    champion = registry.champion()
+    if champion == version:
+        return _serve_champion(registry, endpoint)
+    record = _pending(registry, version, Standing.WAITING)
+    if problem := overtaken(version, champion):
+        raise NotPending(f"{problem}. Train again: the gate compares with the champion of today.")
+    put_in_service(registry, endpoint, version, f"approved: {record.reason}")
+
+
+def reject(registry: Registry, version: ModelVersion, reason: str) -> None:
+    """Record that a version that waits for approval, or is the candidate, will not be put in service.
+
+    Raises:
+      NotPending: It neither waits nor is the candidate; nothing was changed.
+
+    Failure: repeat it.
+    """
+    _pending(registry, version, Standing.WAITING, Standing.CANDIDATE, Standing.REJECTED)
+    registry.mark(version, Standing.REJECTED, reason)
+
+
+def overtaken(version: ModelVersion, champion: ModelVersion | None) -> str:
+    """Return why a version's comparison does not hold any more, as a sentence; empty if its champion still is."""
+    now = champion.number if champion else 0
+    if version.champion is None or version.champion == now:
+        return ""
+    names = [f"version {number}" if number else "no version" for number in (version.champion, now)]
+    return f"version {version.number} was compared with {names[0]}, but {names[1]} is the champion now"
+
+
+def _pending(registry: Registry, version: ModelVersion, *wanted: Standing) -> StandingRecord:
+    record = current_standings(registry.standings(), registry.promotions()).get(version.number)
+    if record is None or record.standing not in wanted:
+        standing = f"its standing: {record.standing}" if record else "it has no standing"
+        raise NotPending(
+            f'version {version.number} is not pending ({standing}). "adapt models list" shows which versions are.'
+        )
+    return record
 
 
 def _serve_champion(registry: Registry, endpoint: Endpoint) -> None:

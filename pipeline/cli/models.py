@@ -1,4 +1,4 @@
-"""The commands about the model's versions: `adapt models` and `adapt rollback`."""
+"""The commands about the model's versions: `adapt models list`, `history`, `approve`, `reject`; `adapt rollback`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,65 @@ def models() -> None:
 @in_workspace
 def list_models(folder: Path) -> None:
     """List the versions."""
+    from adaptation.platforms.base import CHAMPION, current_standings
     from pipeline.console import show
 
     registry = open_workspace(folder).platform.registry
-    champion = registry.champion()
-    rows = [
-        _model_row(version, is_champion=champion is not None and version.number == champion.number)
-        for version in registry.versions()
-    ]
+    current = current_standings(registry.standings(), registry.promotions())
+    standings = {number: str(record.standing) for number, record in current.items()}
+    if champion := registry.champion():
+        standings[champion.number] = CHAMPION
+    rows = [_model_row(version, standings.get(version.number, "")) for version in registry.versions()]
     title = "Models and their accuracies"
-    show(title, ["version", "in service", "spans", "lowest", "on the newest", "further metrics", "created (UTC)"], rows)
+    show(title, ["version", "standing", "spans", "lowest", "on the newest", "further metrics", "created (UTC)"], rows)
+
+
+@models.command("history")
+@in_workspace
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of the table.")
+def show_history(folder: Path, as_json: bool) -> None:
+    """Show which version served when and why, and what was decided about the others."""
+    from adaptation import codec
+    from adaptation.platforms.history import history
+    from pipeline.console import minute, show
+
+    events = history(open_workspace(folder).platform.registry)
+    if as_json:
+        click.echo(codec.encode(events))
+        return
+    columns = ["from (UTC)", "until (UTC)", "version", "standing", "why", "run", "code"]
+    rows = [
+        (minute(one.time), minute(one.until), one.version, one.standing, one.reason, one.run, one.code)
+        for one in events
+    ]
+    show("History of the model's versions", columns, rows)
+
+
+@models.command("approve")
+@in_workspace
+@click.argument("version")
+def approve_version(folder: Path, version: str) -> None:
+    """Put a VERSION in service that waits for approval."""
+    from adaptation.platforms.rollout import approve
+
+    platform = open_workspace(folder).platform
+    found = platform.registry.find(version)
+    approve(platform.registry, platform.endpoint, found)
+    click.echo(f"version {found.number} is the champion")
+
+
+@models.command("reject")
+@in_workspace
+@click.argument("version")
+@click.option("--reason", required=True, help="Why, for the history.")
+def reject_version(folder: Path, version: str, reason: str) -> None:
+    """Record that a VERSION that waits for approval, or is the candidate, will not be put in service."""
+    from adaptation.platforms.rollout import reject
+
+    registry = open_workspace(folder).platform.registry
+    found = registry.find(version)
+    reject(registry, found, reason)
+    click.echo(f"version {found.number} is rejected")
 
 
 @click.command(cls=Command)
@@ -45,7 +94,7 @@ def rollback(folder: Path) -> None:
     click.echo(f"version {version.number} is the champion again")
 
 
-def _model_row(version: ModelVersion, is_champion: bool) -> tuple[int, str, str, str, str, str, str]:
+def _model_row(version: ModelVersion, standing: str) -> tuple[int, str, str, str, str, str, str]:
     from adaptation.data.spans import Span, enumerate_spans
     from pipeline.console import minute
 
@@ -53,10 +102,9 @@ def _model_row(version: ModelVersion, is_champion: bool) -> tuple[int, str, str,
     accuracies = {Span.parse(name): figures.pop(name) for name in version.metrics if name.startswith("span-")}
     lowest, newest = min(accuracies, key=accuracies.__getitem__, default=None), max(accuracies, default=None)
     worst, latest = (f"{span}: {accuracies[span]:.3f}" if span else "" for span in (lowest, newest))
-    in_service = "champion" if is_champion else ""
     return (
         version.number,
-        in_service,
+        standing,
         enumerate_spans(map(Span, version.spans)),
         worst,
         latest,

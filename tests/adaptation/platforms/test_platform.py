@@ -17,7 +17,8 @@ from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobRequest, JobState, ModelVersion, Platform, Standing, Upload
 from adaptation.platforms.connect import LocalConfig, VertexConfig, connect
-from adaptation.platforms.rollout import put_in_service, roll_back
+from adaptation.platforms.history import history
+from adaptation.platforms.rollout import NotPending, approve, put_in_service, reject, roll_back
 from emulators.vertex import VertexEmulator
 from tests.worlds.vertex import ROOT, a_config, a_spec, object_storage, publish
 
@@ -51,10 +52,15 @@ class Rig:
         storage.write(storage.join(folder, "saved_model.pb"), key.encode())
         return folder
 
-    def upload(self, key: str) -> ModelVersion:
-        """A version made from a key."""
-        upload = Upload(self.model(key), key, (1, 2), {"span-1": 0.98}, "runs/1/model", "run-1", "0.1.0+abc")
+    def upload(self, key: str, champion: int | None = None) -> ModelVersion:
+        """A version made from a key, after a comparison with the champion of that number."""
+        upload = Upload(self.model(key), key, (1, 2), {"span-1": 0.98}, "runs/1/model", "run-1", "0.1.0+abc", champion)
         return self.platform.registry.upload(upload)
+
+    def approve(self, number: int) -> None:
+        """Approves a version."""
+        platform = self.platform
+        approve(platform.registry, platform.endpoint, platform.registry.find(str(number)))
 
     def serve(self, number: int) -> None:
         """Puts a version in service."""
@@ -357,6 +363,87 @@ def test_of_two_versions_put_in_service_at_the_same_time_one_is_the_champion_and
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(rig.serve, (2, 3)))
     assert rig.in_service() in [(2, [2]), (3, [3])]
+
+
+# Approval and history
+
+
+def test_version_that_waits_is_served_once_it_is_approved(rig: Rig) -> None:
+    rig.upload("first"), rig.upload("second", champion=1)
+    rig.serve(1)
+    marked(rig, (2, Standing.WAITING))
+    assert rig.in_service() == (1, [1])
+    for _ in range(2):
+        rig.approve(2)
+        assert rig.in_service() == (2, [2])
+    assert [one.reason for one in rig.platform.registry.promotions()] == [
+        "because",
+        "approved: waiting for approval because",
+    ]
+
+
+def test_first_version_of_all_can_wait_for_approval(rig: Rig) -> None:
+    rig.upload("first", champion=0)
+    marked(rig, (1, Standing.WAITING))
+    rig.approve(1)
+    assert rig.in_service() == (1, [1])
+
+
+@pytest.mark.parametrize("standing", [None, Standing.REFUSED, Standing.CANDIDATE, Standing.REJECTED])
+def test_version_that_does_not_wait_cannot_be_approved(rig: Rig, standing: Standing | None) -> None:
+    rig.upload("first"), rig.upload("second")
+    rig.serve(1)
+    if standing:
+        marked(rig, (2, standing))
+    with pytest.raises(NotPending, match="version 2 is not pending"):
+        rig.approve(2)
+    assert rig.in_service() == (1, [1])
+
+
+def test_version_is_not_approved_after_another_became_the_champion(rig: Rig) -> None:
+    rig.upload("first"), rig.upload("second"), rig.upload("third", champion=2)
+    rig.serve(1), rig.serve(2)
+    marked(rig, (3, Standing.WAITING))
+    roll_back(rig.platform.registry, rig.platform.endpoint)
+    with pytest.raises(NotPending, match="compared with version 2, but version 1 is the champion now"):
+        rig.approve(3)
+    assert rig.in_service() == (1, [1])
+
+
+def test_version_that_was_rejected_stays_so(rig: Rig) -> None:
+    registry = rig.platform.registry
+    rig.upload("first"), rig.upload("second")
+    rig.serve(1)
+    with pytest.raises(NotPending):
+        reject(registry, registry.find("2"), "too slow")
+    marked(rig, (2, Standing.WAITING))
+    for _ in range(2):
+        reject(registry, registry.find("2"), "too slow")
+    assert standings(rig) == [(2, "waiting for approval"), (2, "rejected")]
+
+
+def test_history_says_who_served_when_and_what_was_decided(rig: Rig) -> None:
+    for number in range(1, 5):
+        rig.upload(f"run-{number}")
+    marked(rig, (4, Standing.REFUSED))
+    rig.serve(1)
+    marked(rig, (2, Standing.CANDIDATE), (3, Standing.CANDIDATE))
+    rig.serve(3)
+    roll_back(rig.platform.registry, rig.platform.endpoint)
+    events = history(rig.platform.registry)
+    assert [(one.version, one.standing) for one in events] == [
+        (4, "refused"),
+        (1, "champion"),
+        (2, "candidate"),
+        (3, "candidate"),
+        (2, "dropped"),
+        (3, "champion"),
+        (3, "rolled back"),
+        (1, "champion"),
+    ]
+    served = [one for one in events if one.standing == "champion"]
+    assert [one.until for one in served] == [served[1].time, served[2].time, ""]
+    assert {(one.run, one.code) for one in events} == {("run-1", "0.1.0+abc")}
 
 
 # Predictor

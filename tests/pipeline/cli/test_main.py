@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from adaptation.data.span_adoption import adopt
 from adaptation.data.spans import Span
-from adaptation.platforms.base import JobState
+from adaptation.platforms.base import JobState, Standing
 from pipeline import jobs as starting
 from pipeline.cli.main import cli
 from tests.worlds.images import collect, contents
@@ -247,6 +248,20 @@ def test_a_rollback_without_a_predecessor_changes_nothing(shop: World) -> None:
     assert result.stderr.startswith("NoSuchModel: no version was in service before this one")
     assert shop.workspace.platform.registry.find().number == 1
     assert shop.workspace.platform.endpoint.serving() == [1]
+
+
+def test_models_are_approved_rejected_and_their_history_is_shown(shop: World) -> None:
+    registry = shop.workspace.platform.registry
+    registry.promote(registry.find("1"), "made for a test")
+    registry.mark(registry.find("2"), Standing.WAITING, "better by 3 points")
+    assert [stripped(row)[1] for row in rows(adapt(shop, "models", "list"))] == ["champion", "waiting for approval"]
+    assert adapt(shop, "models", "approve", "2").stdout == "version 2 is the champion\n"
+    rejected = adapt(shop, "models", "reject", "1", "--reason", "too slow")
+    assert (rejected.exit_code, "NotPending: version 1 is not pending" in rejected.stderr) == (1, True)
+    events = json.loads(adapt(shop, "models", "history", "--json").stdout)
+    assert [(one["version"], one["standing"]) for one in events[-2:]] == [(2, "waiting for approval"), (2, "champion")]
+    assert events[-1]["reason"] == "approved: better by 3 points"
+    assert len(rows(adapt(shop, "models", "history"))) == len(events)
 
 
 @pytest.mark.parametrize("listing", ["spans", "batches", "models"])
