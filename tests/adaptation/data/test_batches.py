@@ -36,7 +36,7 @@ def batches(root: str) -> BatchStore:
 
 
 def everything(batches: BatchStore, batch: Batch = OCTOBER) -> list[bytes]:
-    """All images of a month, wherever they are, in the order of their bytes."""
+    """Return the bytes of all images of a batch, archived ones included, sorted."""
     folders = (batches.folder(batch), batches.folder(batch) + "_old")
     return sorted(data for folder in folders for data in contents(folder).values())
 
@@ -45,10 +45,10 @@ def names(images: tuple[File, ...]) -> list[str]:
     return [one.name for one in images]
 
 
-# Months
+# Batches
 
 
-def test_a_month_is_read_and_written_alike() -> None:
+def test_batch_parses_what_it_prints() -> None:
     assert Batch.parse("2021-09") == Batch(2021, 9)
     assert str(Batch.parse("2021-09")) == "2021-09"
 
@@ -69,14 +69,14 @@ def test_a_month_is_read_and_written_alike() -> None:
         "２０２１-10",
     ],
 )
-def test_what_is_no_month_is_refused_by_its_name(text: str) -> None:
+def test_invalid_batch_name_is_refused_and_shown(text: str) -> None:
     with pytest.raises(InvalidBatch, match="is no month. Name a batch like 2021-10") as caught:
         Batch.parse(text)
     assert repr(text) in str(caught.value)
 
 
 @given(st.text(max_size=12))
-def test_no_other_text_is_taken_for_a_month(text: str) -> None:
+def test_parse_accepts_only_what_a_batch_prints(text: str) -> None:
     try:
         batch = Batch.parse(text)
     except InvalidBatch:
@@ -106,14 +106,14 @@ def test_only_valid_months_are_batches(batches: BatchStore) -> None:
     assert batches.batches() == [Batch(2020, 12), Batch(2021, 10)]
 
 
-def test_the_newest_batch_is_the_latest_month(batches: BatchStore) -> None:
+def test_newest_batch_is_the_latest_month(batches: BatchStore) -> None:
     for month in ("2021-02", "2021-12", "2020-11", "2021-10"):
         collect(join(batches.root, month), ["cat_1.jpg"])
     assert batches.newest() == Batch(2021, 12)
 
 
 @pytest.mark.parametrize("months", [["0001-01", "1020-05", "1926-11", "2021-10", "2025-12"], ["2021-10", "9999-12"]])
-def test_the_latest_batches_come_last_first_however_long_ago_or_ahead(batches: BatchStore, months: list[str]) -> None:
+def test_latest_batches_are_listed_newest_first_in_any_year(batches: BatchStore, months: list[str]) -> None:
     for month in months:
         collect(join(batches.root, month), ["cat_1.jpg"])
         collect(join(batches.root, f"{month}_old"), ["cat_1.jpg"])
@@ -122,7 +122,7 @@ def test_the_latest_batches_come_last_first_however_long_ago_or_ahead(batches: B
 
 
 @pytest.mark.parametrize("year", [1, 99, 1999, 2001])
-def test_the_steps_back_end_at_the_first_month_in_any_year(
+def test_latest_batches_are_all_found_whatever_year_it_is_now(
     batches: BatchStore, monkeypatch: pytest.MonkeyPatch, year: int
 ) -> None:
     class Clock(datetime):
@@ -159,18 +159,18 @@ def test_the_steps_back_end_at_the_first_month_in_any_year(
         ("/2021-10/cat_1.jpg", None),
     ],
 )
-def test_a_uri_tells_which_month_an_image_belongs_to(name: str, batch: Batch | None) -> None:
+def test_batch_of_an_image_is_found_from_its_uri(name: str, batch: Batch | None) -> None:
     assert BatchStore("gs://bucket/images").batch_of(f"gs://bucket/images/{name}") == batch
 
 
-def test_an_image_of_another_place_belongs_to_no_month() -> None:
+def test_image_outside_the_collection_belongs_to_no_batch() -> None:
     batches = BatchStore("gs://bucket/images")
     for place in ("gs://bucket", "gs://bucket/images2", "gs://other/images", "bucket/images", ""):
         assert batches.batch_of(f"{place}/2021-10/cat_1.jpg") is None
     assert batches.batch_of("2021-10/cat_1.jpg") is None
 
 
-def test_what_belongs_to_a_month_by_its_uri_is_what_its_listing_has(batches: BatchStore) -> None:
+def test_batch_of_and_the_listing_agree_on_every_image(batches: BatchStore) -> None:
     collect(batches.folder(OCTOBER), ["cat_1.jpg", "cats/CAT.PNG", ".hidden.jpg", "notes.txt", "a/.b/c.jpg"])
     listed = storage.files_below(batches.folder(OCTOBER))
     belonging = [file for file in listed if batches.batch_of(join(batches.folder(OCTOBER), file.name)) == OCTOBER]
@@ -178,13 +178,13 @@ def test_what_belongs_to_a_month_by_its_uri_is_what_its_listing_has(batches: Bat
     assert len(belonging) == 2
 
 
-def test_a_root_without_batches_has_no_newest(batches: BatchStore) -> None:
+def test_root_without_batches_has_no_newest_batch(batches: BatchStore) -> None:
     with pytest.raises(NoBatch, match="has no batch. Put images into a folder named after their month"):
         batches.newest()
     assert batches.batches() == []
 
 
-def test_a_month_may_be_a_link_to_another_disk(disk: str) -> None:
+def test_batch_folder_may_be_a_symlink_to_another_disk(disk: str) -> None:
     collect(join(disk, "elsewhere"), ["cat_1.jpg"])
     os.makedirs(join(disk, "collection"))
     os.symlink(join(disk, "elsewhere"), join(disk, "collection", "2021-10"))
@@ -194,7 +194,7 @@ def test_a_month_may_be_a_link_to_another_disk(disk: str) -> None:
 # Snapshots
 
 
-def test_a_snapshot_lists_the_images_of_its_month_and_of_no_other(batches: BatchStore) -> None:
+def test_snapshot_lists_the_images_of_its_batch_only(batches: BatchStore) -> None:
     collect(batches.folder(OCTOBER), ["ship_2.jpg", "cat_1.jpg", "cats/cat_3.jpg"])
     for other in ("2021-10_old", "2021-11", "2020-10"):
         collect(join(batches.root, other), ["cat_9.jpg"])
@@ -205,7 +205,9 @@ def test_a_snapshot_lists_the_images_of_its_month_and_of_no_other(batches: Batch
     assert snapshot.batch == "2021-10"
 
 
-def test_a_snapshot_lists_its_month_once_and_nothing_else(batches: BatchStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_lists_its_batch_folder_once_and_no_other(
+    batches: BatchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listing, listed = storage.files_below, []
     collected(batches.folder(OCTOBER), 2)
     monkeypatch.setattr(storage, "files_below", lambda uri: listed.append(uri) or listing(uri))
@@ -213,7 +215,7 @@ def test_a_snapshot_lists_its_month_once_and_nothing_else(batches: BatchStore, m
     assert listed == [batches.folder(OCTOBER)]
 
 
-def test_images_are_known_by_their_ending_in_any_letter_case(batches: BatchStore) -> None:
+def test_image_endings_are_recognised_in_any_letter_case(batches: BatchStore) -> None:
     images = ["a.JPG", "b.jpeg", "c.Png", "d.jpg", "e.png", "f.JPEG"]
     others = ["g.gif", "h.txt", "i.jpg.txt", "jpg", "k.tfrecord", ".l.jpg", ".hidden/m.jpg", "n.jpg.part"]
     collect(batches.folder(OCTOBER), images + others)
@@ -221,34 +223,34 @@ def test_images_are_known_by_their_ending_in_any_letter_case(batches: BatchStore
 
 
 @pytest.mark.parametrize("space", [" ", "\u00a0", "\u202f"])
-def test_a_name_with_any_kind_of_space_is_an_image(space: str) -> None:
+def test_image_name_may_contain_any_space_character(space: str) -> None:
     assert is_image(f"Screenshot 9.41{space}AM.png")
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x85", "\u2028", "\u2029", "\x00", "\udc80"])
-def test_a_name_that_does_not_fit_a_line_is_no_image(character: str) -> None:
+def test_image_name_with_a_line_break_or_control_is_ignored(character: str) -> None:
     assert not is_image(f"cat_{character}.jpg")
 
 
-def test_the_snapshot_of_a_missing_month_tells_which_there_are(batches: BatchStore) -> None:
+def test_snapshot_of_a_missing_batch_names_the_existing_ones(batches: BatchStore) -> None:
     collect(join(batches.root, "2021-09"), ["cat_1.jpg"])
     with pytest.raises(NoBatch, match=r"2021-10 is not in .* \(there: 2021-09\)"):
         batches.snapshot(OCTOBER)
 
 
-def test_a_month_without_images_is_an_empty_batch(batches: BatchStore) -> None:
+def test_snapshot_of_a_batch_without_images_is_refused(batches: BatchStore) -> None:
     storage.write(join(batches.folder(OCTOBER), "readme.txt"), b"")
     with pytest.raises(NoBatch, match=r"has no images \(\.jpg, \.jpeg, \.png\)"):
         batches.snapshot(OCTOBER)
     assert batches.images(OCTOBER) == ()
 
 
-def test_a_snapshot_survives_being_written(batches: BatchStore) -> None:
+def test_snapshot_is_unchanged_by_encoding_and_decoding(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 3)
     assert codec.decode(codec.encode(snapshot), Snapshot, "snapshot.json") == snapshot
 
 
-def test_the_digest_names_names_and_sizes(root: str) -> None:
+def test_snapshot_digest_covers_names_and_sizes(root: str) -> None:
     snapshot = collected(join(root, "2021-10"), 3)
     elsewhere = collected(join(root, "other root", "2021-10"), 3)
     assert elsewhere.digest == snapshot.digest
@@ -258,20 +260,20 @@ def test_the_digest_names_names_and_sizes(root: str) -> None:
     assert replace(snapshot, images=tuple(rest)).digest != snapshot.digest
 
 
-def test_a_snapshots_key_tells_months_apart(root: str) -> None:
+def test_snapshot_key_differs_between_batches(root: str) -> None:
     october, november = collected(join(root, "2021-10"), 3), collected(join(root, "2021-11"), 3)
     assert october.digest == november.digest
     assert october.key != november.key
 
 
-def test_any_folder_of_images_has_a_snapshot(root: str) -> None:
+def test_snapshot_of_any_folder_of_images_is_possible(root: str) -> None:
     collect(join(root, "images"), ["cat/1.jpg"])
     assert snapshot_folder(join(root, "images"), "first").names == ("cat/1.jpg",)
     with pytest.raises(NoBatch, match="has no images"):
         snapshot_folder(join(root, "none"), "first")
 
 
-def test_only_a_month_belongs_to_a_collection(batches: BatchStore) -> None:
+def test_collection_of_a_folder_that_is_no_batch_is_none(batches: BatchStore) -> None:
     collection = collection_of(collected(batches.folder(OCTOBER), 1))
     assert collection is not None
     assert collection.root == batches.root
@@ -281,7 +283,7 @@ def test_only_a_month_belongs_to_a_collection(batches: BatchStore) -> None:
 # Marks
 
 
-def test_images_count_as_evaluated_once_they_are_marked(batches: BatchStore) -> None:
+def test_images_count_as_evaluated_after_they_are_marked(batches: BatchStore) -> None:
     first = collected(batches.folder(OCTOBER), 2)
     assert batches.evaluated(OCTOBER) == frozenset()
     batches.mark_evaluated(first)
@@ -301,7 +303,7 @@ def test_archived_images_still_count_as_evaluated(batches: BatchStore) -> None:
     assert batches.evaluated(OCTOBER) == frozenset(snapshot.images)
 
 
-def test_another_image_under_the_name_of_an_evaluated_one_is_new(batches: BatchStore) -> None:
+def test_changed_image_under_an_evaluated_name_counts_as_new(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 2)
     batches.mark_evaluated(snapshot)
     batches.archive(snapshot)
@@ -323,14 +325,14 @@ def test_archiving_moves_exactly_the_snapshot(batches: BatchStore) -> None:
     assert contents(batches.folder(OCTOBER) + "_old") == {name: before[name] for name in snapshot.names}
 
 
-def test_an_image_that_has_changed_since_the_snapshot_stays(batches: BatchStore) -> None:
+def test_image_changed_since_the_snapshot_is_not_archived(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 3)
     storage.write(snapshot.uris[1], image("another", size=(9, 9)))
     assert batches.archive(snapshot) == 2
     assert names(batches.images(OCTOBER)) == [snapshot.names[1]]
 
 
-def test_images_that_were_never_evaluated_are_never_archived(batches: BatchStore) -> None:
+def test_images_outside_the_snapshot_are_never_archived(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 3)
     later = collected(batches.folder(OCTOBER), 3, first=3)
     batches.archive(snapshot)
@@ -343,7 +345,7 @@ def test_archiving_again_moves_nothing(batches: BatchStore) -> None:
     assert names(batches.archived(OCTOBER)) == list(snapshot.names)
 
 
-def test_an_image_of_an_archived_name_gets_a_number(batches: BatchStore) -> None:
+def test_archived_image_whose_name_is_taken_gets_a_number(batches: BatchStore) -> None:
     folder = batches.folder(OCTOBER)
     arrivals = [image(number, size=(4, 4 + number)) for number in range(3)]
     for data in arrivals:
@@ -353,7 +355,7 @@ def test_an_image_of_an_archived_name_gets_a_number(batches: BatchStore) -> None
     assert contents(folder + "_old") == expected
 
 
-def test_the_same_image_again_is_archived_once(batches: BatchStore) -> None:
+def test_same_image_again_is_archived_once(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 2)
     batches.archive(snapshot)
     collect(batches.folder(OCTOBER), [snapshot.names[0], "cat_later.png"])
@@ -362,7 +364,7 @@ def test_the_same_image_again_is_archived_once(batches: BatchStore) -> None:
     assert names(batches.archived(OCTOBER)) == sorted([*snapshot.names, "cat_later.png"])
 
 
-def test_an_archive_is_no_batch(batches: BatchStore) -> None:
+def test_archive_is_not_listed_as_a_batch(batches: BatchStore) -> None:
     batches.archive(collected(batches.folder(OCTOBER), 1))
     collect(batches.folder(OCTOBER), ["cat_later.png"])
     assert batches.batches() == [OCTOBER]
@@ -371,7 +373,7 @@ def test_an_archive_is_no_batch(batches: BatchStore) -> None:
 # Requeueing
 
 
-def test_requeueing_merges_the_archived_images_with_what_came_since(batches: BatchStore) -> None:
+def test_requeueing_merges_archived_images_with_later_arrivals(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 3)
     batches.archive(snapshot)
     collect(batches.folder(OCTOBER), ["cat_later.png"])
@@ -380,7 +382,7 @@ def test_requeueing_merges_the_archived_images_with_what_came_since(batches: Bat
     assert batches.archived(OCTOBER) == ()
 
 
-def test_requeueing_never_overwrites_what_came_since(batches: BatchStore) -> None:
+def test_requeueing_never_overwrites_later_arrivals(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 1)
     batches.archive(snapshot)
     other = image("another", size=(9, 9))
@@ -400,7 +402,7 @@ def test_requeued_images_count_as_new(batches: BatchStore) -> None:
     assert batches.evaluated(OCTOBER) == frozenset(other.images)
 
 
-def test_what_was_requeued_is_not_archived_again_by_the_same_snapshot(batches: BatchStore) -> None:
+def test_requeued_images_are_not_archived_by_the_same_snapshot(batches: BatchStore) -> None:
     snapshot = collected(batches.folder(OCTOBER), 3)
     batches.archive(snapshot)
     batches.requeue(OCTOBER)
@@ -408,23 +410,23 @@ def test_what_was_requeued_is_not_archived_again_by_the_same_snapshot(batches: B
     assert names(batches.images(OCTOBER)) == list(snapshot.names)
 
 
-def test_what_was_requeued_is_archived_with_a_later_snapshot(batches: BatchStore) -> None:
+def test_requeued_images_are_archived_by_a_later_snapshot(batches: BatchStore) -> None:
     batches.archive(collected(batches.folder(OCTOBER), 2))
     batches.requeue(OCTOBER)
     collect(batches.folder(OCTOBER), ["cat_later.png"])
     assert batches.archive(batches.snapshot(OCTOBER)) == 3
 
 
-def test_there_must_be_something_to_requeue(batches: BatchStore) -> None:
+def test_requeueing_without_archived_images_is_refused(batches: BatchStore) -> None:
     collected(batches.folder(OCTOBER), 1)
     with pytest.raises(NoBatch, match='nothing of 2021-10 is archived in .* Run "adapt batches list"'):
         batches.requeue(OCTOBER)
 
 
-# Dying and racing
+# Killed and concurrent
 
 
-def test_archiving_that_is_killed_loses_nothing_and_is_finished_by_the_next(disk: str) -> None:
+def test_archiving_killed_anywhere_loses_nothing_and_can_be_finished(disk: str) -> None:
     after = 1
     while True:
         batches = BatchStore(join(disk, str(after)))
@@ -442,7 +444,7 @@ def test_archiving_that_is_killed_loses_nothing_and_is_finished_by_the_next(disk
     assert after > 8
 
 
-def test_requeueing_that_is_killed_loses_nothing_and_is_finished_by_the_next(disk: str) -> None:
+def test_requeueing_killed_anywhere_loses_nothing_and_can_be_finished(disk: str) -> None:
     after = 1
     while True:
         batches = BatchStore(join(disk, str(after)))
@@ -464,7 +466,7 @@ def test_requeueing_that_is_killed_loses_nothing_and_is_finished_by_the_next(dis
     assert after > 8
 
 
-def test_two_who_archive_the_same_snapshot_move_each_image_once(disk: str) -> None:
+def test_concurrent_archiving_moves_each_image_once(disk: str) -> None:
     for number in range(8):
         batches = BatchStore(join(disk, str(number)))
         snapshot = collected(batches.folder(OCTOBER), 30)
@@ -475,7 +477,7 @@ def test_two_who_archive_the_same_snapshot_move_each_image_once(disk: str) -> No
         assert len(batches.archived(OCTOBER)) == 30
 
 
-def test_archiving_and_requeueing_at_once_lose_nothing(disk: str) -> None:
+def test_concurrent_archiving_and_requeueing_lose_nothing(disk: str) -> None:
     for number in range(8):
         batches = BatchStore(join(disk, str(number)))
         first = collected(batches.folder(OCTOBER), 20)
@@ -488,7 +490,7 @@ def test_archiving_and_requeueing_at_once_lose_nothing(disk: str) -> None:
         assert set(everything(batches)) == before
 
 
-def test_images_that_arrive_during_the_archiving_stay(disk: str) -> None:
+def test_images_that_arrive_during_archiving_stay(disk: str) -> None:
     for number in range(5):
         batches = BatchStore(join(disk, str(number)))
         snapshot = collected(batches.folder(OCTOBER), 30)

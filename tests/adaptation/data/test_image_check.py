@@ -1,4 +1,4 @@
-"""The glance at a JPEG file: it knows the everyday ones, and never takes a file for whole that Pillow would refuse."""
+"""Image check: the quick check accepts common JPEG files and never one that Pillow would refuse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def encoded(mode: str = "RGB", size: tuple[int, int] = (32, 32), **options: obje
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """The file cut off, with a bit flipped, with a byte of its header replaced, or with some bytes left out."""
+    """Return the file cut off, with a bit flipped, a byte of its header replaced, or some bytes left out."""
     place = chance.randrange(len(data))
     match chance.randrange(4):
         case 0:
@@ -39,11 +39,11 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind) or "plain")
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_everyday_files_are_known_at_a_glance(mode: str, kind: dict[str, object], size: tuple[int, int]) -> None:
+def test_common_jpeg_files_are_recognised_as_whole(mode: str, kind: dict[str, object], size: tuple[int, int]) -> None:
     assert image_check.is_whole(encoded(mode, size, **kind), MANY)
 
 
-def test_nothing_is_said_of_what_is_not_everyday() -> None:
+def test_uncommon_files_are_left_to_pillow() -> None:
     assert not image_check.is_whole(encoded("CMYK"), MANY)
     assert not image_check.is_whole(encoded(exif=Image.Exif().tobytes() + b"Exif"), MANY)
     assert not image_check.is_whole(b"\xff\xd8\xff", MANY)
@@ -51,32 +51,32 @@ def test_nothing_is_said_of_what_is_not_everyday() -> None:
     assert image_problem(encoded("CMYK")) is None
 
 
-def test_nothing_is_said_of_a_header_of_unusual_length() -> None:
+def test_header_of_unusual_length_is_left_to_pillow() -> None:
     data = encoded(comment=bytes(5_000))
     assert not image_check.is_whole(data, MANY)
     assert image_problem(data) is None
 
 
-def test_a_header_that_pillow_refuses_is_not_passed_over() -> None:
-    """Of the segment APP0, the decoder takes what there is; Pillow wants the version of JFIF in it."""
+def test_header_that_pillow_refuses_is_not_accepted() -> None:
+    """The decoder accepts a short segment APP0; Pillow requires the version of JFIF in it."""
     whole = encoded()
     short = whole[:2] + b"\xff\xe0\x00\x07JFIF\x00" + whole[whole.index(b"\xff\xdb") :]
     assert image_problem(short)
     assert not image_check.is_whole(short, MANY)
 
 
-def test_an_image_of_too_many_pixels_is_not_looked_at() -> None:
+def test_image_of_too_many_pixels_is_left_to_pillow() -> None:
     assert image_check.is_whole(encoded(size=(10, 10)), 100)
     assert not image_check.is_whole(encoded(size=(10, 10)), 99)
 
 
-def test_a_file_that_ends_anywhere_before_its_last_marker_is_not_whole() -> None:
+def test_file_cut_off_anywhere_is_not_whole() -> None:
     data = encoded()
     end = data.rindex(b"\xff\xd9")
     assert not any(image_check.is_whole(data[:length], MANY) for length in range(end - 8))
 
 
-def test_no_damaged_file_is_whole_that_pillow_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_file_that_pillow_refuses_is_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(1)
     sources = [encoded(mode, size, **kind) for mode in ("L", "RGB") for size in SIZES for kind in KINDS]
     files = [damaged(chance.choice(sources), chance) for _ in range(DAMAGED_FILES)]

@@ -42,25 +42,25 @@ def skipped(count: int) -> list[Skipped]:
         ("ship_.png", "ship"),
     ],
 )
-def test_by_prefix_the_longest_label_before_an_underscore_counts(name: str, label: str) -> None:
+def test_prefix_label_is_the_longest_before_an_underscore(name: str, label: str) -> None:
     assert Labels(NAMES).of(name) == label
 
 
 @pytest.mark.parametrize(
     "name", ["ship.jpg", "shipyard_1.jpg", "Ship_1.jpg", "_ship_1.jpg", "ship_1/1.jpg", "cxx_1.jpg"]
 )
-def test_by_prefix_nothing_is_guessed(name: str) -> None:
+def test_prefix_that_is_no_label_is_refused(name: str) -> None:
     with pytest.raises(UnknownLabel, match="no label by its name's prefix"):
         Labels(NAMES).of(name)
 
 
-def test_by_folder_the_folder_around_the_image_counts() -> None:
+def test_folder_label_is_the_name_of_the_innermost_folder() -> None:
     labels = Labels(NAMES, "folder")
     assert [labels.of("ship/car_1.jpg"), labels.of("car/ship_wreck/1.jpg")] == ["ship", "ship_wreck"]
 
 
 @pytest.mark.parametrize("name", ["ship_1.jpg", "Ship/1.jpg", "ship/new/1.jpg"])
-def test_by_folder_nothing_is_guessed(name: str) -> None:
+def test_folder_that_is_no_label_is_refused(name: str) -> None:
     with pytest.raises(UnknownLabel, match="by its folder"):
         Labels(NAMES, "folder").of(name)
 
@@ -74,24 +74,24 @@ JSON_LINES = '{"path": "any.jpg", "label": "ship"}\n\n{"label": "car", "path": "
     ("content", "name"),
     [(CSV, "a.csv"), (CSV_AS_A_SPREADSHEET_SAVES_IT, "A.CSV"), (JSON_LINES, "a.jsonl"), (JSON_LINES, "a.ndjson")],
 )
-def test_a_file_labels_images_by_their_names_in_the_batch(tmp_path: Path, content: str, name: str) -> None:
+def test_label_file_may_name_images_by_their_names_in_the_batch(tmp_path: Path, content: str, name: str) -> None:
     labels = reviewed(tmp_path, content, name)
     assert [labels.of("any.jpg"), labels.of("sub/any.jpg")] == ["ship", "car"]
 
 
-def test_a_file_labels_images_by_full_uris_that_end_in_their_names(tmp_path: Path) -> None:
+def test_label_file_may_name_images_by_full_uris(tmp_path: Path) -> None:
     labels = reviewed(tmp_path, "path,label\ngs://bucket/2021-10/sub/1.jpg,ship\n/data/2021-10/2.jpg,car\n")
     assert [labels.of("sub/1.jpg"), labels.of("2.jpg")] == ["ship", "car"]
 
 
 @pytest.mark.parametrize("name", ["1.jpg", "b/1.jpg", "c/a/1.jpg"])
-def test_a_relative_path_in_a_file_is_that_image_alone(tmp_path: Path, name: str) -> None:
+def test_relative_path_in_a_label_file_matches_one_image_only(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnknownLabel, match="no label in .*labels.csv"):
         reviewed(tmp_path, "path,label\na/1.jpg,ship\n").of(name)
 
 
 @pytest.mark.parametrize("name", ["b/1.jpg", "d/xb/1.jpg", "1.jpgs"])
-def test_a_uri_that_ends_in_another_name_labels_no_image(tmp_path: Path, name: str) -> None:
+def test_uri_that_ends_in_another_name_labels_no_image(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnknownLabel, match="no label in .*labels.csv"):
         reviewed(tmp_path, "path,label\ngs://c/xb/1.jpg,ship\n").of(name)
 
@@ -102,7 +102,7 @@ def test_uris_with_one_ending_and_two_labels_label_no_image(tmp_path: Path) -> N
         labels.of("1.jpg")
 
 
-def test_a_label_of_a_file_that_is_none_of_the_names_is_unknown(tmp_path: Path) -> None:
+def test_label_in_a_file_that_is_none_of_the_names_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(UnknownLabel, match=r"'shpi' in .*labels.csv is not known \(known: ship, ship_wreck"):
         reviewed(tmp_path, "path,label\n1.jpg,shpi\n").of("1.jpg")
 
@@ -123,39 +123,39 @@ def test_a_label_of_a_file_that_is_none_of_the_names_is_unknown(tmp_path: Path) 
         (b"path,label\n\xff.jpg,ship\n", "a.csv", "a.csv is not UTF-8"),
     ],
 )
-def test_a_broken_file_is_refused_with_the_line(
+def test_broken_label_file_is_refused_with_the_line(
     tmp_path: Path, content: str | bytes, name: str, complaint: str
 ) -> None:
     with pytest.raises(InvalidLabels, match=re.escape(complaint)):
         reviewed(tmp_path, content, name).of("1.jpg")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_label_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidLabels, match="nowhere.csv is not there") as caught:
         Labels(NAMES, "file", str(tmp_path / "nowhere.csv")).of("1.jpg")
     assert isinstance(caught.value, AdaptationError) and isinstance(caught.value, ValueError)
 
 
-def test_the_file_is_read_once(tmp_path: Path) -> None:
+def test_label_file_is_read_once(tmp_path: Path) -> None:
     labels = reviewed(tmp_path, CSV)
     labels.of("any.jpg")
     (tmp_path / "labels.csv").unlink()
     assert labels.of("sub/any.jpg") == "car"
 
 
-def test_the_file_may_be_remote() -> None:
+def test_label_file_may_be_remote() -> None:
     storage.write("memory://review/labels.csv", CSV.encode())
     assert Labels(NAMES, "file", "memory://review/labels.csv").of("any.jpg") == "ship"
 
 
-def test_a_label_has_its_place_among_the_names() -> None:
+def test_label_index_is_its_position_among_the_names() -> None:
     assert [Labels(NAMES).index(name) for name in NAMES] == [0, 1, 2, 3, 4]
     with pytest.raises(UnknownLabel, match="'boat' is no label"):
         Labels(NAMES).index("boat")
 
 
 @pytest.mark.parametrize("labels", [Labels(NAMES), Labels(NAMES, "folder"), Labels(NAMES, "file", "gs://b/l.csv")])
-def test_labels_travel_as_text(labels: Labels) -> None:
+def test_labels_are_unchanged_by_json(labels: Labels) -> None:
     assert Labels.from_json(labels.to_json()) == labels
 
 
@@ -171,7 +171,7 @@ def test_labels_travel_as_text(labels: Labels) -> None:
         ((NAMES, "prefix", "labels.csv"), "Give a file"),
     ],
 )
-def test_labels_that_cannot_work_are_refused_at_once(values: tuple[object, ...], complaint: str) -> None:
+def test_labels_with_invalid_values_are_refused_at_once(values: tuple[object, ...], complaint: str) -> None:
     with pytest.raises(InvalidLabels, match=complaint):
         Labels(*values)  # type: ignore[arg-type]
 
@@ -191,7 +191,9 @@ image_names = st.text("shipwreckcar+_/ 1~.A", max_size=20) | st.builds(
 )
 @example(["ship/1.jpg", "ship_1.jpg", "a/ship_1.jpg", "ship//1.jpg", "/ship/1.jpg"], "folder", {"/ship/1.jpg": "car"})
 @example(["ship_1.jpg", "car_1.jpg", "x.jpg"], "prefix", {"ship_1.jpg": "car", "car_1.jpg": "boat", "x.jpg": "c++"})
-def test_many_labels_at_once_are_those_of_each(names: list[str], source: str, reviewed: dict[str, str]) -> None:
+def test_labels_of_many_images_equal_the_labels_of_each(
+    names: list[str], source: str, reviewed: dict[str, str]
+) -> None:
     storage.write("memory://many/labels.csv", b"path,label\nship/,car\ngs://b/ship_1,ship\ncar_,boat\n")
     file = "memory://many/labels.csv" if source == "file" else ""
     labels = Labels(NAMES, source, file, reviewed)  # type: ignore[arg-type]
@@ -211,7 +213,7 @@ def test_skipping_up_to_the_allowed_share_is_accepted() -> None:
     refuse_if_too_many(skipped(4), 4, 1.0)
 
 
-def test_skipping_more_is_refused_with_figures_and_examples() -> None:
+def test_skipping_more_is_refused_with_counts_and_examples() -> None:
     with pytest.raises(TooManySkipped) as caught:
         refuse_if_too_many(skipped(6), 100, 0.05)
     message = str(caught.value)

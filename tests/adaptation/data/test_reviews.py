@@ -1,4 +1,4 @@
-"""Reviewed labels: where they are kept, what they go before, and which tables are refused."""
+"""Reviewed labels: where they are kept, what they override, and which tables are refused."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def collection(root: str) -> BatchStore:
 
 
 def the(collection: BatchStore, name: str, batch: Batch = OCTOBER) -> storage.File:
-    """The image of that name."""
+    """Return the image of that name."""
     return next(image for image in collection.images(batch) if image.name == name)
 
 
 def reviewed(collection: BatchStore, **labels: str) -> int:
-    """October's images are said to be these; a name without its ending will do."""
+    """Review images of October; a name is given without its ending. Return the number of new reviews."""
     return Reviews(collection).add(OCTOBER, {the(collection, f"{name}.png"): label for name, label in labels.items()})
 
 
@@ -48,7 +48,7 @@ def truth(collection: BatchStore, batch: Batch = OCTOBER, labels: Labels = LABEL
     return with_reviews(labels, collection.snapshot(batch))
 
 
-def test_what_was_reviewed_goes_before_the_name_the_folder_and_the_table(collection: BatchStore) -> None:
+def test_review_overrides_prefix_folder_and_label_file(collection: BatchStore) -> None:
     reviewed(collection, cat_1="ship")
     file = storage.join(collection.root, "labels.csv")
     storage.write(file, b"path,label\ncat_1.png,cat\ncat_2.png,cat\n")
@@ -58,30 +58,30 @@ def test_what_was_reviewed_goes_before_the_name_the_folder_and_the_table(collect
     assert [by_table.of(name) for name in ("cat_1.png", "cat_2.png")] == ["ship", "cat"]
 
 
-def test_images_that_were_not_reviewed_keep_their_labels(collection: BatchStore) -> None:
+def test_images_without_a_review_keep_their_labels(collection: BatchStore) -> None:
     reviewed(collection, cat_1="ship")
     assert [truth(collection).of(name) for name in ("cat_2.png", "sub/ship_3.png")] == ["cat", "ship"]
 
 
-def test_an_image_whose_name_says_nothing_gets_a_label_by_review(collection: BatchStore) -> None:
+def test_image_without_a_label_gets_one_by_review(collection: BatchStore) -> None:
     with pytest.raises(UnknownLabel):
         truth(collection).of("unknown.png")
     reviewed(collection, unknown="cat")
     assert truth(collection).of("unknown.png") == "cat"
 
 
-def test_a_review_is_that_of_one_month(collection: BatchStore) -> None:
+def test_review_applies_to_one_batch_only(collection: BatchStore) -> None:
     reviewed(collection, cat_1="ship")
     assert truth(collection, NOVEMBER).of("cat_1.png") == "cat"
 
 
-def test_another_image_under_a_reviewed_name_has_no_review(collection: BatchStore) -> None:
+def test_changed_image_under_a_reviewed_name_has_no_review(collection: BatchStore) -> None:
     reviewed(collection, cat_1="ship")
     storage.write(storage.join(collection.folder(OCTOBER), "cat_1.png"), image("another", size=(5, 5)))
     assert truth(collection).of("cat_1.png") == "cat"
 
 
-def test_a_review_survives_archiving_and_requeueing(collection: BatchStore) -> None:
+def test_review_survives_archiving_and_requeueing(collection: BatchStore) -> None:
     reviewed(collection, cat_1="ship")
     collection.archive(collection.snapshot(OCTOBER))
     collection.requeue(OCTOBER)
@@ -93,21 +93,21 @@ def test_images_from_elsewhere_have_no_reviews(collection: BatchStore, root: str
     assert with_reviews(LABELS, snapshot_folder(f"{root}/elsewhere", "bootstrap")) is LABELS
 
 
-def test_the_last_review_of_an_image_counts_and_the_others_stay(collection: BatchStore) -> None:
+def test_last_review_of_an_image_counts_and_others_stay(collection: BatchStore) -> None:
     assert reviewed(collection, cat_1="ship", cat_2="ship") == 2
     assert reviewed(collection, cat_1="cat") == 1
     images = Reviews(collection).of(OCTOBER)
     assert {image.name: label for image, label in images.items()} == {"cat_1.png": "cat", "cat_2.png": "ship"}
 
 
-def test_the_same_review_again_changes_nothing(collection: BatchStore) -> None:
+def test_same_review_again_changes_nothing(collection: BatchStore) -> None:
     reviewed(collection, cat_1="ship")
     before = contents(collection.root)
     assert reviewed(collection, cat_1="ship") == 0
     assert contents(collection.root) == before
 
 
-def test_reviews_at_the_same_time_are_all_kept(disk: str) -> None:
+def test_concurrent_reviews_are_all_kept(disk: str) -> None:
     collection = BatchStore(disk)
     collect(collection.folder(OCTOBER), [f"cat_{number}.png" for number in range(8)])
     images = collection.images(OCTOBER)
@@ -116,13 +116,13 @@ def test_reviews_at_the_same_time_are_all_kept(disk: str) -> None:
     assert Reviews(collection).of(OCTOBER) == dict.fromkeys(images, "ship")
 
 
-def test_reviews_are_no_batch_and_no_images(collection: BatchStore) -> None:
+def test_reviews_are_not_listed_as_batch_or_images(collection: BatchStore) -> None:
     before = collection.batches(), collection.images(OCTOBER)
     reviewed(collection, cat_1="ship")
     assert (collection.batches(), collection.images(OCTOBER)) == before
 
 
-def test_a_span_has_the_reviewed_labels(collection: BatchStore, root: str) -> None:
+def test_span_has_the_reviewed_labels(collection: BatchStore, root: str) -> None:
     collect(collection.folder(OCTOBER), [f"cat_{number}.png" for number in range(10, 30)])
     reviewed(collection, unknown="ship", cat_10="ship")
     store = SpanStore(storage.join(root, "data"))
@@ -132,7 +132,7 @@ def test_a_span_has_the_reviewed_labels(collection: BatchStore, root: str) -> No
     assert manifest.skipped == ()
 
 
-def test_an_evaluation_measures_with_the_reviewed_labels(collection: BatchStore, root: str) -> None:
+def test_evaluation_measures_with_the_reviewed_labels(collection: BatchStore, root: str) -> None:
     snapshot = collection.snapshot(OCTOBER)
     answer = '{"instance": "%s", "prediction": {"label": "ship", "confidence": 0.5}}\n'
     storage.write(f"{root}/results/prediction.results-0", "".join(answer % uri for uri in snapshot.uris).encode())
@@ -143,13 +143,13 @@ def test_an_evaluation_measures_with_the_reviewed_labels(collection: BatchStore,
     assert (after.images, after.correct) == (4, 3)
 
 
-def test_reviewed_labels_do_not_travel_as_text() -> None:
+def test_reviewed_labels_are_not_part_of_the_json() -> None:
     labels = Labels(NAMES, reviewed={"cat_1.png": "ship"})
     assert labels.of("cat_1.png") == "ship"
     assert Labels.from_json(labels.to_json()) == LABELS
 
 
-def test_a_reviewed_label_that_is_none_any_more_makes_the_image_unknown() -> None:
+def test_reviewed_label_that_was_removed_from_the_names_is_unknown() -> None:
     with pytest.raises(UnknownLabel, match="the label 'dog' of its review is not known"):
         Labels(NAMES, reviewed={"cat_1.png": "dog"}).of("cat_1.png")
 
@@ -165,7 +165,7 @@ AS_JSON_LINES = (
 @pytest.mark.parametrize(
     ("text", "name"), [(TABLE, "a.csv"), (AS_A_SPREADSHEET_SAVES_IT, "a.CSV"), (AS_JSON_LINES, "a.jsonl")]
 )
-def test_a_table_may_speak_of_several_months_and_leave_rows_open(collection: BatchStore, text: str, name: str) -> None:
+def test_table_may_name_several_batches_and_leave_rows_open(collection: BatchStore, text: str, name: str) -> None:
     review = table(collection, text, name)
     assert review.labels == {
         OCTOBER: {the(collection, "cat_1.png"): "ship"},
@@ -174,14 +174,14 @@ def test_a_table_may_speak_of_several_months_and_leave_rows_open(collection: Bat
     assert review.open == 1
 
 
-def test_images_archived_since_the_export_may_be_reviewed(collection: BatchStore) -> None:
+def test_images_archived_since_the_export_can_be_reviewed(collection: BatchStore) -> None:
     images = collection.images(OCTOBER)
     collection.archive(collection.snapshot(OCTOBER))
     review = table(collection, "path,label\n2021-10/cat_1.png,ship\n")
     assert review.labels == {OCTOBER: {images[0]: "ship"}}
 
 
-def test_every_fault_is_named_by_its_line(collection: BatchStore) -> None:
+def test_table_with_faults_is_refused_with_the_line_of_each(collection: BatchStore) -> None:
     rows = [
         "path,label",
         "2021-10/cat_1.png,shpi",
@@ -208,17 +208,17 @@ def test_every_fault_is_named_by_its_line(collection: BatchStore) -> None:
     ]
 
 
-def test_of_very_many_faults_the_first_are_named(collection: BatchStore) -> None:
+def test_table_with_very_many_faults_is_refused_with_the_first_50(collection: BatchStore) -> None:
     with pytest.raises(InvalidLabels, match=r"and 150 more$") as refused:
         table(collection, "path,label\n" + "2021-10/no.png,cat\n" * 200)
     assert str(refused.value).count("\n  line") == 50
 
 
-def test_a_table_without_any_label_is_refused(collection: BatchStore) -> None:
+def test_table_without_any_label_is_refused(collection: BatchStore) -> None:
     with pytest.raises(InvalidLabels, match="no row has a label yet"):
         table(collection, "path,label\n2021-10/cat_1.png,\n")
 
 
-def test_a_table_with_other_columns_is_refused(collection: BatchStore) -> None:
+def test_table_with_other_columns_is_refused(collection: BatchStore) -> None:
     with pytest.raises(InvalidLabels, match=r"line 1: the columns are \['path;label'\]"):
         table(collection, "path;label\n2021-10/cat_1.png;ship\n")

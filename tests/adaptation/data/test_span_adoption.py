@@ -1,4 +1,4 @@
-"""Adoption: data that came from elsewhere becomes a span, whole or not at all, and none of it is lost."""
+"""Adoption: an exported data set becomes a span, whole or not at all, and none of it is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def store(root: str) -> SpanStore:
 
 
 def record(**features: Any) -> bytes:
-    """An Example as a TFRecord, its features of the kinds of their values."""
+    """Return an Example as a TFRecord, its features of the types of their values."""
     example = _example_class()()
     for name, value in features.items():
         kind = {bytes: "bytes_list", int: "int64_list", float: "float_list"}[type(value)]
@@ -38,7 +38,7 @@ def record(**features: Any) -> bytes:
 
 
 def export(store: SpanStore, number: int = 1) -> dict[str, bytes]:
-    """An export as TFDS writes it, PNG images with label and id, a third split and a description beside; its files."""
+    """Write an export like TFDS: PNG images with label and id, a third split, a description. Return its files."""
     files = {
         name: b"".join(
             record(image=image(f"{name}{number}"), label=number % 2, id=f"{split}_{number}".encode())
@@ -57,7 +57,7 @@ def put(store: SpanStore, name: str, data: bytes) -> None:
     storage.write(join(store.folder(Span(1)), name), data)
 
 
-def test_an_export_becomes_a_span(store: SpanStore) -> None:
+def test_exported_data_set_becomes_a_span(store: SpanStore) -> None:
     export(store)
     manifest = adopt(store, Span(1), NAMES, run="by hand")
     assert store.verify(Span(1)) == manifest
@@ -67,7 +67,7 @@ def test_an_export_becomes_a_span(store: SpanStore) -> None:
     assert store.snapshot(Span(1)) is None
 
 
-def test_the_images_are_as_they_came_and_know_their_span(store: SpanStore) -> None:
+def test_adopted_images_are_unchanged_and_have_their_span(store: SpanStore) -> None:
     export(store)
     images = images_of(store, adopt(store, Span(1), NAMES), "train")
     assert [one.image for one in images] == [image(f"{name}{number}") for name in TRAIN for number in range(3)]
@@ -76,20 +76,20 @@ def test_the_images_are_as_they_came_and_know_their_span(store: SpanStore) -> No
     assert {one.id for one in images} == {"train_0", "train_1", "train_2"}
 
 
-def test_an_image_without_an_id_is_called_after_its_place(store: SpanStore) -> None:
+def test_image_without_an_id_is_named_by_file_and_position(store: SpanStore) -> None:
     export(store)
     put(store, TEST[0], record(image=image(1), label=1) + record(image=image(2), label=0, id=7))
     images = images_of(store, adopt(store, Span(1), NAMES), "test")
     assert [one.id for one in images] == [f"{TEST[0]}#0", f"{TEST[0]}#1"]
 
 
-def test_all_files_that_came_are_kept(store: SpanStore) -> None:
+def test_adoption_keeps_all_original_files(store: SpanStore) -> None:
     files = export(store)
     adopt(store, Span(1), NAMES)
     assert contents(join(store.root, "_adopted")) == {f"span-1/{name}": data for name, data in files.items()}
 
 
-def test_the_span_has_the_same_digest_whenever_it_is_adopted(root: str) -> None:
+def test_adopted_span_has_the_same_digest_in_every_run(root: str) -> None:
     digests = set()
     for name in ("a", "b"):
         store = SpanStore(join(root, name))
@@ -98,7 +98,7 @@ def test_the_span_has_the_same_digest_whenever_it_is_adopted(root: str) -> None:
     assert len(digests) == 1
 
 
-def test_adopting_again_returns_the_span_that_is_there(store: SpanStore) -> None:
+def test_adopting_again_returns_the_published_span(store: SpanStore) -> None:
     export(store)
     first = adopt(store, Span(1), NAMES)
     before = contents(store.root)
@@ -106,7 +106,7 @@ def test_adopting_again_returns_the_span_that_is_there(store: SpanStore) -> None
     assert contents(store.root) == before
 
 
-def test_an_export_whose_labels_are_named_otherwise_is_not_adopted(store: SpanStore) -> None:
+def test_export_with_other_label_names_is_not_adopted(store: SpanStore) -> None:
     export(store)
     adopt(store, Span(1), NAMES)
     files = export(store, 2)
@@ -116,7 +116,7 @@ def test_an_export_whose_labels_are_named_otherwise_is_not_adopted(store: SpanSt
     assert adopt(store, Span(2), (*NAMES, "ox")).labels == ("cat", "ship", "ox")
 
 
-def test_marker_files_and_hidden_ones_are_no_records(store: SpanStore) -> None:
+def test_marker_files_and_hidden_files_are_not_read_as_records(store: SpanStore) -> None:
     export(store)
     put(store, "train/_SUCCESS", b"")
     put(store, "train/.DS_Store", b"\x00\x01")
@@ -124,7 +124,7 @@ def test_marker_files_and_hidden_ones_are_no_records(store: SpanStore) -> None:
     assert len(store.verify(Span(1)).shards) == 3
 
 
-def test_the_number_of_an_adopted_folder_is_never_given_to_a_batch(store: SpanStore) -> None:
+def test_number_of_an_adopted_folder_is_never_given_to_a_batch(store: SpanStore) -> None:
     export(store, 3)
     assert store.claim("2021-10:a") == Span(4)
     adopt(store, Span(3), NAMES)
@@ -132,7 +132,7 @@ def test_the_number_of_an_adopted_folder_is_never_given_to_a_batch(store: SpanSt
     assert store.unsigned() == []
 
 
-def test_the_number_of_a_batch_in_the_making_cannot_be_adopted(store: SpanStore) -> None:
+def test_number_claimed_for_a_batch_cannot_be_adopted(store: SpanStore) -> None:
     assert store.claim("2021-10:a") == Span(1)
     files = export(store)
     with pytest.raises(InvalidSpan, match="span-1 is claimed for a batch"):
@@ -141,7 +141,7 @@ def test_the_number_of_a_batch_in_the_making_cannot_be_adopted(store: SpanStore)
     assert store.spans() == []
 
 
-def test_a_batch_can_be_prepared_after_an_adopted_span_whatever_its_split(store: SpanStore, root: str) -> None:
+def test_batch_can_be_prepared_after_an_adopted_span_with_any_split(store: SpanStore, root: str) -> None:
     export(store)
     adopt(store, Span(1), NAMES)
     manifest = prepare(store, collected(join(root, "2021-10"), 12), LABELS, Split(5, 0.5))
@@ -159,7 +159,7 @@ def test_a_batch_can_be_prepared_after_an_adopted_span_whatever_its_split(store:
         ({"image": image(1), "label": -1}, "has label -1, but there are 2 label names. Set labels.names."),
     ],
 )
-def test_a_record_that_is_not_as_it_should_be_is_named(
+def test_invalid_record_is_refused_by_file_and_position(
     store: SpanStore, features: dict[str, Any], message: str
 ) -> None:
     export(store)
@@ -181,7 +181,7 @@ def test_a_record_that_is_not_as_it_should_be_is_named(
     ],
     ids=["raw-image", "cut-off", "text", "no-example", "gzip", "empty"],
 )
-def test_a_file_that_is_not_as_it_should_be_is_named(
+def test_invalid_file_is_refused_by_its_name(
     store: SpanStore, content: bytes, error: type[Exception], message: str
 ) -> None:
     export(store)
@@ -191,7 +191,7 @@ def test_a_file_that_is_not_as_it_should_be_is_named(
     assert message in str(caught.value)
 
 
-def test_a_folder_without_both_splits_is_refused(store: SpanStore) -> None:
+def test_folder_without_both_splits_is_refused(store: SpanStore) -> None:
     put(store, TRAIN[0], record(image=image(0), label=0))
     with pytest.raises(
         InvalidSpan, match="span-1 has no images in test/. A span has train/ and test/ with TFRecord files"
@@ -201,7 +201,7 @@ def test_a_folder_without_both_splits_is_refused(store: SpanStore) -> None:
         adopt(store, Span(2), NAMES)
 
 
-def test_a_refused_folder_is_left_as_it_came_and_adopted_once_it_is_mended(store: SpanStore) -> None:
+def test_refused_folder_is_unchanged_and_adopted_once_fixed(store: SpanStore) -> None:
     files = export(store)
     put(store, TEST[0], record(image=b"raw", label=0))
     before = contents(store.folder(Span(1)))
@@ -213,7 +213,7 @@ def test_a_refused_folder_is_left_as_it_came_and_adopted_once_it_is_mended(store
     assert adopt(store, Span(1), NAMES) == store.verify(Span(1))
 
 
-def test_files_kept_from_an_earlier_adoption_are_never_overwritten(store: SpanStore) -> None:
+def test_files_of_an_earlier_adoption_are_never_overwritten(store: SpanStore) -> None:
     export(store)
     storage.write(join(store.root, "_adopted", "span-1", TRAIN[0]), b"older")
     with pytest.raises(InvalidSpan, match=f"span-1/{TRAIN[0]} is kept from an earlier adoption. Move it elsewhere"):
@@ -221,7 +221,7 @@ def test_files_kept_from_an_earlier_adoption_are_never_overwritten(store: SpanSt
     assert storage.read(join(store.root, "_adopted", "span-1", TRAIN[0])) == b"older"
 
 
-def test_an_adoption_that_is_killed_is_finished_by_the_next(disk: str) -> None:
+def test_adoption_killed_anywhere_can_be_finished(disk: str) -> None:
     undisturbed = SpanStore(join(disk, "undisturbed"))
     files = export(undisturbed)
     expected = adopt(undisturbed, Span(1), NAMES).digest
@@ -240,7 +240,7 @@ def test_an_adoption_that_is_killed_is_finished_by_the_next(disk: str) -> None:
     assert after > 25
 
 
-def test_adopting_and_preparing_at_once_use_two_numbers(disk: str) -> None:
+def test_concurrent_adoption_and_preparation_use_two_numbers(disk: str) -> None:
     snapshot = collected(join(disk, "2021-10"), 12)
     for number in range(5):
         store = SpanStore(join(disk, f"data-{number}"))

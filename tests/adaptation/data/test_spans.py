@@ -1,4 +1,4 @@
-"""Spans: numeric order, numbers given once, publishing that is seen whole, verification that names the fault."""
+"""Spans: numeric order, numbers given once, atomic publishing, verification that names the fault."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def store(root: str) -> SpanStore:
 
 
 def rewrite(store: SpanStore, manifest: Manifest) -> None:
-    """Replaces a published span's manifest, as nobody ever should."""
+    """Replace a published span's manifest, which no real code does."""
     storage.write(join(store.folder(Span(manifest.span)), "manifest.json"), manifest.to_json())
 
 
 def put_shard(store: SpanStore, manifest: Manifest, images: list[LabelledImage], split: str = "train") -> Manifest:
-    """The manifest, changed to list a shard of these images alone in this split."""
+    """Replace the split's shards by one of these images. Return the manifest that lists it."""
     content = b"".join(one.to_record() for one in images)
     shard = Shard.of(split, "00007-of-00008", content, len(images))
     for old in manifest.shards:
@@ -62,7 +62,7 @@ def test_span_10_comes_after_span_9() -> None:
     assert sorted(map(Span.parse, ["span-10", "span-9", "span-1"])) == [Span(1), Span(9), Span(10)]
 
 
-def test_a_span_is_read_and_written_alike() -> None:
+def test_span_parses_what_it_prints() -> None:
     assert str(Span.parse("span-12")) == "span-12"
     assert Span.parse("12") == Span(12)
 
@@ -70,19 +70,19 @@ def test_a_span_is_read_and_written_alike() -> None:
 @pytest.mark.parametrize(
     "text", ["span-0", "span-01", "0", "-1", "span-", "span-x", "span-1/..", "Span-1", "", "span-1٣"]
 )
-def test_what_is_no_span_is_refused(text: str) -> None:
+def test_invalid_span_name_is_refused(text: str) -> None:
     with pytest.raises(InvalidSpan, match="is no span. Name one like span-3."):
         Span.parse(text)
 
 
-def test_the_last_span_is_the_one_of_the_highest_number_not_of_the_last_text(store: SpanStore) -> None:
+def test_last_span_is_the_one_with_the_highest_number(store: SpanStore) -> None:
     for _ in range(11):
         published(store)
     assert store.spans() == [Span(number) for number in range(1, 12)]
     assert store.spans()[-1] == Span(11)
 
 
-def test_numbers_are_enumerated_for_a_person() -> None:
+def test_span_numbers_are_enumerated_as_ranges() -> None:
     assert enumerate_spans(map(Span, [11, 1, 10, 9, 3])) == "1,3,9-11"
     assert enumerate_spans([]) == "none"
 
@@ -90,18 +90,18 @@ def test_numbers_are_enumerated_for_a_person() -> None:
 # Claims
 
 
-def test_different_keys_get_different_numbers_and_one_key_the_same(store: SpanStore) -> None:
+def test_claim_gives_each_key_one_number(store: SpanStore) -> None:
     assert [store.claim(key).number for key in ("a", "b", "a", "c", "b")] == [1, 2, 1, 3, 2]
 
 
-def test_a_number_that_a_folder_has_is_not_claimed(store: SpanStore) -> None:
+def test_number_of_an_existing_folder_is_not_claimed(store: SpanStore) -> None:
     storage.write(join(store.root, "span-9", "train", "a.tfrecord"), b"")
     storage.write(join(store.root, "span-11x", "train", "a.tfrecord"), b"")
     assert store.claim("a") == Span(10)
     assert store.claim("b") == Span(11)
 
 
-def test_a_claim_that_ends_while_the_folders_are_listed_is_not_missed(
+def test_claim_that_ends_while_folders_are_listed_is_respected(
     store: SpanStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = SpanStore._folders
@@ -115,7 +115,7 @@ def test_a_claim_that_ends_while_the_folders_are_listed_is_not_missed(
     assert [store.claim(key) for key in ("a", "b")] == [Span(1), Span(2)]
 
 
-def test_processes_that_claim_at_once_get_a_number_a_key(disk: str) -> None:
+def test_concurrent_claims_get_one_number_per_key(disk: str) -> None:
     for number in range(5):
         store = SpanStore(join(disk, str(number)))
         keys = ["a", "b", "a", "c", "b", "a"]
@@ -124,7 +124,7 @@ def test_processes_that_claim_at_once_get_a_number_a_key(disk: str) -> None:
         assert len(set(zip(keys, spans, strict=True))) == 3
 
 
-def test_a_claim_that_is_killed_leaves_its_key_one_number(disk: str) -> None:
+def test_killed_claim_leaves_its_key_one_number(disk: str) -> None:
     after = 1
     while killed(lambda after=after: SpanStore(join(disk, str(after))).claim("a"), after):
         store = SpanStore(join(disk, str(after)))
@@ -133,7 +133,7 @@ def test_a_claim_that_is_killed_leaves_its_key_one_number(disk: str) -> None:
     assert after > 3
 
 
-def test_a_reserved_number_is_its_keys_alone(store: SpanStore) -> None:
+def test_reserved_number_belongs_to_its_key_alone(store: SpanStore) -> None:
     store.reserve(Span(3), "adopted")
     store.reserve(Span(3), "adopted")
     assert store.claim("a") == Span(4)
@@ -145,7 +145,7 @@ def test_a_reserved_number_is_its_keys_alone(store: SpanStore) -> None:
 # Publishing
 
 
-def test_a_folder_without_a_manifest_is_no_span(store: SpanStore) -> None:
+def test_folder_without_a_manifest_is_no_published_span(store: SpanStore) -> None:
     storage.write(join(store.folder(Span(1)), "train", "a.tfrecord"), b"")
     assert store.spans() == []
     assert not store.is_published(Span(1))
@@ -155,14 +155,14 @@ def test_a_folder_without_a_manifest_is_no_span(store: SpanStore) -> None:
         store.manifest(Span(1))
 
 
-def test_what_is_staged_is_not_seen(store: SpanStore) -> None:
+def test_staged_span_is_not_listed(store: SpanStore) -> None:
     span = store.claim("2021-10:abc")
     unpublished(store, span, "2021-10:abc")
     assert store.spans() == store.unsigned() == []
     assert not storage.exists(store.folder(span))
 
 
-def test_a_published_span_is_whole_and_nothing_is_left_beside_it(store: SpanStore) -> None:
+def test_published_span_is_whole_and_leaves_no_staging(store: SpanStore) -> None:
     manifest = published(store, images=5)
     assert store.spans() == [Span(1)]
     assert store.manifest(Span(1)) == manifest == store.verify(Span(1))
@@ -174,7 +174,7 @@ def test_a_published_span_is_whole_and_nothing_is_left_beside_it(store: SpanStor
     assert len(images_of(store, manifest)) == 10
 
 
-def test_the_snapshot_is_kept_with_the_span(store: SpanStore) -> None:
+def test_snapshot_is_kept_with_the_span(store: SpanStore) -> None:
     published(store, key="2021-10")
     snapshot = store.snapshot(Span(1))
     assert snapshot is not None
@@ -182,7 +182,7 @@ def test_the_snapshot_is_kept_with_the_span(store: SpanStore) -> None:
     assert store.snapshot(Span(2)) is None
 
 
-def test_publishing_again_returns_what_is_published(store: SpanStore) -> None:
+def test_publishing_again_returns_the_published_span(store: SpanStore) -> None:
     first = published(store, key="2021-10")
     again = replace(unpublished(store, Span(1), first.key), run="another run")
     assert store.publish(again) == first
@@ -190,7 +190,7 @@ def test_publishing_again_returns_what_is_published(store: SpanStore) -> None:
     assert storage.folders(join(store.root, "_staging")) == []
 
 
-def test_of_two_attempts_with_other_content_the_first_to_publish_stays_whole(store: SpanStore) -> None:
+def test_first_of_two_attempts_to_publish_stays_whole(store: SpanStore) -> None:
     span, snapshot = store.claim("x"), Snapshot("2021-10", "/elsewhere", ())
     second = unpublished(store, span, snapshot.key, images=9)
     first = store.publish(unpublished(store, span, snapshot.key, images=4), snapshot)
@@ -198,14 +198,14 @@ def test_of_two_attempts_with_other_content_the_first_to_publish_stays_whole(sto
     assert store.publish(second, snapshot) == first == store.verify(span)
 
 
-def test_what_a_person_put_into_a_span_is_never_swept_away(store: SpanStore) -> None:
+def test_sweep_never_removes_files_added_by_a_person(store: SpanStore) -> None:
     manifest = published(store)
     storage.write(join(store.folder(Span(1)), "train", "notes.txt"), b"mine")
     store.sweep(manifest)
     assert storage.read(join(store.folder(Span(1)), "train", "notes.txt")) == b"mine"
 
 
-def test_attempts_at_one_span_all_end_well_however_they_meet(disk: str) -> None:
+def test_concurrent_attempts_at_one_span_all_succeed(disk: str) -> None:
     for number in range(8):
         store = SpanStore(join(disk, str(number)))
 
@@ -221,7 +221,7 @@ def test_attempts_at_one_span_all_end_well_however_they_meet(disk: str) -> None:
 # Manifests
 
 
-def test_the_digest_names_the_content_and_not_the_run(store: SpanStore) -> None:
+def test_manifest_digest_covers_the_content_and_not_the_run(store: SpanStore) -> None:
     manifest = published(store)
     assert replace(manifest, run="another", created="2031-01-01").digest == manifest.digest
     changes: list[dict[str, Any]] = [{"seed": 1}, {"ratio": 0.3}, {"labels": ("dog", "ship")}, {"shards": ()}]
@@ -229,20 +229,20 @@ def test_the_digest_names_the_content_and_not_the_run(store: SpanStore) -> None:
         assert replace(manifest, **change).digest != manifest.digest
 
 
-def test_a_manifest_survives_being_written(store: SpanStore) -> None:
+def test_manifest_is_unchanged_by_json(store: SpanStore) -> None:
     manifest = published(store)
     assert Manifest.from_json(manifest.to_json(), "manifest.json") == manifest
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"{}", b'{"digest": 1, "span": 1}', b"\xff\xfe"])
-def test_file_that_is_no_manifest_is_unreadable_and_named(store: SpanStore, data: bytes) -> None:
+def test_file_that_is_no_manifest_is_refused_by_name(store: SpanStore, data: bytes) -> None:
     published(store)
     storage.write(join(store.folder(Span(1)), "manifest.json"), data)
     with pytest.raises(UnreadableState, match=r"span-1/manifest.json cannot be read: .*\. Restore it, or the span"):
         store.manifest(Span(1))
 
 
-def test_a_manifest_that_was_changed_is_refused(store: SpanStore) -> None:
+def test_manifest_that_was_changed_is_refused(store: SpanStore) -> None:
     value = json.loads(published(store).to_json())
     value["counts"]["train"]["cat"] += 1
     storage.write(join(store.folder(Span(1)), "manifest.json"), json.dumps(value).encode())
@@ -250,7 +250,7 @@ def test_a_manifest_that_was_changed_is_refused(store: SpanStore) -> None:
         store.verify(Span(1))
 
 
-def test_a_copy_of_another_spans_folder_is_refused(store: SpanStore) -> None:
+def test_copy_of_another_spans_folder_is_refused(store: SpanStore) -> None:
     published(store)
     for name, data in contents(store.folder(Span(1))).items():
         storage.write(join(store.folder(Span(2)), name), data)
@@ -258,7 +258,7 @@ def test_a_copy_of_another_spans_folder_is_refused(store: SpanStore) -> None:
         store.verify(Span(2))
 
 
-def test_the_digest_of_several_spans_depends_on_their_content_not_on_their_order(store: SpanStore) -> None:
+def test_content_digest_of_spans_does_not_depend_on_their_order(store: SpanStore) -> None:
     first, second = published(store), published(store)
     assert content_digest([first, second]) == content_digest([second, first])
     assert content_digest([first]) != content_digest([first, second])
@@ -268,7 +268,7 @@ def test_the_digest_of_several_spans_depends_on_their_content_not_on_their_order
 # Verification
 
 
-def test_a_missing_shard_is_named(store: SpanStore) -> None:
+def test_missing_shard_is_named(store: SpanStore) -> None:
     shard = published(store).shards[0]
     storage.remove(store.shard_uri(Span(1), shard))
     with pytest.raises(CorruptSpan, match=f"span-1 is not what its manifest says: {shard.path} is missing. Restore it"):
@@ -276,7 +276,7 @@ def test_a_missing_shard_is_named(store: SpanStore) -> None:
 
 
 @pytest.mark.parametrize("change", ["truncate", "flip", "append", "empty"])
-def test_a_changed_shard_is_named(store: SpanStore, change: str) -> None:
+def test_changed_shard_is_named(store: SpanStore, change: str) -> None:
     shard = published(store).shards[1]
     content = storage.read(store.shard_uri(Span(1), shard))
     flipped = content[:40] + bytes([content[40] ^ 1]) + content[41:]
@@ -286,14 +286,14 @@ def test_a_changed_shard_is_named(store: SpanStore, change: str) -> None:
         store.verify(Span(1))
 
 
-def test_a_file_that_is_not_listed_is_named(store: SpanStore) -> None:
+def test_file_that_the_manifest_lacks_is_named(store: SpanStore) -> None:
     published(store)
     storage.write(join(store.folder(Span(1)), "train", "more.tfrecord"), b"")
     with pytest.raises(CorruptSpan, match=r"train/more.tfrecord is not in the manifest"):
         store.verify(Span(1))
 
 
-def test_all_faults_are_named_at_once(store: SpanStore) -> None:
+def test_all_faults_of_a_span_are_named_at_once(store: SpanStore) -> None:
     first, second = published(store).shards
     storage.remove(store.shard_uri(Span(1), first))
     storage.write(store.shard_uri(Span(1), second), b"x")
@@ -301,7 +301,7 @@ def test_all_faults_are_named_at_once(store: SpanStore) -> None:
         store.verify(Span(1))
 
 
-def test_a_list_of_images_that_is_not_the_spans_is_named(store: SpanStore) -> None:
+def test_snapshot_of_another_span_is_named(store: SpanStore) -> None:
     published(store)
     uri = join(store.folder(Span(1)), "snapshot.json")
     for other in (codec.encode(Snapshot("2021-11", "/elsewhere", ())), None):
@@ -313,14 +313,14 @@ def test_a_list_of_images_that_is_not_the_spans_is_named(store: SpanStore) -> No
         store.verify(Span(1))
 
 
-def test_records_that_are_not_those_counted_are_named(store: SpanStore) -> None:
+def test_records_that_differ_from_the_counts_are_named(store: SpanStore) -> None:
     manifest = published(store)
     rewrite(store, replace(manifest, counts={**manifest.counts, "train": {"cat": 4, "ship": 0}}))
     with pytest.raises(CorruptSpan, match="the images per label are not those counted"):
         store.verify(Span(1))
 
 
-def test_a_shard_with_another_number_of_images_is_named(store: SpanStore) -> None:
+def test_shard_with_another_number_of_images_is_named(store: SpanStore) -> None:
     manifest = published(store)
     first, second = manifest.shards
     rewrite(store, replace(manifest, shards=(replace(first, images=3), second)))
@@ -328,14 +328,14 @@ def test_a_shard_with_another_number_of_images_is_named(store: SpanStore) -> Non
         store.verify(Span(1))
 
 
-def test_a_label_without_a_name_is_named(store: SpanStore) -> None:
+def test_record_whose_label_has_no_name_is_named(store: SpanStore) -> None:
     manifest = put_shard(store, published(store), [LabelledImage(b"", 2, "a", 1)])
     rewrite(store, manifest)
     with pytest.raises(CorruptSpan, match=r"train/shard-00007-of-00008-.*tfrecord has a label without a name"):
         store.verify(Span(1))
 
 
-def test_a_shard_of_other_records_is_named(store: SpanStore) -> None:
+def test_shard_of_other_records_is_named(store: SpanStore) -> None:
     manifest = published(store)
     content = tfrecords.frame(b"\xff")
     shard = Shard.of("train", "00007-of-00008", content, 1)
@@ -349,7 +349,7 @@ def test_a_shard_of_other_records_is_named(store: SpanStore) -> None:
 # Folders from elsewhere
 
 
-def test_folders_that_nobody_claimed_can_be_adopted(store: SpanStore) -> None:
+def test_unclaimed_folders_can_be_adopted(store: SpanStore) -> None:
     published(store)
     storage.write(join(store.root, "span-7", "train", "a.tfrecord"), b"")
     storage.write(join(store.root, "other", "a.tfrecord"), b"")
@@ -359,13 +359,13 @@ def test_folders_that_nobody_claimed_can_be_adopted(store: SpanStore) -> None:
     assert store.unsigned() == [Span(7)]
 
 
-def test_a_folder_whose_adoption_was_cut_off_can_be_adopted(store: SpanStore) -> None:
+def test_folder_whose_adoption_was_cut_off_can_be_adopted(store: SpanStore) -> None:
     storage.write(join(store.root, "span-7", "train", "a.tfrecord"), b"")
     store.reserve(Span(7), adoption_key(Span(7)))
     assert store.unsigned() == [Span(7)]
 
 
-def test_a_data_root_may_be_given_relative_to_where_one_is(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_root_may_be_relative_to_the_working_directory(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     os.makedirs(disk)
     monkeypatch.chdir(disk)
     store = SpanStore("data")

@@ -1,4 +1,4 @@
-"""Records are read as they were written, and a file that was cut off or changed is never taken for a whole one."""
+"""TFRecords: records are read as they were written, and a truncated or changed file is never accepted."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def test_records_are_read_as_they_were_written(records: list[bytes]) -> None:
 
 
 @given(st.binary(max_size=50), INT64, st.text(st.characters(codec="utf-8"), max_size=20), INT64)
-def test_an_image_is_read_as_it_was_written(image: bytes, label: int, name: str, span: int) -> None:
+def test_labelled_image_is_read_as_it_was_written(image: bytes, label: int, name: str, span: int) -> None:
     one = LabelledImage(image, label, name, span)
     assert LabelledImage.parse(example(one)) == one
 
 
-def test_the_same_image_gives_the_same_bytes() -> None:
+def test_same_image_gives_the_same_bytes() -> None:
     records = {LabelledImage(IMAGE.image, IMAGE.label, IMAGE.id, IMAGE.span).to_record() for _ in range(20)}
     assert len(records) == 1
 
 
-def test_the_image_is_in_the_record_as_it_came() -> None:
+def test_record_contains_the_image_bytes_unchanged() -> None:
     assert IMAGE.image in IMAGE.to_record()
 
 
-def test_a_file_that_was_cut_off_anywhere_is_refused_by_name() -> None:
+def test_file_cut_off_anywhere_is_refused_by_name() -> None:
     content = frame(b"first") + frame(b"second")
     for end in range(1, len(content)):
         if end == len(frame(b"first")):
@@ -46,7 +46,7 @@ def test_a_file_that_was_cut_off_anywhere_is_refused_by_name() -> None:
             list(unframe(content[:end], "span-1/train/a.tfrecord"))
 
 
-def test_a_bit_that_was_flipped_anywhere_is_noticed() -> None:
+def test_bit_flipped_anywhere_is_detected() -> None:
     content = frame(b"first") + frame(b"second")
     for position in range(8 * len(content)):
         changed = bytearray(content)
@@ -56,29 +56,29 @@ def test_a_bit_that_was_flipped_anywhere_is_noticed() -> None:
 
 
 @given(st.binary(min_size=1, max_size=200))
-def test_what_is_no_tfrecord_file_is_refused(content: bytes) -> None:
+def test_bytes_that_are_no_tfrecord_file_are_refused(content: bytes) -> None:
     with pytest.raises(CorruptRecords):
         list(unframe(content, "a.tfrecord"))
 
 
 @given(st.binary(max_size=100))
-def test_what_is_no_example_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_example_are_refused(data: bytes) -> None:
     with pytest.raises(CorruptRecords):
         LabelledImage.parse(data)
 
 
-def test_an_example_without_one_value_of_each_feature_is_refused() -> None:
+def test_example_that_lacks_a_feature_is_refused() -> None:
     whole = example()
     for missing in (b"image", b"label", b"id", b"span"):
         with pytest.raises(CorruptRecords, match="is no Example with one image, label, id and span"):
             LabelledImage.parse(whole.replace(missing, b"x" * len(missing), 1))
 
 
-def test_features_are_read_whatever_they_are() -> None:
+def test_features_are_read_with_their_values() -> None:
     assert parse_features(example()) == {"image": [IMAGE.image], "label": [7], "id": [IMAGE.id.encode()], "span": [3]}
     assert parse_features(b"") == {}
 
 
-def test_the_checksum_is_crc_32c() -> None:
+def test_checksum_is_crc_32c() -> None:
     assert crc32c(b"123456789") == "e3069283"
     assert crc32c(b"") == "00000000"

@@ -1,4 +1,4 @@
-"""TensorFlow reads the records that are written without it, and they are the bytes that it would have written."""
+"""TFRecords: TensorFlow reads the records that are written without it, and would have written the same bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(path: Path, examples: list[tf.train.Example]) -> bytes:
     return path.read_bytes()
 
 
-def test_the_bytes_are_those_that_tensorflow_writes(tmp_path: Path) -> None:
+def test_records_are_the_bytes_that_tensorflow_writes(tmp_path: Path) -> None:
     expected = write(tmp_path / "a.tfrecord", [tensorflow_example(image) for image in IMAGES])
     assert b"".join(image.to_record() for image in IMAGES) == expected
 
@@ -41,7 +41,7 @@ def test_the_bytes_are_those_that_tensorflow_writes(tmp_path: Path) -> None:
     st.text(st.characters(codec="utf-8"), max_size=200),
     st.integers(0, 2**63 - 1),
 )
-def test_they_are_so_for_all_sizes_and_numbers(size: int, label: int, name: str, span: int) -> None:
+def test_records_equal_tensorflows_for_all_sizes_and_numbers(size: int, label: int, name: str, span: int) -> None:
     image = LabelledImage(bytes(size), label, name, span)
     (data,) = unframe(image.to_record(), "a.tfrecord")
     assert data == tensorflow_example(image).SerializeToString(deterministic=True)
@@ -57,7 +57,7 @@ def test_tensorflow_reads_the_records(tmp_path: Path) -> None:
     assert found == [vars(image) | {"id": image.id.encode()} for image in IMAGES]
 
 
-def test_tensorflows_records_are_read(tmp_path: Path) -> None:
+def test_records_of_tensorflow_are_read(tmp_path: Path) -> None:
     content = write(tmp_path / "a.tfrecord", [tensorflow_example(image) for image in IMAGES])
     assert [LabelledImage.parse(data) for data in unframe(content, "a.tfrecord")] == IMAGES
 

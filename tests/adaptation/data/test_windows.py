@@ -1,4 +1,4 @@
-"""A window means exactly the spans it says, at ten and above too."""
+"""Windows: a window selects exactly the spans that it names, with ten spans and more too."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def resolve(text: str, published: list[Span] = TWELVE) -> list[int]:
         (" 1 , 3-4 ", [1, 3, 4]),
     ],
 )
-def test_a_window_means_these_spans(text: str, numbers: list[int]) -> None:
+def test_window_resolves_to_these_spans(text: str, numbers: list[int]) -> None:
     assert resolve(text) == numbers
 
 
-def test_the_last_two_of_ten_spans_are_nine_and_ten() -> None:
+def test_last_two_of_ten_spans_are_9_and_10() -> None:
     assert resolve("last:2", [Span(number) for number in (10, 1, 9, 2)]) == [9, 10]
 
 
-def test_last_counts_the_spans_that_are_there() -> None:
+def test_last_counts_published_spans_not_numbers() -> None:
     assert resolve("last:2", [Span(1), Span(4), Span(9)]) == [4, 9]
 
 
@@ -54,35 +54,35 @@ def test_last_counts_the_spans_that_are_there() -> None:
     ["", "none", "ALL", "last", "last:0", "last:-1", "last:", "last:x", "0", "-1", "1-", "3-1", "1,,2", "1;2", "1 2"]
     + ["span-1", "[1-3]", "1-1000000", "1" * 5000, "last:" + "9" * 5000, "1٣", "1.5"],
 )
-def test_what_is_no_window_is_refused_with_examples(text: str) -> None:
+def test_invalid_window_is_refused_with_examples(text: str) -> None:
     with pytest.raises(InvalidWindow, match='is no window. Write "all", "last:2", or span numbers like "1,3,9-11"'):
         Window.parse(text)
 
 
 @given(st.sets(st.integers(1, 200), min_size=1))
-def test_a_window_of_numbers_survives_being_written(numbers: set[int]) -> None:
+def test_window_of_numbers_parses_what_it_prints(numbers: set[int]) -> None:
     window = Window(numbers=tuple(sorted(numbers)))
     assert Window.parse(str(window)) == window
 
 
 @pytest.mark.parametrize("text", ["all", "last:3"])
-def test_other_windows_survive_being_written_too(text: str) -> None:
+def test_window_all_and_last_parse_what_they_print(text: str) -> None:
     assert str(Window.parse(text)) == text
 
 
-def test_a_span_that_is_not_published_is_named_with_those_that_are() -> None:
+def test_unpublished_span_is_named_with_the_published_ones() -> None:
     with pytest.raises(SpanNotPublished, match=r"span 2,4-5 of window 1-5 is not published \(published: 1,3\)"):
         resolve("1-5", [Span(1), Span(3)])
 
 
-def test_a_long_range_of_missing_spans_makes_a_short_message() -> None:
+def test_long_range_of_missing_spans_makes_a_short_message() -> None:
     with pytest.raises(SpanNotPublished) as caught:
         resolve("1-100000", [Span(1)])
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("text", ["all", "last:2", "1"])
-def test_without_any_span_no_window_means_anything(text: str) -> None:
+def test_window_without_any_published_span_is_refused(text: str) -> None:
     with pytest.raises(SpanNotPublished, match='no span is published yet. Run "adapt init"'):
         resolve(text, [])
 
@@ -100,20 +100,20 @@ def test_without_any_span_no_window_means_anything(text: str) -> None:
         (list(range(1, 13)), "span-*"),
     ],
 )
-def test_a_pattern_selects_exactly_the_spans(numbers: list[int], pattern: str) -> None:
+def test_pattern_selects_exactly_the_spans(numbers: list[int], pattern: str) -> None:
     chosen = [Span(number) for number in numbers]
     assert span_pattern(chosen, [*TWELVE, Span(20), Span(21)] if numbers != list(range(1, 13)) else TWELVE) == pattern
 
 
 @pytest.mark.parametrize("numbers", [[9, 10], [9, 10, 11], [1, 10, 11], [10, 21]])
-def test_spans_that_no_pattern_selects_are_refused_with_the_way_out(numbers: list[int]) -> None:
+def test_spans_that_no_pattern_selects_are_refused_with_the_remedy(numbers: list[int]) -> None:
     chosen = [Span(number) for number in numbers]
     with pytest.raises(InvalidWindow, match='exactly the spans .* Set training.ingestion = "spans"'):
         span_pattern(chosen, [*TWELVE, Span(21)])
 
 
 @given(st.sets(st.integers(1, 40), min_size=1), st.sets(st.integers(1, 40)))
-def test_a_pattern_never_selects_another_span_and_never_misses_one(numbers: set[int], others: set[int]) -> None:
+def test_pattern_matches_all_chosen_spans_and_no_other(numbers: set[int], others: set[int]) -> None:
     chosen = [Span(number) for number in sorted(numbers)]
     there = {*chosen, *(Span(number) for number in others)}
     try:
@@ -129,7 +129,7 @@ def store(root: str) -> SpanStore:
     return SpanStore(root)
 
 
-def test_a_window_selects_its_spans_oldest_first(store: SpanStore) -> None:
+def test_window_selects_its_spans_oldest_first(store: SpanStore) -> None:
     manifests = [published(store) for _ in range(11)]
     selection = select(store.root, "11,9-10,1")
     assert selection.spans == (Span(1), Span(9), Span(10), Span(11))
@@ -138,7 +138,7 @@ def test_a_window_selects_its_spans_oldest_first(store: SpanStore) -> None:
     assert selection.digest == content_digest(manifests[number - 1] for number in (1, 9, 10, 11))
 
 
-def test_all_selects_what_is_published_now(store: SpanStore) -> None:
+def test_window_all_selects_what_is_published_now(store: SpanStore) -> None:
     published(store)
     write(join(store.root, "span-2", "train", "a.tfrecord"), b"")
     before = select(store.root, "all")
@@ -149,7 +149,7 @@ def test_all_selects_what_is_published_now(store: SpanStore) -> None:
     assert after.digest != before.digest
 
 
-def test_the_digest_that_was_meant_is_accepted_and_another_refused(store: SpanStore) -> None:
+def test_selection_with_another_digest_is_refused(store: SpanStore) -> None:
     published(store)
     selection = select(store.root, "all")
     assert select(store.root, "1", selection.digest) == selection
@@ -160,7 +160,7 @@ def test_the_digest_that_was_meant_is_accepted_and_another_refused(store: SpanSt
         select(store.root, "all", selection.digest)
 
 
-def test_a_window_mixes_spans_from_before_and_after_a_class_was_appended(store: SpanStore) -> None:
+def test_window_may_mix_spans_before_and_after_an_appended_class(store: SpanStore) -> None:
     manifests = [published(store), published(store, names=("cat", "ship", "ox")), published(store)]
     selection = select(store.root, "all", labels=("cat", "ship", "ox"))
     assert selection.labels == ("cat", "ship", "ox")
@@ -168,7 +168,7 @@ def test_a_window_mixes_spans_from_before_and_after_a_class_was_appended(store: 
     assert selection.digest == content_digest(manifests)
 
 
-def test_a_window_of_earlier_spans_stays_valid_when_a_class_is_appended(store: SpanStore) -> None:
+def test_window_of_earlier_spans_stays_valid_after_an_appended_class(store: SpanStore) -> None:
     manifest = published(store)
     published(store, names=("cat", "ship", "ox"))
     selection = select(store.root, "1", content_digest([manifest]), ("cat", "ship", "ox"))
@@ -184,9 +184,7 @@ def test_a_window_of_earlier_spans_stays_valid_when_a_class_is_appended(store: S
     ],
     ids=["moved", "inserted", "replaced"],
 )
-def test_spans_whose_labels_differ_otherwise_are_not_mixed(
-    store: SpanStore, names: tuple[str, ...], change: str
-) -> None:
+def test_spans_with_conflicting_labels_are_not_mixed(store: SpanStore, names: tuple[str, ...], change: str) -> None:
     published(store)
     published(store, names=names)
     with pytest.raises(InvalidWindow, match=rf"span-[12] and span-[12] do not name the labels alike: {change}\."):
@@ -203,7 +201,7 @@ def test_spans_whose_labels_differ_otherwise_are_not_mixed(
     ],
     ids=["moved", "inserted", "removed"],
 )
-def test_settings_that_name_the_labels_otherwise_than_the_spans_are_refused(
+def test_settings_whose_labels_conflict_with_the_spans_are_refused(
     store: SpanStore, names: tuple[str, ...], change: str
 ) -> None:
     published(store)
@@ -212,7 +210,7 @@ def test_settings_that_name_the_labels_otherwise_than_the_spans_are_refused(
         select(store.root, "all", labels=names)
 
 
-def test_what_is_wrong_with_a_window_is_told(store: SpanStore) -> None:
+def test_selection_reports_missing_spans_and_invalid_windows(store: SpanStore) -> None:
     with pytest.raises(SpanNotPublished):
         select(store.root, "all")
     published(store)
@@ -222,7 +220,7 @@ def test_what_is_wrong_with_a_window_is_told(store: SpanStore) -> None:
         select(store.root, "newest")
 
 
-def test_a_span_whose_manifest_was_changed_is_not_selected(store: SpanStore) -> None:
+def test_span_with_a_changed_manifest_is_not_selected(store: SpanStore) -> None:
     manifest = published(store)
     write(join(store.folder(Span(1)), "manifest.json"), manifest.to_json().replace(b'"ship": 2', b'"ship": 3'))
     with pytest.raises(CorruptSpan):
