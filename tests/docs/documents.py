@@ -1,4 +1,4 @@
-"""The project's documents, as the tests read them: fenced blocks of code, commands, and what they refer to.
+"""The project's documents, as the tests read them: fenced blocks of code, commands, and the paths they name.
 
 A fence with `console` holds commands that are run, each after `$ `; one with `file=NAME` holds that file's content.
 What is set in four spaces is shown, and not run.
@@ -32,34 +32,34 @@ class Document:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return self.path.read_text()
 
     @property
     def files(self) -> dict[str, str]:
-        """The contents of the files that it shows, by name."""
+        """The contents of the files that the document shows, by name."""
         return {name: text for _, name, text in _FENCE.findall(self.text) if name}
 
     @property
     def commands(self) -> list[list[str]]:
-        """The commands that are run, in order, each cut into its words."""
+        """The commands to run, in order, each split into its words."""
         blocks = (text for kind, _, text in _FENCE.findall(self.text) if kind == "console")
         lines = (line for block in blocks for line in block.splitlines() if line.startswith("$ "))
         return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
 
     @property
     def mentioned(self) -> list[list[str]]:
-        """The commands that it speaks of anywhere, run or not."""
+        """The commands that the document names anywhere, run or not."""
         return self.commands + [shlex.split(line.replace("|", " ")) for line in _SHOWN.findall(self.text)]
 
     @property
     def places(self) -> set[str]:
-        """The paths in the project that it names or links to, relative to the project."""
+        """The paths in the project that the document names or links to, relative to the project."""
         links = (link for link in _LINK.findall(self.text) if "://" not in link)
         linked = {str((self.path.parent / link).resolve().relative_to(PROJECT)) for link in links}
         return linked | set(_PATH.findall(self.text))
 
 
 def document(name: str) -> Document:
-    """The document of that path in the project."""
+    """Return the document of that path in the project."""
     return Document(PROJECT / name)

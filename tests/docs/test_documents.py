@@ -1,4 +1,4 @@
-"""The documents tell the truth: what they name is there, and what they show runs."""
+"""The documents are true: what they name exists, and what they show runs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def any_document(request: pytest.FixtureRequest) -> Document:
     return Document(request.param)
 
 
-def test_what_is_named_is_there(any_document: Document) -> None:
+def test_documents_name_only_files_that_exist(any_document: Document) -> None:
     shown = {Path(name).name for name in any_document.files}
     places = (place for place in sorted(any_document.places) if Path(place).name not in shown)
     assert [place for place in places if not (PROJECT / place).exists()] == []
 
 
-def test_every_command_and_option_exists(any_document: Document) -> None:
+def test_documents_name_only_commands_and_options_that_exist(any_document: Document) -> None:
     unknown = [" ".join(words) for words in any_document.mentioned if not is_known(words)]
     assert unknown == []
 
@@ -84,13 +84,13 @@ def imported(file: Path) -> ModuleType:
     return module
 
 
-def test_the_component_of_the_guide_passes_its_own_test(
+def test_component_of_the_guide_passes_its_own_test(
     guide: dict[str, ModuleType], world: ComponentWorld, run: Any
 ) -> None:
     guide["test_class_counter.py"].test_images_are_counted_by_class(world, run)
 
 
-def test_the_component_of_the_guide_and_its_test_are_short(guide: dict[str, ModuleType]) -> None:
+def test_component_of_the_guide_and_its_test_are_short(guide: dict[str, ModuleType]) -> None:
     for text in document("docs/components.md").files.values():
         assert len(text.splitlines()) < 30
 
@@ -100,7 +100,7 @@ def test_the_component_of_the_guide_and_its_test_are_short(guide: dict[str, Modu
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """A deployment with the guide's settings, and in it a span, a month and a version."""
+    """A deployment with the guide's settings, and in it a span, a batch and a version."""
     with a_cloud(tmp_path / "shop", monkeypatch) as cloud:
         (cloud.folder / "adapt.toml").write_text(document("docs/google-cloud.md").files["adapt.toml"])
         monkeypatch.chdir(cloud.folder)
@@ -110,17 +110,17 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         yield cloud
 
 
-def test_the_guide_to_google_cloud_runs(cloud: Cloud) -> None:
+def test_guide_to_google_cloud_runs(cloud: Cloud) -> None:
     for program, *arguments in document("docs/google-cloud.md").commands:
         assert program == "adapt"
         done(cloud.adapt(*arguments))
     assert [job["labels"]["adaptation-pipeline"] for job in cloud.jobs()] == ["training"]
 
 
-# The guide to one's own model and data
+# The guide to your own model and data
 
 
-def test_the_guide_to_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guide_to_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     collect(tmp_path / "images", [f"{label}/{number}.jpg" for label in ("hat", "shoe") for number in range(30)])
     shown = [done(CliRunner().invoke(cli, words)) for _, *words in document("docs/your-model-and-data.md").commands]
@@ -136,7 +136,7 @@ def test_guide_to_own_models_lists_the_recipes_of_the_package() -> None:
     assert sorted(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == list(built_in_recipes())
 
 
-def test_the_model_of_the_guide_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_of_the_guide_has_the_shapes_of_its_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ((name, text),) = document("docs/your-model-and-data.md").files.items()
     (tmp_path / "small.py").write_text(text)
     spec = training_spec("digits", ("hat", "shoe"), image_size=20, channels=3)

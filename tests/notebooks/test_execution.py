@@ -1,4 +1,4 @@
-"""How notebooks are run, on small ones: with this Python, in a folder of their own, up to the first error."""
+"""Execution of small notebooks: with this Python, in their own folder, up to the first error."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def a_notebook(folder: Path, *cells: str, name: str = "small.ipynb") -> Path:
 
 
 def shown(notebook: NotebookNode) -> Any:
-    """What its last cell has printed."""
+    """Return the JSON value that the last cell printed."""
     return json.loads(notebook.cells[-1].outputs[-1].text)
 
 
-def test_notebooks_run_with_this_python_whatever_kernels_there_are(
+def test_notebooks_run_with_this_python_whatever_kernels_are_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "jupyter" / "kernels" / "python3"
@@ -40,19 +40,19 @@ def test_notebooks_run_with_this_python_whatever_kernels_there_are(
     assert Path(shown(notebook)) == Path(sys.executable)
 
 
-def test_a_notebook_finds_the_shared_modules_and_runs_in_its_folder(tmp_path: Path) -> None:
+def test_notebook_finds_the_shared_modules_and_runs_in_its_folder(tmp_path: Path) -> None:
     lines = "import json, os, scenario\nprint(json.dumps([os.getcwd(), scenario.__file__, str(scenario.WORKSPACE)]))"
     (notebook,) = execute(tmp_path, (a_notebook(tmp_path / "source", lines),))
     assert shown(notebook) == [str(tmp_path), str(tmp_path / "scenario.py"), "workspace"]
 
 
-def test_each_goes_on_with_what_the_one_before_has_left(tmp_path: Path) -> None:
+def test_notebook_continues_with_the_files_of_the_one_before(tmp_path: Path) -> None:
     first = a_notebook(tmp_path / "source", "open('left', 'w').write('by the first')", name="first.ipynb")
     second = a_notebook(tmp_path / "source", "import json\nprint(json.dumps(open('left').read()))", name="second.ipynb")
     assert shown(list(execute(tmp_path, (first, second)))[-1]) == "by the first"
 
 
-def test_a_cell_that_fails_ends_the_run_and_the_kernel(tmp_path: Path) -> None:
+def test_failing_cell_ends_the_run_and_the_kernel(tmp_path: Path) -> None:
     cells = "import os; open('pid', 'w').write(str(os.getpid()))", "1 / 0", "open('after', 'w')"
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         list(execute(tmp_path, (a_notebook(tmp_path / "source", *cells),)))
@@ -61,7 +61,7 @@ def test_a_cell_that_fails_ends_the_run_and_the_kernel(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_outputs_are_returned_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
+def test_outputs_are_returned_and_the_file_is_unchanged(tmp_path: Path) -> None:
     source = a_notebook(tmp_path / "source", "print(1, flush=True)\nprint(2, flush=True)")
     before = source.read_bytes()
     (notebook,) = execute(tmp_path, (source,))
@@ -69,7 +69,7 @@ def test_outputs_are_returned_and_the_file_stays_as_it_is(tmp_path: Path) -> Non
     assert source.read_bytes() == before
 
 
-def test_nothing_of_the_run_but_its_outputs_is_kept(tmp_path: Path) -> None:
+def test_executed_notebook_keeps_only_the_outputs_of_the_run(tmp_path: Path) -> None:
     (notebook,) = execute(tmp_path, (a_notebook(tmp_path / "source", "1"),))
     assert dict(notebook.cells[0].metadata) == {}
     assert notebook.metadata.language_info == {"name": "python"}

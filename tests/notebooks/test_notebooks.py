@@ -1,6 +1,6 @@
-"""The five notebooks, for real: top to bottom, in order, in one workspace, and one of them alone from an empty folder.
+"""The five notebooks, run top to bottom, in order, in one workspace, and one of them alone from an empty folder.
 
-What is stored in the files is looked at as well: it is what a reader sees who does not run them.
+The stored outputs are checked as well: a reader who does not run the notebooks sees them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIGURES = re.compile(r"before ([\d.]+), threshold ([\d.]+), after ([\d.]+)")
 
 
 class Run:
-    """Notebooks that are executed in a folder, in order, each when it is first asked for."""
+    """Notebooks that are executed in a folder, in order, each when it is first requested."""
 
     def __init__(self, folder: Path, files: Sequence[Path] = NOTEBOOKS) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Run:
         self._executed: dict[str, NotebookNode] = {}
 
     def notebook(self, number: str) -> NotebookNode:
-        """The notebook of that number, with its outputs."""
+        """Return the notebook of that number, with its outputs."""
         while number not in self._executed:
             following = next(self._executing, None)
             assert following, "a notebook before it has failed"
@@ -44,18 +44,18 @@ class Run:
         return self._executed[number]
 
     def said(self, number: str) -> str:
-        """Everything that it has printed."""
+        """Return everything that the notebook printed."""
         return text_of(self.notebook(number))
 
     @property
     def workspace(self) -> Workspace:
-        """What those that were executed have left."""
+        """The workspace after the notebooks executed so far."""
         return Workspace.open(self._folder / "workspace")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def without_overrides() -> Iterator[None]:
-    """The notebooks' settings are their own."""
+    """Remove the environment variables that would override the notebooks' settings."""
     with pytest.MonkeyPatch.context() as patched:
         for name in [name for name in os.environ if name.upper().startswith("ADAPT_")]:
             patched.delenv(name)
@@ -69,7 +69,7 @@ def in_order(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Run:
-    """The fourth, from an empty folder."""
+    """The fourth notebook, run from an empty folder."""
     return Run(tmp_path, NOTEBOOKS[3:4])
 
 
@@ -96,7 +96,7 @@ def text_of(notebook: NotebookNode) -> str:
 
 
 def shape(notebook: NotebookNode) -> list[list[str]]:
-    """What kinds of outputs each cell has: printed text, pictures."""
+    """Return the kinds of outputs of each cell: printed text, pictures."""
     return [[output.get("name", "picture") for output in cell.outputs] for cell in code_cells(notebook)]
 
 
@@ -105,7 +105,7 @@ def pictures_in(notebook: NotebookNode) -> int:
 
 
 def places_named(notebook: NotebookNode) -> list[str]:
-    """What looks like a path or an address of a machine in any output but the pictures."""
+    """Return what looks like a path or an address of a machine in any output but the pictures."""
     texts = [output.get("text", "") for output in outputs(notebook)]
     for output in outputs(notebook):
         texts += [text for kind, text in output.get("data", {}).items() if not kind.startswith("image/")]
@@ -115,7 +115,7 @@ def places_named(notebook: NotebookNode) -> list[str]:
 # Executed
 
 
-def test_there_are_five_for_five_kinds_of_readers() -> None:
+def test_notebooks_are_these_five() -> None:
     assert [file.stem for file in NOTEBOOKS] == [
         "01_data_preparation",
         "02_training_pipeline",
@@ -125,21 +125,21 @@ def test_there_are_five_for_five_kinds_of_readers() -> None:
     ]
 
 
-def test_every_cell_runs_and_shows_no_error_stream(in_order: Run, file: Path) -> None:
+def test_notebook_runs_every_cell_and_shows_no_error_stream(in_order: Run, file: Path) -> None:
     notebook = in_order.notebook(file.name[:2])
     assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
     assert {output.get("name", "picture") for output in outputs(notebook)} == {"stdout", "picture"}
 
 
-def test_each_has_pictures(in_order: Run, file: Path) -> None:
+def test_notebook_has_pictures(in_order: Run, file: Path) -> None:
     assert pictures_in(in_order.notebook(file.name[:2])) >= 1
 
 
-def test_no_output_names_a_place_on_this_machine(in_order: Run, file: Path) -> None:
+def test_outputs_name_no_place_on_this_machine(in_order: Run, file: Path) -> None:
     assert places_named(in_order.notebook(file.name[:2])) == []
 
 
-def test_the_first_tells_what_is_skipped_and_why(in_order: Run) -> None:
+def test_first_notebook_reports_skipped_files_with_reasons(in_order: Run) -> None:
     said = in_order.said("01")
     assert "skipped 8_broken.png: cannot be decoded" in said
     assert "skipped unknown.png: no label" in said
@@ -147,24 +147,24 @@ def test_the_first_tells_what_is_skipped_and_why(in_order: Run) -> None:
     assert "61 images of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in said
 
 
-def test_the_first_makes_the_same_span_in_a_bucket(in_order: Run) -> None:
+def test_first_notebook_makes_the_same_span_in_a_bucket(in_order: Run) -> None:
     assert "gs://shop/data/span-1 has 800 images; the same content: True" in in_order.said("01")
 
 
-def test_the_second_deploys_what_it_trains(in_order: Run) -> None:
+def test_second_notebook_deploys_the_model_that_it_trains(in_order: Run) -> None:
     assert "version 1 is in service, trained on spans (1,)\n" in in_order.said("02")
     version = in_order.workspace.platform.registry.find("1")
     assert f"span-1: {version.metrics['span-1']:.3f}\n" in in_order.said("02")
 
 
 @pytest.mark.parametrize(("number", "parameter"), [("02", '"window": "1"'), ("03", '"data_gcs_prefix": "2021-08"')])
-def test_a_run_on_google_cloud_is_shown_and_not_started(in_order: Run, number: str, parameter: str) -> None:
+def test_job_on_google_cloud_is_shown_and_not_started(in_order: Run, number: str, parameter: str) -> None:
     said = in_order.said(number)
     assert "POST https://us-central1-aiplatform.googleapis.com/v1/projects/shop/" in said
     assert parameter in said
 
 
-def test_the_third_says_the_figures_of_the_month_and_keeps_the_champion(in_order: Run) -> None:
+def test_third_notebook_shows_the_evaluation_and_keeps_the_champion(in_order: Run) -> None:
     correct, images, accuracy = re.findall(r"(\d+) of (\d+) right: accuracy ([\d.]+)", in_order.said("03"))[0]
     interval = wilson_interval(int(correct), int(images))
     assert images == "200" and f"{int(correct) / 200:.3f}" == accuracy
@@ -172,18 +172,18 @@ def test_the_third_says_the_figures_of_the_month_and_keeps_the_champion(in_order
     assert "the champion stays" in in_order.said("03")
 
 
-def test_the_fourth_starts_one_evaluation_for_eight_deliveries(in_order: Run) -> None:
+def test_fourth_notebook_starts_one_evaluation_for_eight_deliveries(in_order: Run) -> None:
     assert "8 deliveries, 1 job: evaluation-2021-09-0001\n" in in_order.said("04")
     outcomes = re.findall(r"^(\d+) images: ([a-z ]+), because", in_order.said("04"), re.MULTILINE)
     assert outcomes == [("40", "not enough"), ("90", "not enough"), ("150", "start")]
     assert re.search(r"^nothing new: ", in_order.said("04"), re.MULTILINE)
 
 
-def test_the_fourth_shows_what_deploying_the_function_would_make(in_order: Run) -> None:
+def test_fourth_notebook_shows_the_folder_of_the_function(in_order: Run) -> None:
     assert "# the folder that is deployed" in in_order.said("04")
 
 
-def test_the_last_shows_the_fall_and_the_recovery(in_order: Run) -> None:
+def test_last_notebook_shows_the_drop_and_the_recovery(in_order: Run) -> None:
     before, threshold, after = map(float, FIGURES.findall(in_order.said("05"))[0])
     assert before < threshold <= after
     october, november = (
@@ -192,11 +192,11 @@ def test_the_last_shows_the_fall_and_the_recovery(in_order: Run) -> None:
     assert (before, after) == (round(october, 3), round(november, 3))
 
 
-def test_the_last_names_what_differs_on_google_cloud(in_order: Run) -> None:
+def test_last_notebook_names_what_differs_on_google_cloud(in_order: Run) -> None:
     assert "registry: LocalRegistry on one machine, VertexRegistry on Google Cloud" in in_order.said("05")
 
 
-def test_none_repeats_what_an_earlier_one_has_done(in_order: Run) -> None:
+def test_notebooks_do_not_repeat_the_steps_of_earlier_ones(in_order: Run) -> None:
     in_order.notebook("05")
     jobs = in_order.workspace.jobs.list()
     assert Counter((job.pipeline, job.state) for job in jobs) == {
@@ -207,7 +207,7 @@ def test_none_repeats_what_an_earlier_one_has_done(in_order: Run) -> None:
     assert [version.number for version in in_order.workspace.platform.registry.versions()] == [1, 2]
 
 
-def test_one_alone_makes_what_it_needs(alone: Run) -> None:
+def test_notebook_alone_makes_what_it_needs(alone: Run) -> None:
     assert "8 deliveries, 1 job: evaluation-2021-09-0001\n" in alone.said("04")
     assert [job.pipeline for job in alone.workspace.jobs.list()] == ["training", "evaluation"]
     assert [str(batch) for batch in alone.workspace.batches.batches()] == ["2021-09"]
@@ -216,40 +216,40 @@ def test_one_alone_makes_what_it_needs(alone: Run) -> None:
 # Stored
 
 
-def test_what_is_stored_is_what_the_cells_show_now(in_order: Run, file: Path, stored: NotebookNode) -> None:
-    """Its figures may differ by a machine's arithmetic; what there is may not."""
+def test_stored_outputs_have_the_shape_of_new_ones(in_order: Run, file: Path, stored: NotebookNode) -> None:
+    """Figures may differ between machines; the kinds of outputs may not."""
     assert shape(stored) == shape(in_order.notebook(file.name[:2]))
 
 
-def test_the_stored_outputs_are_shown_without_running_anything(stored: NotebookNode) -> None:
+def test_stored_notebook_shows_outputs_without_running(stored: NotebookNode) -> None:
     assert pictures_in(stored) >= 1
     assert all(cell.outputs for cell in code_cells(stored) if "print(" in cell.source or "pictures." in cell.source)
 
 
-def test_what_is_stored_is_small_and_names_no_machine(file: Path, stored: NotebookNode) -> None:
+def test_stored_notebook_is_small_and_names_no_machine(file: Path, stored: NotebookNode) -> None:
     assert file.stat().st_size < LARGEST
     assert places_named(stored) == []
 
 
-def test_nothing_of_a_run_but_its_outputs_is_stored(stored: NotebookNode) -> None:
+def test_stored_notebook_keeps_only_the_outputs_of_a_run(stored: NotebookNode) -> None:
     assert set(stored.metadata) == {"kernelspec", "language_info"}
     assert dict(stored.metadata.language_info) == {"name": "python"}
     assert all(set(cell.metadata) <= {"tags"} for cell in stored.cells)
 
 
-def test_the_first_lines_say_for_whom_it_is(stored: NotebookNode, file: Path) -> None:
+def test_first_lines_of_a_notebook_name_its_readers(stored: NotebookNode, file: Path) -> None:
     title, _, reader = stored.cells[0].source.splitlines()[:3]
     number, words = file.stem.split("_", 1)
     assert title == f"# {number} {words.replace('_', ' ').capitalize()}"
     assert re.match(r"For (whoever|the data scientist who) [a-z ]+\.", reader)
 
 
-def test_each_is_short(stored: NotebookNode) -> None:
+def test_notebook_is_short(stored: NotebookNode) -> None:
     assert 8 <= len(stored.cells) <= 15
     assert all(len(cell.source.splitlines()) <= 20 for cell in stored.cells)
 
 
-def test_the_cells_for_google_cloud_are_marked(stored: NotebookNode) -> None:
+def test_cells_for_google_cloud_are_marked(stored: NotebookNode) -> None:
     (heading,) = (place for place, cell in enumerate(stored.cells) if "## On Google Cloud" in cell.source.splitlines())
     after = [cell for cell in stored.cells[heading:] if cell.cell_type == "code"]
     marked = [cell for cell in stored.cells if CLOUD_TAG in cell.metadata.get("tags", [])]
@@ -268,7 +268,7 @@ def test_the_cells_for_google_cloud_are_marked(stored: NotebookNode) -> None:
         ("workspace/specs/training.json, 1/2, and/or", False),
     ],
 )
-def test_a_place_on_a_machine_is_known_as_one(text: str, is_named: bool) -> None:
+def test_places_on_a_machine_are_recognised(text: str, is_named: bool) -> None:
     output = nbformat.v4.new_output("stream", text=text)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
     assert bool(places_named(notebook)) is is_named

@@ -1,4 +1,4 @@
-"""What the notebooks share: who sees which scans, and steps that are taken once. Jobs are `World`'s, which are fast."""
+"""The notebooks' scenario: which camera sees which scans, and steps taken once. Jobs are `World`'s fast ones."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def names(workspace: Workspace, month: scenario.Month) -> list[str]:
     return [image.name for image in workspace.batches.images(month.batch)]
 
 
-def test_every_scan_is_seen_in_one_place_only() -> None:
+def test_every_scan_is_seen_only_once() -> None:
     seen = [*scenario.FIRST_SCANS, *(scan for month in MONTHS for scan in month.scans)]
     assert sorted(seen) == list(range(COUNT))
 
 
-def test_the_months_follow_one_another_in_the_order_of_the_notebooks() -> None:
+def test_months_are_in_the_order_of_the_notebooks() -> None:
     assert [str(month.batch) for month in MONTHS] == ["2021-08", "2021-09", "2021-10", "2021-11"]
 
 
-def test_the_second_camera_sees_few_scans_of_august() -> None:
+def test_second_camera_sees_few_scans_of_august() -> None:
     scan = Image.linear_gradient("L").resize((32, 32))
     seen = [scenario.AUGUST.camera(scan, index) for index in scenario.AUGUST.scans]
     changed = [index for index, picture in zip(scenario.AUGUST.scans, seen, strict=True) if differ(picture, scan)]
@@ -59,12 +59,12 @@ def differ(one: Image.Image, other: Image.Image) -> bool:
     return ImageChops.difference(one, other).getbbox() is not None
 
 
-def test_the_cameras_of_the_other_months() -> None:
+def test_months_after_august_have_one_camera_each() -> None:
     assert scenario.SEPTEMBER.camera is first_camera
     assert scenario.OCTOBER.camera is scenario.NOVEMBER.camera is changed_camera
 
 
-def test_the_first_span_is_made_once(folder: Path) -> None:
+def test_first_span_is_made_once(folder: Path) -> None:
     first = scenario.first_span()
     before = contents(folder)
     assert first.spans.manifest(first.spans.spans()[0]).images == 60
@@ -73,7 +73,7 @@ def test_the_first_span_is_made_once(folder: Path) -> None:
     assert again.spans.spans() == first.spans.spans() and contents(folder) == before
 
 
-def test_a_first_span_that_was_cut_off_is_finished(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_span_that_was_interrupted_is_finished(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("pipeline.workspace.initialise.prepare", cut)
         with pytest.raises(KeyboardInterrupt):
@@ -93,7 +93,7 @@ def test_images_arrive_in_portions(world: World) -> None:
     assert list(snapshot.names) == names(world.workspace, scenario.SEPTEMBER)
 
 
-def test_an_archived_month_does_not_come_again(world: World) -> None:
+def test_archived_month_does_not_arrive_again(world: World) -> None:
     batches = world.workspace.batches
     scenario.arrive(world.workspace, scenario.SEPTEMBER, 40)
     batches.archive(batches.snapshot(scenario.SEPTEMBER.batch))
@@ -102,7 +102,7 @@ def test_an_archived_month_does_not_come_again(world: World) -> None:
     assert len(snapshot.images) == 40
 
 
-def test_a_sample_has_all_classes_and_says_them(folder: Path) -> None:
+def test_sample_has_images_of_all_classes_with_labels(folder: Path) -> None:
     workspace = scenario.first_span()
     shown = scenario.sample(scenario.arrive(workspace, scenario.OCTOBER), workspace.labels)
     assert len(shown) == scenario.SAMPLE
@@ -110,41 +110,39 @@ def test_a_sample_has_all_classes_and_says_them(folder: Path) -> None:
     assert all(picture.name.startswith(picture.label) for picture in shown)
 
 
-def test_a_sample_of_archived_images_is_the_same(folder: Path) -> None:
+def test_sample_of_archived_images_is_the_same(folder: Path) -> None:
     workspace = scenario.first_span()
     before = scenario.sample(scenario.arrive(workspace, scenario.SEPTEMBER, 40), workspace.labels)
     workspace.batches.archive(workspace.batches.snapshot(scenario.SEPTEMBER.batch))
     assert scenario.sample(scenario.arrive(workspace, scenario.SEPTEMBER), workspace.labels) == before != []
 
 
-def test_a_small_month_is_shown_whole(folder: Path) -> None:
+def test_sample_of_a_small_month_is_the_whole_month(folder: Path) -> None:
     workspace = scenario.first_span()
     assert len(scenario.sample(scenario.arrive(workspace, scenario.SEPTEMBER, 10), workspace.labels)) == 10
 
 
-def test_a_champion_that_is_there_is_taken(world: World) -> None:
+def test_champion_that_exists_is_used(world: World) -> None:
     world.register(2)
     assert scenario.champion(world.workspace).number == 2
     assert world.job_ids == []
 
 
-def test_a_job_is_followed_to_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_job_is_followed_to_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.workspace.jobs.create(JobRequest("training-1", "training"))
     job = scenario.follow(world.workspace, "training-1")
     assert job.result["reason"] == "version 1 is the champion"
     assert capsys.readouterr().out.splitlines()[0] == "Trainer (1 of 2)"
 
 
-def test_a_job_that_fails_fails_the_cell(world: World) -> None:
+def test_failed_job_fails_the_cell(world: World) -> None:
     world.fail("training")
     world.workspace.jobs.create(JobRequest("training-1", "training"))
     with pytest.raises(JobFailed, match="training-1 failed: OSError: the disk is full"):
         scenario.follow(world.workspace, "training-1")
 
 
-def test_a_command_gives_what_it_prints_without_codes_for_colours(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_output_has_no_colour_codes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.collect(3)
     monkeypatch.setenv("FORCE_COLOR", "1")
     lines = scenario.adapt(f"batches list -w {world.folder}").splitlines()
@@ -155,12 +153,12 @@ def test_a_command_gives_what_it_prints_without_codes_for_colours(
     ]
 
 
-def test_a_command_that_fails_fails_the_cell_and_tells_why(world: World) -> None:
+def test_failed_command_fails_the_cell_with_its_message(world: World) -> None:
     with pytest.raises(scenario.CommandFailed, match="spans show 4 .* exit code 1:\nSpanNotPublished: span-4"):
         scenario.adapt(f"spans show 4 -w {world.folder}")
 
 
-def test_the_settings_for_google_cloud_can_be_used(folder: Path) -> None:
+def test_settings_for_google_cloud_are_valid(folder: Path) -> None:
     workspace = scenario.first_span()
     settings = load(scenario.cloud_settings(workspace))
     assert (settings.platform.kind, settings.data.root) == ("vertex", "gs://shop/data")
