@@ -1,4 +1,4 @@
-"""The command line on Google Cloud: what is compiled and published, and what the other commands do over there."""
+"""The command line on Google Cloud: compile, publish, and the other commands there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 @pytest.fixture
 def shop(cloud: Cloud) -> Cloud:
-    """The same with both specs published, two spans, two versions and a month of 120 images."""
+    """The cloud with both specs published, two spans, two versions and a batch of 120 images."""
     cloud.publish_specs()
     cloud.publish_spans(2)
     cloud.register(2)
@@ -49,7 +49,7 @@ def latest(pipeline: str) -> Spec:
 # Compile
 
 
-def test_compile_writes_the_specs_and_asks_nobody(cloud: Cloud, tmp_path: Path) -> None:
+def test_compile_writes_the_specs_and_sends_no_request(cloud: Cloud, tmp_path: Path) -> None:
     before = len(cloud.objects.requests)
     result = cloud.adapt("compile", "all", "--output", str(tmp_path / "new" / "folder"))
     lines = done(result).splitlines()
@@ -61,14 +61,12 @@ def test_compile_writes_the_specs_and_asks_nobody(cloud: Cloud, tmp_path: Path) 
     assert (len(cloud.objects.requests), len(cloud.vertex.requests)) == (before, 0)
 
 
-def test_compile_writes_only_the_pipeline_that_was_named(cloud: Cloud, tmp_path: Path) -> None:
+def test_compile_writes_only_the_named_pipeline(cloud: Cloud, tmp_path: Path) -> None:
     done(cloud.adapt("compile", "evaluation", "--output", str(tmp_path / "out")))
     assert set(contents(tmp_path / "out")) == {"evaluation.json"}
 
 
-def test_where_one_spec_is_broken_none_is_written(
-    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compile_writes_no_spec_if_one_is_broken(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_evaluation(monkeypatch)
     old = golden("training").to_json()
     (tmp_path / "training.json").write_bytes(old)
@@ -79,7 +77,7 @@ def test_where_one_spec_is_broken_none_is_written(
     assert not (tmp_path / "evaluation.json").exists()
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(cloud: Cloud, tmp_path: Path) -> None:
+def test_compile_names_a_folder_that_cannot_be_written_to(cloud: Cloud, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = cloud.adapt("compile", "evaluation", "--output", str(tmp_path / "file" / "below"))
     assert (result.exit_code, result.stdout) == (1, "")
@@ -88,7 +86,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(cloud: Cloud, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["compile"], "Missing argument '{training|evaluation|all}'"),
         (["compile", "trainig"], "'trainig' is not one of 'training', 'evaluation', 'all'"),
@@ -99,28 +97,26 @@ def test_a_folder_that_cannot_be_written_to_is_told(cloud: Cloud, tmp_path: Path
         (["sumbit", "training"], "Did you mean 'submit'?"),
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2(arguments: list[str], told: str) -> None:
-    assert told in " ".join(refused(CliRunner().invoke(cli, arguments), code=2).split())
+def test_wrong_usage_is_reported_with_exit_code_2(arguments: list[str], message: str) -> None:
+    assert message in " ".join(refused(CliRunner().invoke(cli, arguments), code=2).split())
 
 
 @pytest.mark.parametrize("command", [["compile", "all"], ["publish"], ["submit", "training"]])
-def test_a_workspace_of_this_machine_is_told_all_that_it_lacks_before_anything_is_loaded(
-    tmp_path: Path, command: list[str]
-) -> None:
+def test_local_workspace_is_refused_with_all_missing_settings(tmp_path: Path, command: list[str]) -> None:
     write_settings(tmp_path / "adapt.toml", LABELS, {"labels.source": "file", "labels.file": "labels.csv"})
-    told = refused(CliRunner().invoke(cli, [*command, "--workspace", str(tmp_path)])).splitlines()
-    assert told[0] == f"InvalidSettings: {tmp_path}/adapt.toml does not say enough for Google Cloud. Mend:"
+    first, *faults = refused(CliRunner().invoke(cli, [*command, "--workspace", str(tmp_path)])).splitlines()
+    assert first == f"InvalidSettings: {tmp_path}/adapt.toml does not say enough for Google Cloud. Mend:"
     wanted = ["vertex.project", "vertex.root", "vertex.image", "data.root", "collection.root", "labels.file"]
-    assert [line.split()[0] for line in told[1:]] == wanted
-    assert f"data.root = '{tmp_path}/data' is not in a bucket; it should start with gs://" in told[4]
+    assert [line.split()[0] for line in faults] == wanted
+    assert f"data.root = '{tmp_path}/data' is not in a bucket; it should start with gs://" in faults[3]
 
 
-def test_a_root_in_another_store_is_refused(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_in_another_store_is_refused(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__ROOT", "s3://shop/adaptation")
     assert "vertex.root = 's3://shop/adaptation'" in refused(cloud.adapt("compile", "all"))
 
 
-def test_a_name_that_vertex_ai_does_not_take_is_refused(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_that_vertex_ai_does_not_take_is_refused(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_NAME", "2ships")
     assert "'2ships' cannot be used on Vertex AI" in refused(cloud.adapt("compile", "all"))
 
@@ -129,27 +125,27 @@ def test_a_name_that_vertex_ai_does_not_take_is_refused(cloud: Cloud, monkeypatc
 
 
 def test_publish_makes_both_compiled_specs_the_latest(cloud: Cloud) -> None:
-    told = done(cloud.adapt("publish")).splitlines()
-    for name, line in zip(("training", "evaluation"), told, strict=True):
+    lines = done(cloud.adapt("publish")).splitlines()
+    for name, line in zip(("training", "evaluation"), lines, strict=True):
         uri = f"{ROOT}/specs/{name}/{latest(name).digest}.json"
         assert storage.read(uri) == latest(name).to_json()
         assert line == f"{name}: {uri} was made the latest"
     assert cloud.vertex.url in latest("training").to_json().decode()
-    assert done(cloud.adapt("publish")).splitlines() == [f"{line}; it was there before" for line in told]
+    assert done(cloud.adapt("publish")).splitlines() == [f"{line}; it was there before" for line in lines]
 
 
-def test_publish_puts_only_the_pipeline_that_was_named(cloud: Cloud) -> None:
+def test_publish_writes_only_the_named_pipeline(cloud: Cloud) -> None:
     done(cloud.adapt("publish", "evaluation"))
     assert storage.folders(f"{ROOT}/specs") == ["evaluation"]
 
 
-def test_where_one_spec_is_broken_none_is_published(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_writes_no_spec_if_one_is_broken(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     break_evaluation(monkeypatch)
     assert cloud.adapt("publish").exit_code == 1
     assert storage.folders(ROOT) == []
 
 
-def test_what_was_published_is_what_is_submitted(cloud: Cloud) -> None:
+def test_submit_takes_the_published_spec(cloud: Cloud) -> None:
     done(cloud.adapt("publish", "evaluation"))
     done(cloud.adapt("submit", "evaluation", "--wait"))
     (job,) = cloud.jobs()
@@ -159,7 +155,7 @@ def test_what_was_published_is_what_is_submitted(cloud: Cloud) -> None:
 # The other commands
 
 
-def test_train_starts_a_run_and_tells_where_its_conclusion_is(shop: Cloud) -> None:
+def test_train_starts_a_job_and_names_where_its_result_is(shop: Cloud) -> None:
     shown = done(shop.adapt("train", "--window", "2"))
     (job,) = shop.jobs()
     name = job["name"].rpartition("/")[2]
@@ -170,7 +166,7 @@ def test_train_starts_a_run_and_tells_where_its_conclusion_is(shop: Cloud) -> No
     )
 
 
-def test_evaluate_starts_a_run_of_the_month_and_tells_where_its_conclusion_is(shop: Cloud) -> None:
+def test_evaluate_starts_a_job_of_the_newest_batch(shop: Cloud) -> None:
     result = shop.adapt("evaluate")
     assert f"evaluation-{MONTH}-0001 has ended" in done(result)
     assert f"{MONTH}: asked for: 120 images, 120 of them new" in result.stderr
@@ -178,7 +174,7 @@ def test_evaluate_starts_a_run_of_the_month_and_tells_where_its_conclusion_is(sh
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_a_run_that_fails_is_told_with_the_services_words_and_a_link(shop: Cloud, command: str) -> None:
+def test_failed_job_is_reported_with_the_services_message_and_a_link(shop: Cloud, command: str) -> None:
     shop.vertex.fail_jobs(message="the quota is used up")
     result = shop.adapt(command)
     last = result.stderr.splitlines()[-1]
@@ -188,7 +184,7 @@ def test_a_run_that_fails_is_told_with_the_services_words_and_a_link(shop: Cloud
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_with_no_spec_published_it_says_how_to_publish_one(shop: Cloud, command: str) -> None:
+def test_command_without_a_published_spec_says_how_to_publish_one(shop: Cloud, command: str) -> None:
     storage.remove_folder(f"{ROOT}/specs")
     result = shop.adapt(command)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -196,7 +192,7 @@ def test_with_no_spec_published_it_says_how_to_publish_one(shop: Cloud, command:
     assert shop.submitted == 0
 
 
-def test_an_evaluation_that_could_not_be_started_is_started_once_its_spec_is_published(shop: Cloud) -> None:
+def test_evaluation_starts_after_its_missing_spec_is_published(shop: Cloud) -> None:
     storage.remove_folder(f"{ROOT}/specs")
     assert shop.adapt("evaluate").exit_code == 1
     shop.publish_specs()
@@ -204,21 +200,21 @@ def test_an_evaluation_that_could_not_be_started_is_started_once_its_spec_is_pub
     assert [job["displayName"] for job in shop.jobs()] == [f"shop-evaluation-{MONTH}-0001"]
 
 
-def test_without_a_champion_nothing_is_evaluated(cloud: Cloud) -> None:
+def test_evaluate_without_a_champion_starts_nothing(cloud: Cloud) -> None:
     cloud.publish_specs()
     cloud.collect(3)
-    told = refused(cloud.adapt("evaluate"))
-    assert "champion" in told
+    message = refused(cloud.adapt("evaluate"))
+    assert "champion" in message
     assert cloud.submitted == 0
     assert "There is no champion" in done(cloud.adapt("plan"))
 
 
-def test_a_window_of_no_span_starts_nothing(shop: Cloud) -> None:
+def test_window_without_a_span_starts_nothing(shop: Cloud) -> None:
     assert "span 7" in refused(shop.adapt("train", "--window", "7"))
     assert shop.submitted == 0
 
 
-def test_plan_tells_what_the_trigger_would_do_and_does_nothing(shop: Cloud) -> None:
+def test_plan_shows_what_the_trigger_would_do_and_does_nothing(shop: Cloud) -> None:
     shown = done(shop.adapt("plan"))
     assert f"job      evaluation-{MONTH}-0001" in shown
     assert "start: 120 new images" in shown
@@ -226,7 +222,7 @@ def test_plan_tells_what_the_trigger_would_do_and_does_nothing(shop: Cloud) -> N
     assert storage.folders(f"{ROOT}/triggers") == []
 
 
-def test_the_lists_are_those_of_the_buckets_and_the_registry(shop: Cloud) -> None:
+def test_lists_show_the_buckets_and_the_registry(shop: Cloud) -> None:
     assert [line.split()[0] for line in done(shop.adapt("spans", "list")).splitlines()[2:]] == ["span-1", "span-2"]
     assert done(shop.adapt("batches", "list")).splitlines()[2].split() == [MONTH, "120", "120", "0"]
     first, second = done(shop.adapt("models", "list")).splitlines()[2:]
@@ -254,7 +250,7 @@ def test_watch_starts_one_evaluation_and_ends_with_a_signal(shop: Cloud) -> None
     assert [job["displayName"] for job in shop.jobs()] == [f"shop-evaluation-{MONTH}-0001"]
 
 
-def test_who_stops_following_is_told_that_the_run_goes_on(shop: Cloud) -> None:
+def test_interrupted_submit_says_that_the_job_continues(shop: Cloud) -> None:
     shop.vertex.hang_jobs()
     process = start("submit", "evaluation", "--wait", "--workspace", str(shop.folder))
     wait_until(lambda: shop.vertex.count("GET .*pipelineJobs/") > 2)
@@ -267,7 +263,7 @@ def test_who_stops_following_is_told_that_the_run_goes_on(shop: Cloud) -> None:
 
 
 @pytest.mark.parametrize("command", [["models", "list"], ["rollback"], ["plan"], ["train"], ["evaluate"]])
-def test_a_service_that_is_not_there_is_told(shop: Cloud, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+def test_unreachable_service_is_named(shop: Cloud, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", "http://127.0.0.1:9")
     result = shop.adapt(*command)
     assert result.exit_code == 1
@@ -276,7 +272,7 @@ def test_a_service_that_is_not_there_is_told(shop: Cloud, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("command", [["train"], ["evaluate"], ["plan"], ["models", "list"], ["rollback"]])
-def test_settings_that_lack_something_end_every_command_that_needs_the_service(
+def test_incomplete_settings_end_every_command_that_needs_the_service(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__PROJECT", "")
@@ -285,7 +281,7 @@ def test_settings_that_lack_something_end_every_command_that_needs_the_service(
     assert "vertex.project is missing" in refused(cloud.adapt(*command))
 
 
-def test_watch_does_not_wait_for_settings_that_lack_something(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_ends_at_once_with_incomplete_settings(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__PROJECT", "")
     process = start("watch", "--workspace", str(cloud.folder))
     try:
@@ -296,7 +292,7 @@ def test_watch_does_not_wait_for_settings_that_lack_something(cloud: Cloud, monk
     assert "vertex.project is missing" in complaints
 
 
-def test_nothing_but_the_address_of_the_run_is_shown_of_a_submission_to_kubeflow(shop: Cloud) -> None:
+def test_submit_to_kubeflow_prints_only_the_address_of_the_run(shop: Cloud) -> None:
     with KubeflowEmulator() as server:
         options = ["--platform", "kubeflow", "--host", server.url, "--workspace", str(shop.folder)]
         shown, complaints = start("submit", "evaluation", *options).communicate(timeout=60)
@@ -304,7 +300,7 @@ def test_nothing_but_the_address_of_the_run_is_shown_of_a_submission_to_kubeflow
 
 
 def break_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The evaluation's spec is found broken; the training's is not."""
+    """Let the evaluation's spec be broken, and the training's not."""
     from pipeline.compiled import compilation
 
     compiled = compilation.compile_pipeline
@@ -318,7 +314,7 @@ def break_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """Starts `adapt` in a process of its own."""
+    """Start `adapt` in another process."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     return subprocess.Popen(
         [*ADAPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True

@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def watching(world: World) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two watches of the same workspace."""
+    """Two watches of one workspace."""
     watches = [watch(world), watch(world)]
     yield watches
     for process in watches:
@@ -40,9 +40,9 @@ def watch(world: World, interval: str = "0.1") -> subprocess.Popen[str]:
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """The next line of the output, which must come.
+    """Return the next line of the output, which must come.
 
-    Left out are those of a job that is looked at before its process has begun; that depends on the machine's speed.
+    Lines of a job that is seen before its process has begun are left out; they depend on the machine's speed.
     """
     assert process.stdout
     timer = threading.Timer(60, process.kill)
@@ -50,19 +50,19 @@ def next_line(process: subprocess.Popen[str]) -> str:
     while ": resume: " in (line := process.stdout.readline()):
         pass
     timer.cancel()
-    assert line, "nothing was said"
+    assert line, "nothing was printed"
     return line
 
 
 def end(process: subprocess.Popen[str], signal_number: int = signal.SIGINT) -> tuple[int, str, str]:
-    """Its exit code and what else it said."""
+    """Return its exit code and its remaining output."""
     process.send_signal(signal_number)
     output, progress = process.communicate(timeout=60)
     return process.returncode, output, progress
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once_and_in_order(world: World, signal_number: int) -> None:
+def test_watch_ends_at_once_on_a_signal(world: World, signal_number: int) -> None:
     process = watch(world, interval="3600")
     assert "no batch" in next_line(process)
     code, output, progress = end(process, signal_number)
@@ -70,7 +70,7 @@ def test_a_signal_ends_it_at_once_and_in_order(world: World, signal_number: int)
     assert "stopped" in progress
 
 
-def test_it_says_one_line_a_change(world: World) -> None:
+def test_watch_prints_one_line_per_change(world: World) -> None:
     process = watch(world)
     assert "no batch" in next_line(process)
     world.collect(3)
@@ -84,7 +84,7 @@ def test_it_says_one_line_a_change(world: World) -> None:
     assert end(process)[:2] == (0, "")
 
 
-def test_the_job_goes_on_when_the_watch_ends_and_the_next_watch_finds_it(world: World) -> None:
+def test_job_continues_when_the_watch_ends_and_the_next_watch_finds_it(world: World) -> None:
     world.collect(10)
     process = watch(world)
     assert JOB in next_line(process)
@@ -97,7 +97,7 @@ def test_the_job_goes_on_when_the_watch_ends_and_the_next_watch_finds_it(world: 
     assert world.job_ids == [JOB]
 
 
-def test_killed_between_the_record_and_the_job_the_next_watch_starts_it(world: World) -> None:
+def test_next_watch_starts_a_recorded_job_that_was_never_started(world: World) -> None:
     world.collect(10)
     process = watch(world)
     next_line(process)
@@ -111,7 +111,7 @@ def test_killed_between_the_record_and_the_job_the_next_watch_starts_it(world: W
     assert world.job_ids == [JOB]
 
 
-def test_two_watches_at_once_start_one_job(world: World, watching: list[subprocess.Popen[str]]) -> None:
+def test_watches_that_run_at_once_start_one_job(world: World, watching: list[subprocess.Popen[str]]) -> None:
     for process in watching:
         assert "no batch" in next_line(process)
     world.collect(10, month="2021-11")
@@ -125,7 +125,7 @@ def test_two_watches_at_once_start_one_job(world: World, watching: list[subproce
     assert [record.name for record in (world.folder / "triggers" / "2021-11").iterdir()] == ["0001.json"]
 
 
-def test_without_a_champion_it_says_so_and_goes_on_waiting_for_one(tmp_path: Path) -> None:
+def test_watch_waits_for_a_champion(tmp_path: Path) -> None:
     world = World.make(tmp_path)
     world.collect(10)
     process = watch(world)
@@ -136,7 +136,7 @@ def test_without_a_champion_it_says_so_and_goes_on_waiting_for_one(tmp_path: Pat
     world.release()
 
 
-def test_settings_that_cannot_be_used_end_it_at_once(tmp_path: Path) -> None:
+def test_watch_ends_at_once_without_settings(tmp_path: Path) -> None:
     process = watch(World(tmp_path))
     output, progress = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "")
@@ -144,7 +144,7 @@ def test_settings_that_cannot_be_used_end_it_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interval", ["0", "-1", "soon"])
-def test_an_interval_that_cannot_be_is_wrong_usage(world: World, interval: str) -> None:
+def test_invalid_interval_is_wrong_usage(world: World, interval: str) -> None:
     process = watch(world, interval)
     _, progress = process.communicate(timeout=60)
     assert process.returncode == 2

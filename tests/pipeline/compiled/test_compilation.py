@@ -1,4 +1,4 @@
-"""The compiled pipelines: the golden specs, who can read them, and whether their executors are there once installed."""
+"""The compiled pipelines: the golden specs, their readers, and the executors of an installed copy."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BOTH = pytest.mark.parametrize("name", [TRAINING, EVALUATION])
 
 
 @BOTH
-def test_the_specs_are_the_golden_ones(name: str) -> None:
+def test_compiled_specs_are_the_golden_ones(name: str) -> None:
     from pipeline.compiled.compilation import compile_pipeline
 
     assert compile_pipeline(load(GOLDEN / "adapt.toml"), name).to_json() == (GOLDEN / f"{name}.json").read_bytes()
 
 
 @BOTH
-def test_the_sdk_parses_them(name: str) -> None:
+def test_sdk_parses_the_golden_specs(name: str) -> None:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.aiplatform import PipelineJob
 
@@ -54,7 +54,7 @@ def test_kubeflow_loads_the_pipeline_spec(name: str, tmp_path: Path) -> None:
     assert load_component_from_file(str(file)).pipeline_spec.pipeline_info.name == f"shop-{name}"
 
 
-def test_the_runtime_parameters_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_parameters_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.compiled.compilation import compile_pipeline
 
     assert parameters(EVALUATION) == {"data_gcs_prefix"}
@@ -64,7 +64,7 @@ def test_the_runtime_parameters_are_those_of_the_contract(monkeypatch: pytest.Mo
     assert set(imported.parameters) == {"input-config", "output-config"}
 
 
-def test_a_machine_of_its_own_makes_the_training_a_vertex_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_with_its_own_machine_is_a_vertex_job(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.compiled.compilation import compile_pipeline
 
     for name, value in {"MACHINE": "n1-standard-16", "ACCELERATOR": "NVIDIA_TESLA_T4"}.items():
@@ -79,7 +79,7 @@ def test_a_machine_of_its_own_makes_the_training_a_vertex_job(monkeypatch: pytes
     assert pool["container_spec"]["image_uri"] == "europe-west4-docker.pkg.dev/shop/images/adaptation:1"
 
 
-def test_dataflow_runs_the_same_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dataflow_runs_the_image_of_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.compiled.compilation import compile_pipeline
 
     monkeypatch.setenv("ADAPT_VERTEX__DATAFLOW", "true")
@@ -98,7 +98,7 @@ def test_beam_runs_in_the_task_unless_it_runs_on_dataflow(name: str) -> None:
 
 
 @pytest.mark.parametrize("ingestion", ["spans", "import"])
-def test_the_evaluation_triggers_a_training_with_the_parameters_that_it_takes(
+def test_evaluation_triggers_a_training_with_its_way_of_ingestion(
     monkeypatch: pytest.MonkeyPatch, ingestion: str
 ) -> None:
     from pipeline.compiled.compilation import compile_pipeline
@@ -118,7 +118,7 @@ def test_settings_without_a_cloud_are_refused_with_all_that_is_missing(tmp_path:
         assert key in str(caught.value)
 
 
-def test_every_executor_imports_from_an_installed_copy(tmp_path: Path) -> None:
+def test_executors_import_from_an_installed_copy(tmp_path: Path) -> None:
     python = installed_copy(tmp_path)
     classes = sorted({path for name in (TRAINING, EVALUATION) for path in executor_classes(golden(name))})
     script = f"""
@@ -133,7 +133,7 @@ for path in {classes!r}:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_the_image_installs_the_lock_and_the_project_and_does_not_run_as_root() -> None:
+def test_image_installs_the_lock_and_the_project_and_runs_without_root() -> None:
     lines = (PROJECT / "Dockerfile").read_text().splitlines()
     installs = [line for line in lines if "pip install" in line]
     assert any("--require-hashes" in line and "requirements.lock" in line for line in installs)
@@ -156,7 +156,7 @@ def parameters(name: str) -> set[str]:
 
 
 def installed_copy(folder: Path) -> str:
-    """The Python of a fresh environment with this project installed as the image has it, and the locked packages."""
+    """Return the Python of a fresh environment with the locked packages and this project, installed as in the image."""
     venv.create(folder / "fresh", with_pip=False)
     site = next((folder / "fresh" / "lib").glob("python*/site-packages"))
     locked = next(path for path in map(Path, sys.path) if path.name == "site-packages")

@@ -44,7 +44,7 @@ def names() -> list[str]:
     return [file.name for file in storage.files(FOLDER)]
 
 
-def test_a_spec_is_put_under_its_digest_and_becomes_the_latest(cloud: Cloud) -> None:
+def test_spec_is_put_under_its_digest_and_becomes_the_latest(cloud: Cloud) -> None:
     done = publish(cloud.settings, "evaluation", FIRST)
     assert done.uri == f"{FOLDER}/{FIRST.digest}.json"
     assert not done.known
@@ -52,28 +52,28 @@ def test_a_spec_is_put_under_its_digest_and_becomes_the_latest(cloud: Cloud) -> 
     assert index() == [FIRST.digest]
 
 
-def test_publishing_the_same_again_changes_nothing(cloud: Cloud) -> None:
+def test_publishing_the_same_spec_again_changes_nothing(cloud: Cloud) -> None:
     publish(cloud.settings, "evaluation", FIRST)
     assert publish(cloud.settings, "evaluation", FIRST).known
     assert index() == [FIRST.digest]
     assert latest() == FIRST
 
 
-def test_another_spec_leaves_the_one_before_where_it_was(cloud: Cloud) -> None:
+def test_earlier_spec_stays_when_another_is_published(cloud: Cloud) -> None:
     publish(cloud.settings, "evaluation", FIRST)
     publish(cloud.settings, "evaluation", SECOND)
     assert set(names()) == {f"{FIRST.digest}.json", f"{SECOND.digest}.json", "latest.json"}
     assert latest() == SECOND
 
 
-def test_going_back_to_an_older_spec_is_an_entry_of_its_own(cloud: Cloud) -> None:
+def test_publishing_an_older_spec_again_adds_an_entry(cloud: Cloud) -> None:
     for spec in (FIRST, SECOND, FIRST):
         publish(cloud.settings, "evaluation", spec)
     assert index() == [FIRST.digest, SECOND.digest, FIRST.digest]
     assert latest() == FIRST
 
 
-def test_the_pipelines_do_not_share_a_latest(cloud: Cloud) -> None:
+def test_pipelines_have_separate_latest_specs(cloud: Cloud) -> None:
     publish(cloud.settings, "evaluation", FIRST)
     publish(cloud.settings, "training", golden("training"))
     assert latest() == FIRST
@@ -81,7 +81,7 @@ def test_the_pipelines_do_not_share_a_latest(cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("writes", [1, 2, 3])
 @pytest.mark.parametrize("before", [True, False])
-def test_cut_off_after_any_write_it_leaves_a_whole_latest_and_is_finished_by_the_next(
+def test_interrupted_publication_leaves_a_whole_latest_and_is_finished(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, writes: int, before: bool
 ) -> None:
     publish(cloud.settings, "evaluation", FIRST)
@@ -97,7 +97,7 @@ def test_cut_off_after_any_write_it_leaves_a_whole_latest_and_is_finished_by_the
     assert index() == [FIRST.digest, SECOND.digest]
 
 
-def test_of_two_published_at_once_the_one_that_the_index_names_last_is_the_latest(cloud: Cloud) -> None:
+def test_latest_of_specs_published_at_once_is_the_last_of_the_index(cloud: Cloud) -> None:
     settings, barrier = cloud.settings, Barrier(2)
 
     def meet(spec: Spec) -> None:
@@ -111,7 +111,7 @@ def test_of_two_published_at_once_the_one_that_the_index_names_last_is_the_lates
     assert {FIRST.digest, SECOND.digest} == set(index())
 
 
-def test_one_that_is_overtaken_before_it_moves_the_latest_does_not_move_it_back(
+def test_publication_overtaken_at_its_last_write_keeps_the_newer_latest(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, write = cloud.settings, storage.write
@@ -127,7 +127,7 @@ def test_one_that_is_overtaken_before_it_moves_the_latest_does_not_move_it_back(
     assert latest() == SECOND
 
 
-def test_one_that_is_overtaken_before_its_entry_comes_after_the_other(
+def test_publication_overtaken_before_its_entry_becomes_the_latest(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, append = cloud.settings, Journal.append
@@ -143,7 +143,7 @@ def test_one_that_is_overtaken_before_its_entry_comes_after_the_other(
     assert latest() == FIRST
 
 
-def test_a_bucket_that_is_not_there_is_told(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bucket_is_named(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__ROOT", "gs://no-such-bucket/adaptation")
     with pytest.raises(OSError, match="no-such-bucket"):
         publish(cloud.settings, "evaluation", FIRST)

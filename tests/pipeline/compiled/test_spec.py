@@ -1,4 +1,4 @@
-"""What is found out about a compiled pipeline before it leaves this machine."""
+"""The faults of a compiled pipeline that are found before it leaves this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def spec(name: str = "evaluation") -> Spec:
 
 
 def broken(change: Callable[[Any], None], name: str = "evaluation") -> str:
-    """The complaint about a spec that was changed."""
+    """Return the complaint about a spec with that change."""
     job = copy.deepcopy(dict(spec(name).job))
     change(job)
     with pytest.raises(BrokenSpec) as caught:
@@ -38,45 +38,45 @@ def executor(job: Any, label: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["training", "evaluation"])
-def test_the_golden_specs_are_whole(name: str) -> None:
+def test_golden_specs_are_whole(name: str) -> None:
     check(spec(name))
 
 
-def test_a_component_that_was_left_out_is_missed() -> None:
+def test_missing_component_is_named() -> None:
     complaint = broken(lambda job: tasks(job).pop("FileListGen"))
     assert "BatchPredictionGen takes file_list from FileListGen, which is not in the pipeline" in complaint
     assert "BatchPredictionGen depends on FileListGen, which is not in the pipeline" in complaint
 
 
-def test_an_output_that_its_producer_does_not_have_is_missed() -> None:
+def test_missing_output_of_a_producer_is_named() -> None:
     def change(job: Any) -> None:
         job["pipelineSpec"]["components"]["FileListGen"]["outputDefinitions"]["artifacts"].pop("file_list")
 
     assert "takes file_list from FileListGen, which has no output file_list" in broken(change)
 
 
-def test_a_condition_on_an_input_that_nobody_declared_is_found() -> None:
+def test_condition_on_an_undeclared_input_is_named() -> None:
     def change(job: Any) -> None:
         tasks(job)["SpanPreparator"]["inputs"]["artifacts"].pop("_PerformanceEvaluator.metrics")
 
     assert "the condition of SpanPreparator asks for _PerformanceEvaluator.metrics" in broken(change)
 
 
-def test_a_parameter_without_a_value_is_found() -> None:
+def test_parameter_without_a_value_is_named() -> None:
     def change(job: Any) -> None:
         del job["runtimeConfig"]["parameterValues"]["data_gcs_prefix"]
 
     assert "the runtime parameter data_gcs_prefix has no value" in broken(change)
 
 
-def test_a_parameter_that_was_never_declared_is_found() -> None:
+def test_undeclared_parameter_is_named() -> None:
     def change(job: Any) -> None:
         del job["pipelineSpec"]["root"]["inputDefinitions"]
 
     assert "from the runtime parameter data_gcs_prefix, which is not declared" in broken(change)
 
 
-def test_an_executor_that_cannot_be_imported_is_found() -> None:
+def test_executor_that_cannot_be_imported_is_named() -> None:
     def change(job: Any) -> None:
         arguments = executor(job, "FileListGen_executor")["args"]
         arguments[arguments.index("--executor_class_path") + 1] = "components.file_list_gen.NoSuch"
@@ -84,7 +84,7 @@ def test_an_executor_that_cannot_be_imported_is_found() -> None:
     assert "components.file_list_gen.NoSuch cannot be imported" in broken(change)
 
 
-def test_a_component_without_definition_or_executor_is_found() -> None:
+def test_component_without_definition_or_executor_is_named() -> None:
     def undefined(job: Any) -> None:
         del job["pipelineSpec"]["components"]["FileListGen"]
 
@@ -95,14 +95,14 @@ def test_a_component_without_definition_or_executor_is_found() -> None:
     assert "FileListGen has no executor" in broken(unexecuted)
 
 
-def test_the_older_schema_is_refused() -> None:
+def test_older_schema_is_refused() -> None:
     def change(job: Any) -> None:
         job["pipelineSpec"]["schemaVersion"] = "2.0.0"
 
     assert "its schema is 2.0.0, not 2.1.0" in broken(change)
 
 
-def test_a_path_of_this_machine_is_found_and_where() -> None:
+def test_path_of_this_machine_is_named_with_its_place() -> None:
     def change(job: Any) -> None:
         job["runtimeConfig"]["gcsOutputDirectory"] = f"{Path.cwd()}/pipelines"
 
@@ -110,14 +110,14 @@ def test_a_path_of_this_machine_is_found_and_where() -> None:
 
 
 @pytest.mark.parametrize("secret", ["-----BEGIN " + "PRIVATE KEY-----", "ya29." + "a" * 30, "ghp_" + "a" * 36])
-def test_a_secret_is_found(secret: str) -> None:
+def test_secret_is_found(secret: str) -> None:
     def change(job: Any) -> None:
         executor(job, "FileListGen_executor")["args"].append(f"--token={secret}")
 
     assert "holds what looks like a secret" in broken(change)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_faults_are_reported_all_at_once() -> None:
     def change(job: Any) -> None:
         job["pipelineSpec"]["schemaVersion"] = "2.0.0"
         del job["runtimeConfig"]["parameterValues"]["data_gcs_prefix"]
@@ -126,18 +126,18 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"pipelineSpec": {}}', "no json"])
-def test_what_is_no_compiled_pipeline_is_refused(text: str) -> None:
+def test_text_that_is_no_compiled_pipeline_is_refused(text: str) -> None:
     with pytest.raises(UnreadableState, match=r"^a\.json .*adapt compile"):
         Spec.from_json(text, "a.json")
 
 
-def test_the_digest_names_the_content_not_its_form() -> None:
+def test_digest_depends_on_the_content_not_on_its_formatting() -> None:
     original = spec()
     assert Spec.from_json(json.dumps(original.job, indent=7)).digest == original.digest
     assert spec("training").digest != original.digest
 
 
-def test_every_component_of_this_package_is_among_the_executors() -> None:
+def test_executors_include_every_component_of_the_package() -> None:
     ours = {
         path for name in ("training", "evaluation") for path in executor_classes(spec(name)) if "components." in path
     }

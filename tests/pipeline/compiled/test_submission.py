@@ -22,7 +22,7 @@ MONTH = "data_gcs_prefix=2021-10"
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """Both specs are published, and two spans."""
+    """A cloud with both specs and two spans published."""
     with a_cloud(tmp_path / "shop", monkeypatch) as cloud:
         cloud.publish_specs()
         cloud.publish_spans(2)
@@ -36,7 +36,7 @@ def kubeflow() -> Iterator[KubeflowEmulator]:
 
 
 def values(cloud: Cloud) -> dict[str, Any]:
-    """The parameters of the only job."""
+    """Return the parameters of the only job."""
     (job,) = cloud.jobs()
     return dict(job["runtimeConfig"].get("parameterValues", {}))
 
@@ -44,7 +44,7 @@ def values(cloud: Cloud) -> dict[str, Any]:
 # Vertex AI
 
 
-def test_the_published_spec_is_run_with_the_parameters_given(cloud: Cloud) -> None:
+def test_published_spec_runs_with_the_given_parameters(cloud: Cloud) -> None:
     shown = done(cloud.adapt("submit", "evaluation", "--param", MONTH))
     (job,) = cloud.jobs()
     assert job["pipelineSpec"]["pipelineInfo"]["name"] == "shop-evaluation"
@@ -57,57 +57,53 @@ def test_the_published_spec_is_run_with_the_parameters_given(cloud: Cloud) -> No
     )
 
 
-def test_a_month_may_be_named_as_the_other_commands_name_it(cloud: Cloud) -> None:
+def test_batch_may_be_named_as_in_other_commands(cloud: Cloud) -> None:
     done(cloud.adapt("submit", "evaluation", "--param", "batch=2021-10"))
     assert values(cloud) == {"data_gcs_prefix": "2021-10"}
 
 
-def test_a_value_may_contain_an_equals_sign(cloud: Cloud) -> None:
+def test_parameter_value_may_contain_an_equals_sign(cloud: Cloud) -> None:
     done(cloud.adapt("submit", "evaluation", "--param", "data_gcs_prefix=a=b"))
     assert values(cloud) == {"data_gcs_prefix": "a=b"}
 
 
 @pytest.mark.parametrize(("options", "window"), [([], "1-2"), (["--window", "last:1"], "2")])
-def test_a_training_gets_its_window_and_the_digest_of_what_is_in_it(
-    cloud: Cloud, options: list[str], window: str
-) -> None:
+def test_training_gets_its_window_and_the_digest_of_its_content(cloud: Cloud, options: list[str], window: str) -> None:
     done(cloud.adapt("submit", "training", *options))
     given = values(cloud)
     assert (given["window"], len(given["digest"])) == (window, 64)
     assert given["digest"] == cloud.workspace.select(window).digest
 
 
-def test_a_training_that_imports_gets_the_configuration_of_its_window(
+def test_training_that_imports_gets_the_configuration_of_its_window(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADAPT_TRAINING__INGESTION", "import")
-    for kind in ("local", "vertex"):  # what was compiled does not depend on it
+    for kind in ("local", "vertex"):  # the compiled spec does not depend on it
         monkeypatch.setenv("ADAPT_PLATFORM__KIND", kind)
         planned = submission(cloud.settings, "training", None, {}, "1")
         assert set(planned.request.parameters) == {"input-config", "output-config"}
 
 
-def test_parameters_of_a_training_take_the_place_of_its_window(cloud: Cloud) -> None:
+def test_parameters_of_a_training_replace_its_window(cloud: Cloud) -> None:
     done(cloud.adapt("submit", "training", "--param", "window=2", "--param", "digest=abc"))
     assert values(cloud) == {"window": "2", "digest": "abc"}
 
 
-def test_a_local_file_is_run_instead_of_the_published_spec(cloud: Cloud, tmp_path: Path) -> None:
+def test_local_file_runs_instead_of_the_published_spec(cloud: Cloud, tmp_path: Path) -> None:
     spec = golden(labels={"made": "here"})
     done(cloud.adapt("submit", "evaluation", "--spec", a_file(tmp_path, spec)))
     (job,) = cloud.jobs()
     assert job["labels"]["made"] == "here"
 
 
-def test_submitting_twice_starts_two_runs(cloud: Cloud) -> None:
+def test_submitting_twice_starts_two_jobs(cloud: Cloud) -> None:
     for _ in range(2):
         done(cloud.adapt("submit", "evaluation"))
     assert len(cloud.jobs()) == 2
 
 
-def test_a_dry_run_prints_exactly_what_would_be_sent_and_sends_nothing(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dry_run_prints_what_would_be_sent_and_sends_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__SERVICE_ACCOUNT", "runner@shop.iam.gserviceaccount.com")
     monkeypatch.setattr("pipeline.compiled.submission.by_hand", lambda pipeline: f"{pipeline}-by-hand-1")
     sent = capture(monkeypatch)
@@ -119,7 +115,7 @@ def test_a_dry_run_prints_exactly_what_would_be_sent_and_sends_nothing(
     assert shown["body"]["serviceAccount"] == "runner@shop.iam.gserviceaccount.com"
 
 
-def test_waiting_shows_the_tasks_states_until_the_run_has_ended(cloud: Cloud) -> None:
+def test_waiting_shows_the_states_of_tasks_until_the_job_has_ended(cloud: Cloud) -> None:
     result = cloud.adapt("submit", "evaluation", "--wait")
     assert done(result).count("\n") == 1
     shown = [line.split("s  ", 1)[1] for line in result.stderr.splitlines() if "s  " in line]
@@ -128,7 +124,7 @@ def test_waiting_shows_the_tasks_states_until_the_run_has_ended(cloud: Cloud) ->
     assert shown[-1].endswith(": SUCCEEDED")
 
 
-def test_a_run_that_fails_ends_the_waiting_with_the_services_words_and_a_link(cloud: Cloud) -> None:
+def test_failed_job_ends_the_waiting_with_the_message_and_a_link(cloud: Cloud) -> None:
     cloud.vertex.fail_jobs(message="the quota is used up")
     result = cloud.adapt("submit", "evaluation", "--wait")
     assert result.exit_code == 1
@@ -139,57 +135,57 @@ def test_a_run_that_fails_ends_the_waiting_with_the_services_words_and_a_link(cl
     assert "https://console.cloud.google.com/" in last
 
 
-def test_without_waiting_a_run_that_will_fail_counts_as_started(cloud: Cloud) -> None:
+def test_job_that_will_fail_counts_as_started_without_waiting(cloud: Cloud) -> None:
     cloud.vertex.fail_jobs()
     done(cloud.adapt("submit", "evaluation"))
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"drop": "after"}, {"drop": "before"}])
-def test_a_request_that_is_lost_starts_one_run(cloud: Cloud, fault: dict[str, Any]) -> None:
+def test_lost_request_is_retried_and_starts_one_job(cloud: Cloud, fault: dict[str, Any]) -> None:
     cloud.vertex.fail_next("POST", **fault)
     done(cloud.adapt("submit", "evaluation"))
     assert len(cloud.jobs()) == 1
 
 
-def test_a_service_that_is_not_there_is_told(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_service_is_named(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", "http://127.0.0.1:9")
     assert "127.0.0.1:9" in refused(cloud.adapt("submit", "evaluation"))
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])
-def test_with_no_spec_published_it_says_how_to_publish_one(cloud: Cloud, options: list[str]) -> None:
+def test_submit_without_a_published_spec_says_how_to_publish_one(cloud: Cloud, options: list[str]) -> None:
     storage.remove(f"{ROOT}/specs/evaluation/latest.json")
-    told = refused(cloud.adapt("submit", "evaluation", *options))
-    assert f'{ROOT}/specs/evaluation/latest.json. Run "adapt publish" first.' in told
+    message = refused(cloud.adapt("submit", "evaluation", *options))
+    assert f'{ROOT}/specs/evaluation/latest.json. Run "adapt publish" first.' in message
     assert cloud.submitted == 0
 
 
-def test_a_parameter_that_the_pipeline_has_not_is_refused(cloud: Cloud) -> None:
+def test_parameter_that_the_pipeline_lacks_is_refused(cloud: Cloud) -> None:
     assert "has no parameter month" in refused(cloud.adapt("submit", "evaluation", "--param", "month=2021-10"))
     assert cloud.submitted == 0
 
 
-def test_a_window_of_no_span_is_refused(cloud: Cloud) -> None:
+def test_window_without_a_span_is_refused(cloud: Cloud) -> None:
     assert "span 7 of window 7 is not published" in refused(cloud.adapt("submit", "training", "--window", "7"))
     assert cloud.submitted == 0
 
 
-@pytest.mark.parametrize(("text", "told"), [("{}", "no compiled pipeline"), ("no json", "cannot be read")])
-def test_a_file_that_is_no_spec_is_refused(cloud: Cloud, tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("{}", "no compiled pipeline"), ("no json", "cannot be read")])
+def test_file_that_is_no_spec_is_refused(cloud: Cloud, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "spec.json").write_text(text)
-    assert told in refused(cloud.adapt("submit", "evaluation", "--spec", str(tmp_path / "spec.json")))
+    assert message in refused(cloud.adapt("submit", "evaluation", "--spec", str(tmp_path / "spec.json")))
     assert cloud.submitted == 0
 
 
-def test_the_other_pipelines_file_is_refused(cloud: Cloud, tmp_path: Path) -> None:
+def test_file_of_the_other_pipeline_is_refused(cloud: Cloud, tmp_path: Path) -> None:
     file = a_file(tmp_path, golden("training"))
-    told = refused(cloud.adapt("submit", "evaluation", "--spec", file))
-    assert f"{file} is the pipeline shop-training, not shop-evaluation" in told
+    message = refused(cloud.adapt("submit", "evaluation", "--spec", file))
+    assert f"{file} is the pipeline shop-training, not shop-evaluation" in message
     assert cloud.submitted == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "Missing argument '{training|evaluation}'"),
         (["trainig"], "'trainig' is not one of 'training', 'evaluation'"),
@@ -208,8 +204,8 @@ def test_the_other_pipelines_file_is_refused(cloud: Cloud, tmp_path: Path) -> No
         (["evaluation", "--host", "http://localhost:1"], "--platform kubeflow"),
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2(cloud: Cloud, arguments: list[str], told: str) -> None:
-    assert told in " ".join(refused(cloud.adapt("submit", *arguments), code=2).split())
+def test_wrong_usage_is_reported_with_exit_code_2(cloud: Cloud, arguments: list[str], message: str) -> None:
+    assert message in " ".join(refused(cloud.adapt("submit", *arguments), code=2).split())
     assert cloud.submitted == 0
 
 
@@ -235,7 +231,7 @@ def test_kubeflow_gets_the_same_pipeline_and_values(cloud: Cloud, kubeflow: Kube
     assert cloud.submitted == 0
 
 
-def test_kubeflow_caches_where_the_settings_say_so(
+def test_kubeflow_caches_if_the_settings_say_so(
     cloud: Cloud, kubeflow: KubeflowEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.write(f"{ROOT}/specs/evaluation/latest.json", with_caching(golden().job))
@@ -253,14 +249,14 @@ def test_kubeflow_trains_on_a_window_from_a_file(cloud: Cloud, kubeflow: Kubeflo
     assert given == {"window": "1", "digest": selection.digest}
 
 
-def test_the_second_run_goes_to_the_same_experiment(cloud: Cloud, kubeflow: KubeflowEmulator) -> None:
+def test_second_run_goes_to_the_same_experiment(cloud: Cloud, kubeflow: KubeflowEmulator) -> None:
     for _ in range(2):
         done(to_kubeflow(cloud, kubeflow, "evaluation"))
     assert len(kubeflow.experiments) == 1
     assert len({run["experiment_id"] for run in kubeflow.runs}) == 1
 
 
-def test_a_dry_run_for_kubeflow_prints_the_run_and_sends_nothing(
+def test_dry_run_for_kubeflow_prints_the_run_and_sends_nothing(
     cloud: Cloud, kubeflow: KubeflowEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.compiled.submission.by_hand", lambda pipeline: f"{pipeline}-by-hand-1")
@@ -275,33 +271,33 @@ def test_a_dry_run_for_kubeflow_prints_the_run_and_sends_nothing(
     assert printed == sent
 
 
-def test_a_kubeflow_that_is_not_there_is_told(cloud: Cloud) -> None:
+def test_unreachable_kubeflow_is_named(cloud: Cloud) -> None:
     result = cloud.adapt("submit", "evaluation", "--platform", "kubeflow", "--host", "http://127.0.0.1:9")
-    told = refused(result)
-    assert told.startswith("KubeflowFailed: http://127.0.0.1:9 does not answer")
-    assert "Check --host" in told
+    message = refused(result)
+    assert message.startswith("KubeflowFailed: http://127.0.0.1:9 does not answer")
+    assert "Check --host" in message
 
 
 @pytest.mark.parametrize("method", ["healthz", "GET .*experiments", "POST .*experiments", "runs"])
 @pytest.mark.parametrize("status", [403, 500])
-def test_what_kubeflow_refuses_is_told_with_its_words(
+def test_kubeflow_refusal_is_reported_with_its_message(
     cloud: Cloud, kubeflow: KubeflowEmulator, method: str, status: int
 ) -> None:
     kubeflow.fail_next(method, status=status)
-    told = refused(to_kubeflow(cloud, kubeflow, "evaluation"))
-    assert told.count("\n") == 1
-    assert f"HTTP {status} this failure was asked for" in told
+    message = refused(to_kubeflow(cloud, kubeflow, "evaluation"))
+    assert message.count("\n") == 1
+    assert f"HTTP {status} this failure was asked for" in message
     assert kubeflow.runs == []
 
 
-def test_a_lost_answer_is_told_and_the_run_is_not_asked_for_again(cloud: Cloud, kubeflow: KubeflowEmulator) -> None:
+def test_lost_answer_of_kubeflow_is_reported_and_not_retried(cloud: Cloud, kubeflow: KubeflowEmulator) -> None:
     kubeflow.fail_next("POST .*runs", drop="after")
-    told = refused(to_kubeflow(cloud, kubeflow, "evaluation"))
+    message = refused(to_kubeflow(cloud, kubeflow, "evaluation"))
     (run,) = kubeflow.runs
-    assert f"look first whether {run['display_name']} is among its runs" in told
+    assert f"look first whether {run['display_name']} is among its runs" in message
 
 
-def test_a_kubeflow_that_never_answers_is_not_waited_for(
+def test_kubeflow_that_never_answers_is_given_up(
     cloud: Cloud, kubeflow: KubeflowEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.compiled.kubeflow.REQUEST_SECONDS", (0.2, 0.2))
@@ -312,26 +308,24 @@ def test_a_kubeflow_that_never_answers_is_not_waited_for(
     assert "does not answer" in refused(to_kubeflow(cloud, kubeflow, "evaluation"))
 
 
-def test_another_server_than_kubeflow_is_told(cloud: Cloud) -> None:
+def test_server_that_is_not_kubeflow_is_reported(cloud: Cloud) -> None:
     result = cloud.adapt("submit", "evaluation", "--platform", "kubeflow", "--host", cloud.vertex.url)
     assert "HTTP 404" in refused(result)
 
 
-def test_without_a_spec_kubeflow_is_not_asked(cloud: Cloud, kubeflow: KubeflowEmulator) -> None:
+def test_kubeflow_gets_no_request_without_a_spec(cloud: Cloud, kubeflow: KubeflowEmulator) -> None:
     storage.remove(f"{ROOT}/specs/evaluation/latest.json")
     assert 'Run "adapt publish" first' in refused(to_kubeflow(cloud, kubeflow, "evaluation"))
     assert len(kubeflow.requests) == 0
 
 
-def test_a_parameter_that_the_pipeline_has_not_does_not_reach_kubeflow(
-    cloud: Cloud, kubeflow: KubeflowEmulator
-) -> None:
+def test_kubeflow_gets_no_request_with_an_unknown_parameter(cloud: Cloud, kubeflow: KubeflowEmulator) -> None:
     assert "has no parameter month" in refused(to_kubeflow(cloud, kubeflow, "evaluation", "--param", "month=1"))
     assert len(kubeflow.requests) == 0
 
 
 def capture(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What goes over the wire from now on, as it was asked for."""
+    """Return a list that records every request from now on, as it is sent."""
     import requests
 
     sent: list[dict[str, Any]] = []
