@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from adaptation import retraining
 from adaptation.data.batches import Batch
@@ -11,6 +12,9 @@ from adaptation.platforms.base import Job, JobRequest
 from adaptation.retraining import TRAINING, start_by_hand
 from adaptation.trigger import Delivery, Outcome, Plan, State, act, look, plan, tick
 from pipeline.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from adaptation.evaluation.evidence import Evidence
 
 
 def start_training(workspace: Workspace, window: str = "") -> Job:
@@ -72,6 +76,22 @@ def planned(workspace: Workspace) -> tuple[State, Plan]:
     """What the trigger finds now, all images counted, and what it would do, once there is a champion."""
     state = _look(workspace, whole=True)
     return state, plan(state)
+
+
+def current_evidence(workspace: Workspace) -> Evidence | None:
+    """Return the evidence against the champion so far; None without a champion, or under a rule without memory.
+
+    Raises:
+      InvalidThreshold: Under the rule `drop`, the champion's own figures are missing or say too little.
+    """
+    from adaptation.evaluation.decision import evidence_under
+    from adaptation.evaluation.log import EvaluationLog, version_id
+
+    champion = workspace.platform.registry.champion()
+    if champion is None:
+        return None
+    log = EvaluationLog(workspace.batches, version_id(champion.number, champion.key))
+    return evidence_under(workspace.settings.evaluation.criterion, log.blocks(), champion.recalls)
 
 
 def _look(workspace: Workspace, batch: Batch | None = None, *, force: bool = False, whole: bool = False) -> State:

@@ -109,18 +109,22 @@ def decide(
     return _with_cause(found, evaluation, criterion, own) if own else found
 
 
+def evidence_under(criterion: Criterion, blocks: Sequence[Block], own: Mapping[str, Recall]) -> Evidence | None:
+    """Return the evidence under EVIDENCE or DROP, None under rules without memory; errors as for `decide`."""
+    if criterion.rule is Rule.EVIDENCE:
+        return evidence(blocks, criterion.threshold, criterion.false_alarms)
+    if criterion.rule is Rule.DROP:
+        images, correct = (sum(getattr(one, name) for one in own.values()) for name in ("images", "correct"))
+        return evidence_of_drop(blocks, correct, images, criterion.drop, criterion.false_alarms)
+    return None
+
+
 def _found(
     evaluation: Evaluation, criterion: Criterion, blocks: Sequence[Block], own: Mapping[str, Recall]
 ) -> Decision:
-    if criterion.rule is Rule.EVIDENCE:
-        return _by_evidence(evidence(blocks, criterion.threshold, criterion.false_alarms))
-    if criterion.rule is Rule.DROP:
-        images, correct = (sum(getattr(one, name) for one in own.values()) for name in ("images", "correct"))
-        return _by_evidence(evidence_of_drop(blocks, correct, images, criterion.drop, criterion.false_alarms))
-    return _at_once(evaluation, criterion)
-
-
-def _by_evidence(found: Evidence) -> Decision:
+    found = evidence_under(criterion, blocks, own)
+    if found is None:
+        return _at_once(evaluation, criterion)
     return Decision(found.reached, _outcome(found.reached), found.reason, found.share)
 
 

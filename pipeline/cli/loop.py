@@ -92,9 +92,11 @@ def evaluate(folder: Path, batch: str) -> None:
 
 @click.command(cls=Command)
 @in_workspace
-def plan(folder: Path) -> None:
+@click.option("--power", is_flag=True, help="Show how many images it takes to see a fall of the accuracy.")
+@click.option("--images", type=click.IntRange(min=1), help="Labelled images of a batch, for --power.")
+def plan(folder: Path, power: bool, images: int | None) -> None:
     """Show what the trigger would do now, and why."""
-    from pipeline.jobs import planned
+    from pipeline.jobs import current_evidence, planned
 
     workspace = open_workspace(folder)
     state, intended = planned(workspace)
@@ -107,10 +109,29 @@ def plan(folder: Path) -> None:
     }
     if state.training.record:
         lines["training"] = f"{state.training.step}: {state.training.reason}"
+    if (evidence := current_evidence(workspace)) and evidence.block:
+        lines["evidence"] = evidence.reason.removeprefix("evidence ")
     for name, value in lines.items():
         click.echo(f"{name:9}{value}")
     if workspace.platform.registry.champion() is None:
         click.echo('There is no champion to evaluate: nothing is started before "adapt train" has made one.')
+    if power:
+        _show_power(workspace, images or state.images)
+
+
+def _show_power(workspace: Workspace, images: int) -> None:
+    from adaptation.evaluation.evidence import power
+
+    settings = workspace.settings.evaluation
+    if not images:
+        raise click.UsageError("there is no batch to take the number of images from. Name one: --images 1000")
+    click.echo(f"With {images} labelled images a batch and the threshold {settings.threshold:g}, a fall is seen after:")
+    click.echo("accuracy   images, half of the falls   nine in ten   batches, half   nine in ten")
+    for one in power(images, settings.threshold, settings.false_alarms):
+        figures = (one.median_images, one.images_90, one.median_months, one.months_90)
+        half, most, batches, most_batches = ("over 10 years" if figure is None else f"{figure:,}" for figure in figures)
+        accuracy = f"{settings.threshold - one.fall:.2f}"
+        click.echo(f"{accuracy:<10} {half:>26} {most:>13} {batches:>15} {most_batches:>13}")
 
 
 @click.command(cls=Command)

@@ -9,6 +9,7 @@ from pathlib import Path
 from adaptation.io import storage
 from pipeline.doctor.checks import Check, Finding, Result, broken, carry_out, warning
 from pipeline.doctor.google_cloud import cloud_checks, credentials_check
+from pipeline.doctor.loop import loop_checks
 from pipeline.doctor.machine import machine_checks
 from pipeline.user_code import prepare
 from pipeline.workspace.settings import Settings
@@ -42,12 +43,12 @@ def _on_vertex(workspace: Workspace) -> Iterator[Result]:
     (credentials,) = carry_out([credentials_check(workspace.settings)])
     yield credentials
     if not credentials.broken:
-        yield from carry_out([*_label_checks(workspace.settings), *cloud_checks(workspace)])
+        yield from carry_out([*_label_checks(workspace.settings), *cloud_checks(workspace), *loop_checks(workspace)])
 
 
 def _on_this_machine(workspace: Workspace) -> Iterator[Result]:
-    checks = _label_checks(workspace.settings)
-    return carry_out([*checks, Check("model in service", lambda: _service_findings(workspace))])
+    serving = Check("model in service", lambda: _service_findings(workspace))
+    return carry_out([*_label_checks(workspace.settings), serving, *loop_checks(workspace)])
 
 
 def _recipe_findings(settings: Settings) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from models.spec import Knobs, LabelNames
 
 if TYPE_CHECKING:
     from adaptation.data.labels import Labels
+    from adaptation.evaluation.decision import Criterion
 
 PREFIX = "ADAPT_"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
@@ -145,6 +146,14 @@ class EvaluationSettings(Section):
     drop: Share = Field(0.05, description="for the rule drop: accepted fall below the accuracy on the test splits")
     ignore_mix: bool = Field(False, description="keep a model if only the mix of classes has changed, not its skill")
     min_images: int = Field(30, gt=0, description="with fewer images nothing is decided")
+
+    @property
+    def criterion(self) -> Criterion:
+        """What decides, as `decision.decide` takes it."""
+        from adaptation.evaluation.decision import Criterion, Rule  # numpy is behind it
+
+        rule = Rule(self.rule)
+        return Criterion(self.threshold, rule, self.min_images, self.false_alarms, self.drop, self.ignore_mix)
 
 
 class GateSettings(Section):

@@ -12,10 +12,13 @@ from adaptation.data.batches import Batch, InvalidBatch, NoBatch
 from adaptation.data.spans import SpanNotPublished
 from adaptation.data.windows import InvalidWindow
 from adaptation.errors import AdaptationError
+from adaptation.evaluation.accuracy import Evaluation, wilson_interval
+from adaptation.evaluation.log import EvaluationLog, version_id
 from adaptation.platforms.base import Job, JobState, NoSuchModel
+from adaptation.retraining import TrainingRuns
 from adaptation.trigger import Delivery, Outcome, Plan
 from pipeline import jobs
-from pipeline.jobs import planned, start_evaluation, start_training, trigger
+from pipeline.jobs import current_evidence, planned, start_evaluation, start_training, trigger
 from pipeline.workspace.initialise import initialise
 from tests.worlds.images import collect
 from tests.worlds.processes import wait_until
@@ -189,3 +192,32 @@ def test_a_training_names_the_spans_and_their_content(world: World, tmp_path: Pa
 def one_span(world: World, folder: Path) -> None:
     collect(folder / "own", [f"{label}_{number}.png" for label in ("ship", "truck") for number in range(20)])
     initialise(world.folder, folder / "own")
+
+
+def test_second_training_by_hand_is_refused_while_one_runs(world: World, tmp_path: Path) -> None:
+    one_span(world, tmp_path)
+    world.hold()
+    job = start_training(world.workspace)
+    with pytest.raises(TrainingRuns, match=job.id):
+        start_training(world.workspace)
+    world.release()
+    list(world.workspace.jobs.follow(job.id))
+
+
+def test_evidence_is_that_of_the_champions_own_log(world: World) -> None:
+    champion = world.workspace.platform.registry.find()
+    log = EvaluationLog(world.workspace.batches, version_id(champion.number, champion.key))
+    found = current_evidence(world.workspace)
+    assert found is not None and found.block is None
+    world.collect(100)
+    snapshot = world.workspace.batches.snapshot(Batch.parse(MONTH))
+    log.add(snapshot, an_evaluation(60), frozenset(), "evaluation-1")
+    found = current_evidence(world.workspace)
+    assert found is not None and found.reached and "60 of 100 correct" in found.reason
+
+
+def an_evaluation(correct: int) -> Evaluation:
+    """An evaluation of 100 new images."""
+    fresh = ((correct - 50, 100 - correct), (0, 50))
+    interval = wilson_interval(correct, 100)
+    return Evaluation(MONTH, 100, correct, correct / 100, interval, (), ("ship", "truck"), fresh, (), (), fresh)

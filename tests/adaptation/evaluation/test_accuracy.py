@@ -16,9 +16,6 @@ from adaptation.evaluation.accuracy import (
     Evaluation,
     Interval,
     Mistake,
-    Outcome,
-    Rule,
-    decide,
     evaluate,
     wilson_interval,
 )
@@ -99,7 +96,6 @@ def test_too_many_skipped_images_are_refused_with_examples() -> None:
 def test_no_evaluated_image_divides_nothing_by_zero(names: list[str], lines: str) -> None:
     found = evaluate(snapshot_of(names), folder_of(lines), LABELS, 1.0)
     assert (found.images, found.correct, found.accuracy, found.interval) == (0, 0, None, Interval(0.0, 1.0))
-    assert decide(found, 0.9, Rule.POINT, 0).outcome is Outcome.TOO_FEW
 
 
 def test_the_most_confident_mistakes_are_shown_and_those_without_a_confidence_last() -> None:

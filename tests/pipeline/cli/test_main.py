@@ -284,6 +284,19 @@ def test_the_plan_tells_what_would_be_done_and_why(shop: World) -> None:
     assert shop.job_ids == []
 
 
+def test_plan_of_power_without_a_batch_asks_for_a_number(tmp_path: Path) -> None:
+    refused = adapt(World.make(tmp_path / "empty"), "plan", "--power")
+    assert refused.exit_code == 2 and "--images 1000" in refused.output
+
+
+def test_plan_shows_how_many_images_it_takes_to_see_a_fall(shop: World) -> None:
+    lines = adapt(shop, "plan", "--power", "--images", "1000").stdout.splitlines()
+    assert "With 1000 labelled images a batch and the threshold 0.9, a fall is seen after:" in lines
+    accuracies = [line.split()[0] for line in lines[-4:]]
+    halves = [int(line.split()[1].replace(",", "")) for line in lines[-4:]]
+    assert accuracies == ["0.88", "0.85", "0.80", "0.70"] and halves == sorted(halves, reverse=True)
+
+
 def test_the_plan_of_an_empty_workspace_names_what_is_missing(world: World) -> None:
     result = adapt(world, "plan")
     assert result.exit_code == 0

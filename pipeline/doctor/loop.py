@@ -1,0 +1,39 @@
+"""What is wrong with the loop itself: rules that decide on noise, and trainings that nobody will repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from adaptation import retraining
+from adaptation.retraining import Step
+from pipeline.doctor.checks import Check, Finding, warning
+from pipeline.workspace.workspace import Workspace
+
+_ONE_LOOK = ("point", "wilson")
+
+
+def loop_checks(workspace: Workspace) -> list[Check]:
+    """Return the checks of how the loop decides and of what it has left open."""
+    return [
+        Check("the rule of the evaluation", lambda: rule_findings(workspace.settings.evaluation.rule)),
+        Check("the last training", lambda: training_findings(workspace)),
+    ]
+
+
+def rule_findings(rule: str) -> Iterator[Finding]:
+    """Warn of rules whose error rate grows with every look."""
+    if rule in _ONE_LOOK:
+        yield warning(
+            f'evaluation.rule = "{rule}" looks at each batch alone, so that in time it retrains a good model on noise '
+            '(docs/judgement.md has the figures). Set "evidence", the default since 0.2.0.'
+        )
+
+
+def training_findings(workspace: Workspace) -> Iterator[Finding]:
+    """Warn of a training that was given up, or that waits for a delivery."""
+    platform = workspace.platform
+    training = retraining.look(workspace.triggers, platform.jobs, platform.registry)
+    if training.step is Step.GIVE_UP:
+        yield warning(training.reason)
+    elif training.step in (Step.START, Step.RESUME, Step.RETRY):
+        yield warning(f'{training.reason}. "adapt watch", "adapt evaluate" or the Cloud Function goes on with it.')
