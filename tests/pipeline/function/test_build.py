@@ -57,10 +57,10 @@ def contents_below(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-# What is in it
+# Contents
 
 
-def test_it_holds_the_function_and_the_domain_and_nothing_else(settings: Settings, folder: Path) -> None:
+def test_build_holds_only_the_function_the_domain_and_its_environment(settings: Settings, folder: Path) -> None:
     build(settings, folder)
     function_folder = Path(cloud_function.__file__).parent
     expected = sources(Path(adaptation.__file__).parent)
@@ -70,13 +70,13 @@ def test_it_holds_the_function_and_the_domain_and_nothing_else(settings: Setting
     assert built == expected
 
 
-def test_no_cache_of_this_machine_is_in_it(settings: Settings, folder: Path) -> None:
+def test_build_holds_no_cache_of_this_machine(settings: Settings, folder: Path) -> None:
     assert (Path(adaptation.__file__).parent / "__pycache__").is_dir()
     build(settings, folder)
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".py", ".txt", ".yaml"}
 
 
-def test_the_environment_tells_where_everything_is(settings: Settings, folder: Path) -> None:
+def test_environment_names_every_place(settings: Settings, folder: Path) -> None:
     build(settings, folder)
     found = environment(folder)
     assert found == {
@@ -88,7 +88,7 @@ def test_the_environment_tells_where_everything_is(settings: Settings, folder: P
     assert isinstance(found["MIN_IMAGES"], str)
 
 
-def test_values_of_any_script_survive_the_environments_file(tmp_path: Path, folder: Path) -> None:
+def test_values_of_any_script_survive_the_environment_file(tmp_path: Path, folder: Path) -> None:
     root = 'gs://shop/it\'s "collected": été 😀 \u2028 \x7f #1'
     settings = load(GOLDEN)
     settings = settings.model_copy(update={"collection": settings.collection.model_copy(update={"root": root})})
@@ -96,7 +96,7 @@ def test_values_of_any_script_survive_the_environments_file(tmp_path: Path, fold
     assert environment(folder)["COLLECTION_ROOT"] == root
 
 
-def test_building_again_gives_the_same_bytes(settings: Settings, folder: Path, tmp_path: Path) -> None:
+def test_build_is_the_same_bytes_every_time(settings: Settings, folder: Path, tmp_path: Path) -> None:
     build(settings, folder)
     build(settings, tmp_path / "other")
     first = contents_below(folder)
@@ -104,7 +104,7 @@ def test_building_again_gives_the_same_bytes(settings: Settings, folder: Path, t
     assert contents_below(folder) == first == contents_below(tmp_path / "other")
 
 
-def test_it_can_be_built_from_an_installed_wheel(tmp_path: Path) -> None:
+def test_build_from_an_installed_wheel_is_the_same(tmp_path: Path) -> None:
     copy, wheels, installed = tmp_path / "copy", tmp_path / "wheels", tmp_path / "installed"
     for name in ("adaptation", "cloud_function", "components", "models", "pipeline"):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -149,7 +149,7 @@ def test_it_can_be_built_from_an_installed_wheel(tmp_path: Path) -> None:
 # The folder as a whole
 
 
-def test_nothing_of_an_earlier_build_stays(settings: Settings, folder: Path) -> None:
+def test_build_leaves_nothing_of_an_earlier_build(settings: Settings, folder: Path) -> None:
     build(settings, folder)
     (folder / "adaptation" / "gone.py").write_text("")
     (folder / "main.py").write_text("changed = True")
@@ -159,7 +159,7 @@ def test_nothing_of_an_earlier_build_stays(settings: Settings, folder: Path) -> 
 
 
 @pytest.mark.parametrize("there", ["notes.txt", "main.py", "env.yaml"])
-def test_a_folder_with_something_else_in_it_is_left_as_it_is(settings: Settings, folder: Path, there: str) -> None:
+def test_folder_with_other_files_is_unchanged(settings: Settings, folder: Path, there: str) -> None:
     folder.mkdir(parents=True)
     (folder / there).write_text("MINE: 1\n")
     with pytest.raises(AlreadyExists, match="was not made by") as refused:
@@ -168,7 +168,7 @@ def test_a_folder_with_something_else_in_it_is_left_as_it_is(settings: Settings,
     assert contents_below(folder.parent) == {f"function/{there}": b"MINE: 1\n"}
 
 
-def test_a_file_in_its_place_is_left_as_it_is(settings: Settings, folder: Path) -> None:
+def test_file_in_place_of_the_folder_is_unchanged(settings: Settings, folder: Path) -> None:
     folder.parent.mkdir()
     folder.write_text("mine")
     with pytest.raises(FileExistsError):
@@ -176,7 +176,7 @@ def test_a_file_in_its_place_is_left_as_it_is(settings: Settings, folder: Path) 
     assert folder.read_text() == "mine"
 
 
-def test_an_empty_folder_is_taken(settings: Settings, folder: Path) -> None:
+def test_empty_folder_is_filled(settings: Settings, folder: Path) -> None:
     folder.mkdir(parents=True)
     build(settings, folder)
     assert (folder / "main.py").is_file()
@@ -184,7 +184,7 @@ def test_an_empty_folder_is_taken(settings: Settings, folder: Path) -> None:
 
 @pytest.mark.parametrize("method", ["write_bytes", "rename"])
 @pytest.mark.parametrize("at", [1, 2])
-def test_cut_off_anywhere_it_is_the_old_one_or_none_and_building_again_finishes(
+def test_interrupted_build_leaves_the_old_one_or_none_and_can_be_repeated(
     settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, at: int
 ) -> None:
     build(settings, folder)
@@ -210,14 +210,14 @@ def test_cut_off_anywhere_it_is_the_old_one_or_none_and_building_again_finishes(
 # The command
 
 
-def test_the_command_builds_beside_the_settings(tmp_path: Path) -> None:
+def test_command_builds_beside_the_settings(tmp_path: Path) -> None:
     shutil.copy(GOLDEN, tmp_path)
     result = adapt("build", "-w", str(tmp_path))
     assert (result.exit_code, result.stdout.split(":")[0]) == (0, f"{tmp_path}/function")
     assert (tmp_path / "function" / "main.py").is_file()
 
 
-def test_the_command_builds_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_builds_in_the_given_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = adapt("build", "-w", str(GOLDEN), "-o", "below/here")
     assert (result.exit_code, result.stdout.split(":")[0]) == (0, "below/here")
@@ -225,7 +225,7 @@ def test_the_command_builds_where_it_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("command", ["build", "deploy"])
-def test_a_workspace_of_this_machine_is_told_to_name_google_cloud(tmp_path: Path, command: str) -> None:
+def test_local_workspace_is_refused_with_the_setting_to_change(tmp_path: Path, command: str) -> None:
     write_settings(tmp_path / "adapt.toml", ["bag", "hat"])
     result = adapt(command, "-w", str(tmp_path))
     assert (result.exit_code, result.stdout) == (1, "")
@@ -234,7 +234,7 @@ def test_a_workspace_of_this_machine_is_told_to_name_google_cloud(tmp_path: Path
     assert os.listdir(tmp_path) == ["adapt.toml"]
 
 
-def test_settings_that_do_not_say_enough_are_told_all_at_once(tmp_path: Path, folder: Path) -> None:
+def test_incomplete_settings_are_reported_all_at_once(tmp_path: Path, folder: Path) -> None:
     write_settings(tmp_path / "adapt.toml", ["bag", "hat"], {"platform.kind": "vertex"})
     with pytest.raises(InvalidSettings, match="vertex.project is missing") as refused:
         build(load(tmp_path / "adapt.toml"), folder)

@@ -1,4 +1,4 @@
-"""The deployment of the function: what is asked of Google Cloud, in which order, and with which rights.
+"""The deployment of the function: its calls of gcloud, their order, and the rights they grant.
 
 `gcloud` is a stand-in on the PATH, a process of its own: it notes what it was called with, and refuses to make what is
 there and to change what is not.
@@ -65,7 +65,7 @@ there.touch()
 
 
 class Gcloud:
-    """The stand-in in a folder, and what it was called with."""
+    """The stand-in in a folder, and the calls it got."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,14 +75,14 @@ class Gcloud:
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     def calls(self) -> list[list[str]]:
-        """The calls since the last time that they were asked for."""
+        """Return the calls since the last time this was called."""
         file = self.folder / "calls"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
         return [json.loads(line) for line in lines]
 
     def fail(self, word: str) -> None:
-        """From now on, whatever has that word fails; nothing does where it is empty."""
+        """Let every later call with that word fail; none if it is empty."""
         (self.folder / "fails").write_text(word)
 
 
@@ -106,7 +106,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A workspace on Google Cloud, in a folder whose name a careless shell would take apart."""
+    """A workspace on Google Cloud, in a folder whose name a careless shell would split."""
     return workspace(tmp_path / SHOP)
 
 
@@ -121,7 +121,7 @@ def adapt(folder: Path, *arguments: str) -> Result:
 
 
 def deploy(folder: Path, *arguments: str) -> list[str]:
-    """What a deployment that succeeds has put out."""
+    """Deploy, check that it succeeds, and return the lines of its output."""
     result = adapt(folder, "deploy", *arguments)
     assert result.exit_code == 0, result.output
     return result.stdout.splitlines()
@@ -132,23 +132,23 @@ def steps(folder: Path) -> list[Step]:
 
 
 def words(folder: Path) -> list[str]:
-    """Every word of every command that a first deployment runs."""
+    """Return every word of every command of a first deployment."""
     return [word.text if isinstance(word, Answer) else word for step in steps(folder) for word in step.make]
 
 
 def changing(calls: Sequence[list[str]]) -> list[list[str]]:
-    """Without those that only look."""
+    """Return the calls that change something."""
     return [call for call in calls if "describe" not in call and "service-agent" not in call]
 
 
 def the_call(calls: Sequence[list[str]], *start: str) -> list[str]:
-    """The one that begins so."""
+    """Return the only call that starts with these words."""
     (found,) = [call for call in calls if call[: len(start)] == list(start)]
     return found
 
 
 def bindings(calls: Sequence[list[str]]) -> set[tuple[str, str, str]]:
-    """Who got which role on what."""
+    """Return the bindings as (member, role, resource)."""
     found = [call for call in calls if "add-iam-policy-binding" in call]
     return {
         (option(call, "member"), option(call, "role"), call[call.index("add-iam-policy-binding") + 1]) for call in found
@@ -163,7 +163,7 @@ def option(call: Sequence[str], name: str) -> str:
 # Order and repetition
 
 
-def test_what_a_step_needs_was_made_before_it(first: list[list[str]]) -> None:
+def test_steps_are_in_the_order_of_their_needs(first: list[list[str]]) -> None:
     made = [" ".join(call[:4]) for call in changing(first)]
     order = [
         "services enable aiplatform.googleapis.com",
@@ -180,7 +180,7 @@ def test_what_a_step_needs_was_made_before_it(first: list[list[str]]) -> None:
     assert places == sorted(places)
 
 
-def test_a_second_deployment_makes_nothing_twice_and_brings_all_up_to_date(gcloud: Gcloud, shop: Path) -> None:
+def test_second_deployment_creates_nothing_and_updates_everything(gcloud: Gcloud, shop: Path) -> None:
     deploy(shop)
     first = changing(gcloud.calls())
     deploy(shop)
@@ -194,14 +194,14 @@ def test_a_second_deployment_makes_nothing_twice_and_brings_all_up_to_date(gclou
     assert [call for call in first if "create" not in call] == [call for call in second if "update" not in call]
 
 
-def test_a_changed_schedule_reaches_the_job_that_is_there(gcloud: Gcloud, shop: Path, tmp_path: Path) -> None:
+def test_changed_schedule_updates_the_existing_job(gcloud: Gcloud, shop: Path, tmp_path: Path) -> None:
     deploy(shop)
     assert option(the_call(gcloud.calls(), "scheduler", "jobs", "create"), "schedule") == "*/15 * * * *"
     deploy(workspace(tmp_path / "changed", function__schedule="0 6 * * *"))
     assert option(the_call(gcloud.calls(), "scheduler", "jobs", "update"), "schedule") == "0 6 * * *"
 
 
-def test_a_failing_command_ends_the_deployment_in_its_own_words(gcloud: Gcloud, shop: Path) -> None:
+def test_failing_command_ends_the_deployment_with_its_message(gcloud: Gcloud, shop: Path) -> None:
     gcloud.fail("--entry-point=on_event")
     result = adapt(shop, "deploy")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -213,7 +213,7 @@ def test_a_failing_command_ends_the_deployment_in_its_own_words(gcloud: Gcloud, 
     assert gcloud.calls()[-1][:3] == ["functions", "deploy", "shop-on-image"]
 
 
-def test_repeating_a_deployment_that_was_cut_off_does_the_rest(gcloud: Gcloud, shop: Path) -> None:
+def test_repeated_deployment_completes_an_interrupted_one(gcloud: Gcloud, shop: Path) -> None:
     gcloud.fail("pubsub")
     assert adapt(shop, "deploy").exit_code == 1
     gcloud.fail("")
@@ -225,19 +225,21 @@ def test_repeating_a_deployment_that_was_cut_off_does_the_rest(gcloud: Gcloud, s
     assert the_call(after, "scheduler", "jobs", "create")
 
 
-def test_what_fails_first_tells_that_nothing_was_done(gcloud: Gcloud, shop: Path) -> None:
+def test_failure_of_the_first_step_says_that_nothing_was_done(gcloud: Gcloud, shop: Path) -> None:
     gcloud.fail("services")
     assert "Done before it: nothing." in adapt(shop, "deploy").stderr
 
 
-def test_a_command_that_needs_an_answer_is_not_run_without_one(gcloud: Gcloud) -> None:
+def test_command_that_needs_an_answer_does_not_run_without_one(gcloud: Gcloud) -> None:
     step = Step("the place", ("gcloud", "make", Answer("--place=", ("gcloud", "services"))))
     with pytest.raises(StepFailed, match="gcloud services has answered nothing, where --place= needs it"):
         take([step], nullcontext)
     assert gcloud.calls() == [["services"]]
 
 
-def test_without_gcloud_it_is_told_how_to_get_it(shop: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_deployment_without_gcloud_says_how_to_install_it(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     result = adapt(shop, "deploy")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -249,7 +251,7 @@ def test_without_gcloud_it_is_told_how_to_get_it(shop: Path, monkeypatch: pytest
 # What is deployed
 
 
-def test_a_folder_with_spaces_and_quotes_stays_one_argument(gcloud: Gcloud, shop: Path) -> None:
+def test_folder_with_spaces_and_quotes_stays_one_argument(gcloud: Gcloud, shop: Path) -> None:
     deploy(shop)
     calls = gcloud.calls()
     for function in ("shop-trigger", "shop-on-image"):
@@ -259,7 +261,7 @@ def test_a_folder_with_spaces_and_quotes_stays_one_argument(gcloud: Gcloud, shop
     assert (shop / "function" / "env.yaml").is_file()
 
 
-def test_the_functions_are_private_bounded_and_of_the_runtime(first: list[list[str]]) -> None:
+def test_functions_are_private_bounded_and_of_the_runtime(first: list[list[str]]) -> None:
     for function in ("shop-trigger", "shop-on-image"):
         call = the_call(first, "functions", "deploy", function)
         assert {"--gen2", "--no-allow-unauthenticated", "--runtime=python312"} <= set(call)
@@ -269,7 +271,7 @@ def test_the_functions_are_private_bounded_and_of_the_runtime(first: list[list[s
         assert 0 < int(option(call, "timeout").removesuffix("s")) <= 540  # the longest of a function with events
 
 
-def test_each_entry_point_has_its_caller(first: list[list[str]]) -> None:
+def test_entry_points_have_their_callers(first: list[list[str]]) -> None:
     request, event = (the_call(first, "functions", "deploy", name) for name in ("shop-trigger", "shop-on-image"))
     assert (option(request, "entry-point"), "--trigger-http" in request) == ("on_request", True)
     filters = [word for word in event if word.startswith("--trigger-event-filters=")]
@@ -290,7 +292,7 @@ def test_each_entry_point_has_its_caller(first: list[list[str]]) -> None:
     assert option(subscription, "topic") == "shop-trigger"
 
 
-def test_every_command_names_the_project_and_asks_nothing(first: list[list[str]]) -> None:
+def test_commands_name_the_project_and_ask_nothing(first: list[list[str]]) -> None:
     for call in first:
         assert call[-2:] == ["--project=demo", "--quiet"]
 
@@ -298,7 +300,7 @@ def test_every_command_names_the_project_and_asks_nothing(first: list[list[str]]
 # Rights
 
 
-def test_the_accounts_get_these_rights_and_no_others(first: list[list[str]]) -> None:
+def test_accounts_get_these_rights_and_no_others(first: list[list[str]]) -> None:
     assert bindings(first) == {
         (RUNNER, "projects/demo/roles/shop_trigger", "demo"),
         (RUNNER, "roles/iam.serviceAccountUser", "pipelines@demo.iam.gserviceaccount.com"),
@@ -315,20 +317,20 @@ def test_the_accounts_get_these_rights_and_no_others(first: list[list[str]]) -> 
     assert callers == [(INVOKER, "shop-trigger"), (INVOKER, "shop-on-image")]
 
 
-def test_the_role_holds_nothing_but_what_a_delivery_asks_of_vertex_ai(first: list[list[str]]) -> None:
+def test_role_holds_only_the_permissions_that_a_delivery_needs(first: list[list[str]]) -> None:
     role = the_call(first, "iam", "roles", "create")
     assert option(role, "permissions").split(",") == list(PERMISSIONS)
     assert {permission.rpartition(".")[2] for permission in PERMISSIONS} == {"get", "list", "create"}
     assert all(permission.startswith("aiplatform.") for permission in PERMISSIONS)
 
 
-def test_every_binding_says_that_it_has_no_condition(shop: Path) -> None:
+def test_bindings_say_that_they_have_no_condition(shop: Path) -> None:
     bound = [step.make for step in steps(shop) if "add-iam-policy-binding" in step.make]
     assert len(bound) == 10
     assert all("--condition=None" in command for command in bound)
 
 
-def test_a_collection_that_is_a_whole_bucket_is_granted_as_one(tmp_path: Path) -> None:
+def test_collection_that_is_a_whole_bucket_is_granted_as_one(tmp_path: Path) -> None:
     whole = words(workspace(tmp_path / "whole", collection__root="gs://images"))
     assert whole[whole.index("buckets") : whole.index("buckets") + 3] == [
         "buckets",
@@ -338,9 +340,7 @@ def test_a_collection_that_is_a_whole_bucket_is_granted_as_one(tmp_path: Path) -
     assert "gs://images/" not in whole
 
 
-def test_without_an_account_for_the_pipelines_none_may_be_started_as_the_projects_own(
-    gcloud: Gcloud, tmp_path: Path
-) -> None:
+def test_deployment_without_an_account_for_the_pipelines_is_refused(gcloud: Gcloud, tmp_path: Path) -> None:
     result = adapt(workspace(tmp_path / "shop", vertex__service_account=None), "deploy")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "vertex.service_account is missing" in result.stderr
@@ -350,7 +350,7 @@ def test_without_an_account_for_the_pipelines_none_may_be_started_as_the_project
 # Names
 
 
-def test_a_long_name_is_cut_to_what_each_service_takes_and_stays_its_own(tmp_path: Path) -> None:
+def test_long_name_is_cut_to_each_service_limit_and_stays_unique(tmp_path: Path) -> None:
     long = "a-shop-with-a-rather-long-name-" + "x" * 32
     first = words(workspace(tmp_path / "first", name=long))
     second = words(workspace(tmp_path / "second", name=long[:-1] + "y"))
@@ -371,7 +371,7 @@ def test_a_long_name_is_cut_to_what_each_service_takes_and_stays_its_own(tmp_pat
 # The script
 
 
-def test_a_dry_run_runs_nothing_and_writes_nothing(gcloud: Gcloud, shop: Path) -> None:
+def test_dry_run_runs_nothing_and_writes_nothing(gcloud: Gcloud, shop: Path) -> None:
     shown = deploy(shop, "--dry-run")
     assert gcloud.calls() == []
     assert os.listdir(shop) == ["adapt.toml"]
@@ -384,7 +384,7 @@ def test_a_dry_run_runs_nothing_and_writes_nothing(gcloud: Gcloud, shop: Path) -
     )
 
 
-def test_what_a_dry_run_shows_does_in_a_shell_what_the_deployment_does(
+def test_dry_run_output_does_in_a_shell_what_the_deployment_does(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = "\n".join(deploy(shop, "--dry-run"))
@@ -400,7 +400,7 @@ def test_what_a_dry_run_shows_does_in_a_shell_what_the_deployment_does(
         assert len(calls) > len(steps(shop))
 
 
-def test_any_word_is_one_word_in_the_shell() -> None:
+def test_script_keeps_every_word_one_word_in_the_shell() -> None:
     odd = ["it's", "two words", "$(echo no) `echo no`", "*", "a\nb", "", '"', "~", "#"]
     show = (sys.executable, "-IS", "-c", "import json, sys; print(json.dumps(sys.argv[1:]))")
     answered = tuple(Answer(word, (sys.executable, "-IS", "-c", "print('c  d *')", word)) for word in odd)
@@ -409,7 +409,7 @@ def test_any_word_is_one_word_in_the_shell() -> None:
     assert json.loads(done.stdout) == [*odd, *(f"{word}c  d *" for word in odd)]
 
 
-def test_the_script_ends_where_a_command_fails(gcloud: Gcloud, shop: Path) -> None:
+def test_script_ends_at_the_first_command_that_fails(gcloud: Gcloud, shop: Path) -> None:
     gcloud.fail("--entry-point=on_request")
     shown = "\n".join(deploy(shop, "--dry-run"))
     environment = {**os.environ, "PATH": f"{os.environ['PATH']}:{Path(sys.executable).parent}"}

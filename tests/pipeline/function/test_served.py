@@ -1,4 +1,4 @@
-"""The function's folder at work: installed from its requirements into a fresh Python 3.12, and asked over HTTP.
+"""The function's folder at work: installed from its requirements into a fresh Python 3.12, and called over HTTP.
 
 Nothing of this project's own environment is there: what the function imports is what was deployed with it. Of its
 requests, each must be covered by a right that the deployment grants.
@@ -35,7 +35,7 @@ _VERTEX = re.compile(r"/v1/projects/[^/]+/locations/[^/]+/(?P<collection>models|
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python 3.12 with what the function requires and nothing else."""
+    """Python 3.12 with the requirements of the function only."""
     environment = tmp_path_factory.mktemp("python")
     uv("venv", "--quiet", "--no-project", "--clear", "--python", python312(), str(environment))
     requirements = PROJECT / "cloud_function" / "requirements.txt"
@@ -47,7 +47,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     with a_cloud(tmp_path / "shop", monkeypatch) as cloud:
-        cloud.vertex.hang_jobs()  # nobody runs them here, so none may be taken for done
+        cloud.vertex.hang_jobs()  # nothing runs them here, so none may count as done
         monkeypatch.setenv("ADAPT_VERTEX__SERVICE_ACCOUNT", "pipelines@shop.iam.gserviceaccount.com")
         done(cloud.adapt("function", "build"))
         yield cloud
@@ -59,7 +59,7 @@ def uv(*arguments: str) -> None:
 
 
 def python312() -> str:
-    """Where there is a Python 3.12: on the PATH, as one of uv's or pyenv's, or to be downloaded by uv."""
+    """Return a Python 3.12: on the PATH, one of uv's or pyenv's, or downloaded by uv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     candidates = ["3.12", *map(str, sorted(pyenv.glob("3.12.*/bin/python")))]
     for candidate in candidates:
@@ -77,7 +77,7 @@ def python312() -> str:
 
 @contextmanager
 def served(python: Path, shop: Cloud, entry_point: str = "on_request") -> Iterator[str]:
-    """The address of the function, served from its folder while the context lasts."""
+    """Serve the function from its folder while the context lasts; yield its address."""
     folder, log, port = shop.folder / "function", shop.folder / "log", free_port()
     variables = yaml.safe_load((folder / "env.yaml").read_text())
     arguments = ["--target", entry_point, "--source", "main.py", "--host", "127.0.0.1", "--port", str(port)]
@@ -104,29 +104,31 @@ def answers(port: int) -> bool:
 
 
 def deliver(address: str) -> requests.Response:
-    """What Cloud Scheduler sends."""
+    """Send what Cloud Scheduler sends."""
     return requests.post(address, headers={"User-Agent": "Google-Cloud-Scheduler"}, timeout=MINUTES)
 
 
 def asked(request: str) -> tuple[str, str]:
-    """The permission that a request of the function needs, and what on."""
+    """Return the permission that a request of the function needs, and its resource."""
     method, target = request.split(" ")
     url = urlsplit(target)
     if match := _VERTEX.fullmatch(url.path):
         verb = {"GET": "get" if match["one"] else "list", "POST": "create"}[method]
         return f"aiplatform.{match['collection']}.{verb}", ""
     match = _STORAGE.fullmatch(url.path)
-    assert match, f"no right that is known here allows {request}"
+    assert match, f"no known permission allows {request}"
     query = parse_qs(url.query)
     if method == "GET" and not match["key"]:
         return "list", f"gs://{match['bucket']}/{query.get('prefix', [''])[0]}"
-    if method == "POST" and match["upload"] and query["ifGenerationMatch"] == ["0"]:  # or it needs the right to remove
+    if (
+        method == "POST" and match["upload"] and query["ifGenerationMatch"] == ["0"]
+    ):  # otherwise it needs the right to remove
         return "create", f"gs://{match['bucket']}/"
     return {"GET": "get"}[method], f"gs://{match['bucket']}/{unquote(match['key'])}"
 
 
 def refused(shop: Cloud) -> list[str]:
-    """The requests so far that the rights do not cover."""
+    """Return the requests so far that the rights do not cover."""
     bindings = [step.make for step in deployment_steps(shop.settings, shop.folder) if "managed-folders" in step.make]
     granted = [(right, str(words[4])) for words in bindings for right in STORAGE_RIGHTS[role_of(words)]]
     return [request for request in sent(shop) if not is_granted(*asked(request), granted)]
@@ -138,7 +140,7 @@ def role_of(words: Sequence[object]) -> str:
 
 
 def is_granted(right: str, resource: str, granted: Sequence[tuple[str, str]]) -> bool:
-    """Of an upload the bucket alone is known here; what it made is looked at elsewhere."""
+    """Check a request against the rights; of an upload only the bucket, its object is checked elsewhere."""
     if right == "create":
         return any(right == one and folder.startswith(resource) for one, folder in granted)
     return right in PERMISSIONS or any(right == one and resource.startswith(folder) for one, folder in granted)
@@ -149,17 +151,17 @@ def sent(shop: Cloud) -> list[str]:
 
 
 def names(shop: Cloud) -> set[str]:
-    """The objects of the bucket."""
+    """Return the objects of the bucket."""
     return {file.name for file in storage.files_below("gs://shop")}
 
 
 def forget(shop: Cloud) -> None:
-    """What a test has prepared was not asked by the function."""
+    """Clear the requests that the test itself sent."""
     shop.objects.requests.clear()
     shop.vertex.requests.clear()
 
 
-def test_a_delivery_to_what_was_built_creates_one_job_by_granted_rights_alone(python: Path, shop: Cloud) -> None:
+def test_delivery_to_the_built_function_creates_one_job_within_its_rights(python: Path, shop: Cloud) -> None:
     with served(python, shop) as address:
         forget(shop)
         assert deliver(address).status_code == 500  # neither champion nor image is there yet
@@ -182,7 +184,7 @@ def test_a_delivery_to_what_was_built_creates_one_job_by_granted_rights_alone(py
     assert shop.submitted == 1
 
 
-def test_a_request_beyond_the_rights_would_be_seen(shop: Cloud) -> None:
+def test_request_beyond_the_rights_is_detected(shop: Cloud) -> None:
     forget(shop)
     shop.objects.requests.extend(
         [
@@ -206,12 +208,12 @@ def test_a_request_beyond_the_rights_would_be_seen(shop: Cloud) -> None:
         "GET /storage/v1/b/shop",
     ],
 )
-def test_a_request_that_no_right_is_known_for_would_be_seen(unknown: str) -> None:
+def test_request_without_a_known_right_is_detected(unknown: str) -> None:
     with pytest.raises((KeyError, AssertionError)):
         asked(unknown)
 
 
-def test_a_storage_event_for_what_was_built_creates_one_job(python: Path, shop: Cloud) -> None:
+def test_storage_event_to_the_built_function_creates_one_job(python: Path, shop: Cloud) -> None:
     shop.register()
     shop.publish_specs()
     shop.collect(99)

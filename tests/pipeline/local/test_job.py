@@ -18,9 +18,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.open(write_settings(tmp_path / "adapt.toml", ["cat", "dog"]))
 
 
-def test_a_folder_of_the_same_name_where_the_command_was_given_is_not_taken_for_the_package(
-    workspace: Workspace, tmp_path: Path
-) -> None:
+def test_job_ignores_folders_named_like_its_packages(workspace: Workspace, tmp_path: Path) -> None:
     for name in ("pipeline", "models", "adaptation"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
@@ -28,7 +26,7 @@ def test_a_folder_of_the_same_name_where_the_command_was_given_is_not_taken_for_
     assert (help_text.returncode, help_text.stderr) == (0, "")
 
 
-def test_a_job_for_an_unknown_pipeline_fails_and_says_so(workspace: Workspace) -> None:
+def test_job_for_an_unknown_pipeline_fails_with_the_reason(workspace: Workspace) -> None:
     job = workspace.jobs.create(JobRequest("some-job", "cooking"))
     messages = list(workspace.jobs.follow(job.id))
     job = workspace.jobs.get(job.id)
@@ -36,7 +34,7 @@ def test_a_job_for_an_unknown_pipeline_fails_and_says_so(workspace: Workspace) -
     assert (job.state, job.message.split(":")[0]) == (JobState.FAILED, "InvalidJob")
 
 
-def test_a_job_whose_settings_have_become_unusable_fails_and_says_so(workspace: Workspace, tmp_path: Path) -> None:
+def test_job_with_invalid_settings_fails_with_the_reason(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "adapt.toml").write_text("[labels]\nnames = 3\n")
     job = workspace.jobs.create(JobRequest("some-job", "training"))
     list(workspace.jobs.follow(job.id))

@@ -39,7 +39,7 @@ def compiled(
     pipeline: str = "evaluation",
     runtime: Mapping[str, Any] | None = None,
 ) -> str:
-    """A compiled file."""
+    """Compile these tasks and return the path of the file."""
     file = world.folder / f"{pipeline}.json"
     file.write_bytes(a_spec(world.folder, tasks, runtime, name=f"digits-{pipeline}").to_json())
     return str(file)
@@ -49,7 +49,7 @@ def adapt(world: World, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["rehearse", *arguments, "--workspace", str(world.folder)])
 
 
-def test_each_change_of_a_task_is_a_line_and_the_logs_are_named(world: World) -> None:
+def test_task_changes_are_lines_and_the_logs_are_named(world: World) -> None:
     spec = compiled(world, {"First": task(QUIET), "Last": task(QUIET, takes=["First"])})
     done = adapt(world, "evaluation", "--spec", spec)
     assert done.exit_code == 0, done.output
@@ -64,8 +64,8 @@ def test_each_change_of_a_task_is_a_line_and_the_logs_are_named(world: World) ->
     assert {log.name for log in logs.glob("*.log")} == {"First_1.log", "Last_3.log"}
 
 
-def test_a_failure_tells_the_end_of_the_log_and_the_command_that_repeats_the_task(world: World) -> None:
-    mark = world.folder / "mended"
+def test_failure_shows_the_end_of_the_log_and_the_command_to_repeat(world: World) -> None:
+    mark = world.folder / "fixed"
     code = f"print('reading'); Path({str(mark)!r}).exists() or sys.exit('the disk is full')"
     spec = compiled(world, {"First": task(QUIET), "Last": task(container(code), takes=["First"])})
     complaint = refused_after_start(adapt(world, "evaluation", "--spec", spec))
@@ -87,7 +87,7 @@ def test_parameters_reach_the_tasks(world: World) -> None:
     assert adapt(world, "evaluation", "--spec", spec, "--param", "month=2021-11").exit_code == 1
 
 
-def test_a_training_without_parameters_gets_those_of_the_window(world: World) -> None:
+def test_training_without_parameters_gets_those_of_the_window(world: World) -> None:
     published(SpanStore(str(world.folder / "data")), names=LABELS)
     code = "sys.exit(parameters['window'] != '1' or len(parameters['digest']) != 64)"
     tasks = {"First": task(container(code), parameters=WINDOW)}
@@ -96,40 +96,40 @@ def test_a_training_without_parameters_gets_those_of_the_window(world: World) ->
     assert done.exit_code == 0, done.output
 
 
-def test_a_training_without_spans_is_refused(world: World) -> None:
+def test_training_without_spans_is_refused(world: World) -> None:
     spec = compiled(world, {"First": task(QUIET)}, "training", {"window": "all", "digest": ""})
     assert "SpanNotPublished" in refused_after_start(adapt(world, "training", "--spec", spec))
 
 
-def test_results_are_taken_over_on_request(world: World) -> None:
+def test_results_are_cached_on_request_only(world: World) -> None:
     spec = compiled(world, {"First": task(QUIET)})
     shown = [adapt(world, "evaluation", "--spec", spec, *option).stderr for option in ([], [], ["--cache"])]
     assert ["CACHED" in text for text in shown] == [False, False, True]
 
 
-def test_another_pipelines_file_is_refused(world: World) -> None:
+def test_file_of_another_pipeline_is_refused(world: World) -> None:
     spec = compiled(world, {"First": task(QUIET)}, "training")
     complaint = refused_after_start(adapt(world, "evaluation", "--spec", spec))
     assert f"BrokenSpec: {spec} is the pipeline digits-training, not digits-evaluation" in complaint
 
 
-def test_a_file_that_is_no_spec_is_refused(world: World) -> None:
+def test_file_that_is_no_spec_is_refused(world: World) -> None:
     complaint = refused_after_start(adapt(world, "evaluation", "--spec", str(world.folder / "adapt.toml")))
     assert f"UnreadableState: {world.folder}/adapt.toml cannot be read" in complaint
 
 
 @pytest.mark.parametrize("given", ["month", "=1"])
-def test_a_parameter_of_another_form_is_wrong_usage(world: World, given: str) -> None:
+def test_malformed_parameter_is_wrong_usage(world: World, given: str) -> None:
     assert "NAME=VALUE" in refused(adapt(world, "evaluation", "--param", given), code=2)
 
 
-def test_a_spec_on_google_cloud_that_cannot_be_reached_is_told_what_it_needs(
+def test_unreachable_spec_on_google_cloud_is_refused_with_the_option(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = a_spec(world.folder, {"First": task(QUIET)}, name="digits-evaluation")
     spec.job["runtimeConfig"]["gcsOutputDirectory"] = "gs://shop/adaptation"
     (world.folder / "remote.json").write_bytes(spec.to_json())
-    with socket.socket() as silent:  # bound, but nobody listens
+    with socket.socket() as silent:  # bound, but nothing listens
         silent.bind(("127.0.0.1", 0))
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
         complaint = refused_after_start(adapt(world, "evaluation", "--spec", str(world.folder / "remote.json")))
@@ -137,7 +137,7 @@ def test_a_spec_on_google_cloud_that_cannot_be_reached_is_told_what_it_needs(
     assert "Give --cloud" in complaint
 
 
-def test_on_a_terminal_the_tasks_are_a_table_that_stays(world: World) -> None:
+def test_terminal_shows_the_tasks_as_a_table_that_stays(world: World) -> None:
     spec = compiled(world, {"First": task(QUIET), "Last": task(QUIET, takes=["First"])})
     terminal, stderr = pty.openpty()
     process = start("rehearse", "evaluation", "--spec", spec, "--workspace", str(world.folder), terminal=stderr)
@@ -149,7 +149,7 @@ def test_on_a_terminal_the_tasks_are_a_table_that_stays(world: World) -> None:
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_tasks(world: World, signal_number: int) -> None:
+def test_signal_ends_the_tasks(world: World, signal_number: int) -> None:
     spec = compiled(world, {"Held": task(container(holding(world.folder)))})
     process = start("rehearse", "evaluation", "--spec", spec, "--workspace", str(world.folder))
     wait_until((world.folder / "pids").exists)
@@ -162,7 +162,7 @@ def test_a_signal_ends_the_tasks(world: World, signal_number: int) -> None:
 
 
 def refused_after_start(result: Result) -> str:
-    """What a rehearsal that failed has complained of."""
+    """Return the error message of a rehearsal that failed."""
     assert (result.exit_code, result.stdout) == (1, ""), result.output
     assert "not foreseen" not in result.stderr
     return result.stderr

@@ -87,7 +87,7 @@ def test_condition_that_cannot_be_decided_names_its_inputs(text: str, named: str
         holds(text)
 
 
-def test_second_part_is_not_asked_when_the_first_decides() -> None:
+def test_second_part_is_not_evaluated_when_the_first_decides() -> None:
     missing = f"({METADATA}['again'] == 1.0)"
     assert holds(f"({RETRAIN} == 1.0) || {missing}")
     assert not holds(f"({RETRAIN} == 0.0) && {missing}")

@@ -27,21 +27,21 @@ def made(
     uri: str = "/made",
     **properties: Any,
 ) -> Artifact:
-    """An artifact of an execution that has ended."""
+    """Return an artifact of an execution that has ended."""
     execution = metadata.begin(pipeline, "run", "task")
     artifact = execution.new_artifact("made", kind, uri).with_metadata(properties)
     metadata.end(replace(execution, state=state, outputs={"made": (artifact,)}))
     return artifact
 
 
-def test_artifact_that_was_made_last_at_a_uri_is_found(metadata: Metadata) -> None:
+def test_artifact_made_last_at_a_uri_is_found(metadata: Metadata) -> None:
     made(metadata, MODEL, uri="/model")
     last = made(metadata, MODEL, uri="/model")
     made(metadata, MODEL, uri="/other")
     assert metadata.at("shop", "/model") == last
 
 
-def test_artifact_of_two_that_overlap_is_the_one_that_ended_last(metadata: Metadata) -> None:
+def test_artifact_of_overlapping_executions_is_of_the_last_to_end(metadata: Metadata) -> None:
     long = metadata.begin("shop", "run", "task")
     made(metadata, MODEL, uri="/model")
     artifact = long.new_artifact("made", MODEL, "/model")
@@ -66,7 +66,7 @@ def test_whole_numbers_are_ints(metadata: Metadata) -> None:
     assert isinstance(artifact.metadata["images"], int)
 
 
-def test_a_result_is_found_again_by_its_key_while_it_is_there(metadata: Metadata) -> None:
+def test_result_is_found_again_by_its_key(metadata: Metadata) -> None:
     first = metadata.begin("shop", "run", "task")
     metadata.end(replace(first, state=TaskState.SUCCEEDED, key="same"))
     failed = metadata.begin("shop", "run", "task")
@@ -78,14 +78,14 @@ def test_a_result_is_found_again_by_its_key_while_it_is_there(metadata: Metadata
     assert metadata.cached("other", "same") is None
 
 
-def test_an_execution_that_never_ended_stays_running(metadata: Metadata) -> None:
+def test_execution_that_never_ended_stays_running(metadata: Metadata) -> None:
     metadata.begin("shop", "run", "killed")
     made(metadata, MODEL)
     states = {execution.task: execution.state for execution in metadata.executions("shop")}
     assert states == {"killed": TaskState.RUNNING, "task": TaskState.SUCCEEDED}
 
 
-def test_runs_that_write_at_the_same_time_lose_nothing_and_share_no_number(tmp_path: Path) -> None:
+def test_runs_that_write_at_once_lose_nothing_and_share_no_number(tmp_path: Path) -> None:
     def write(run: int) -> Execution:
         metadata = Metadata(str(tmp_path))
         execution = metadata.begin("shop", f"run-{run}", "task")
@@ -100,7 +100,7 @@ def test_runs_that_write_at_the_same_time_lose_nothing_and_share_no_number(tmp_p
     assert {execution.state for execution in recorded} == {TaskState.SUCCEEDED}
 
 
-def test_the_record_is_read_as_it_was_written(metadata: Metadata) -> None:
+def test_record_is_read_as_it_was_written(metadata: Metadata) -> None:
     artifact = made(metadata, MODEL, owner="shop")
     (execution,) = metadata.executions("shop")
     assert execution.outputs == {"made": (artifact,)}

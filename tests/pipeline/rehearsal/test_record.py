@@ -19,7 +19,7 @@ from tests.worlds.rehearsal import FILE, a_place, a_spec, container, decision, m
 QUIET = container("leave()")
 
 
-def test_an_importer_enters_the_same_artifact_once_unless_it_is_to_import_again(tmp_path: Path) -> None:
+def test_importer_records_the_same_artifact_once_unless_it_reimports(tmp_path: Path) -> None:
     def importing(reimport: bool) -> dict[str, Any]:
         source = {"runtimeParameter": "artifact_uri"}
         importer = {"artifactUri": source, "typeSchema": FILE, "metadata": {"version": 2.0}, "reimport": reimport}
@@ -44,7 +44,7 @@ def cached_spec(root: Path, code: str = "leave(number=value('First', 'number'))"
     return a_spec(root, tasks, {"month": month})
 
 
-def test_a_result_is_taken_over_where_asked_for_and_nothing_differs(tmp_path: Path) -> None:
+def test_result_is_cached_if_requested_and_nothing_differs(tmp_path: Path) -> None:
     first = rehearse(cached_spec(tmp_path), a_place(tmp_path))
     second = rehearse(cached_spec(tmp_path), a_place(tmp_path, cache=True))
     without = rehearse(cached_spec(tmp_path), a_place(tmp_path))
@@ -53,7 +53,7 @@ def test_a_result_is_taken_over_where_asked_for_and_nothing_differs(tmp_path: Pa
     assert set(states(without).values()) == {"SUCCEEDED"}
 
 
-def test_another_input_another_command_and_a_spec_that_forbids_it_miss_the_cache(tmp_path: Path) -> None:
+def test_cache_misses_other_inputs_other_commands_and_forbidding_specs(tmp_path: Path) -> None:
     place = a_place(tmp_path, cache=True)
     rehearse(cached_spec(tmp_path), place)
     assert set(states(rehearse(cached_spec(tmp_path, month="2021-11"), place)).values()) == {"SUCCEEDED"}
@@ -72,19 +72,19 @@ def repeatable(root: Path, code: str) -> Spec:
     return a_spec(root, tasks, {"month": ""})
 
 
-def test_a_task_is_repeated_alone_on_what_the_last_run_made(tmp_path: Path) -> None:
+def test_task_is_repeated_alone_on_results_of_the_last_run(tmp_path: Path) -> None:
     place = a_place(tmp_path)
     failed = rehearse(repeatable(tmp_path, "sys.exit(1)"), place, {"month": "2021-10"})
-    mended = "leave(number=value('First', 'number'), month=parameters['month'])"
-    again = rehearse(repeatable(tmp_path, mended), place, only="Last")
+    fixed = "leave(number=value('First', 'number'), month=parameters['month'])"
+    again = rehearse(repeatable(tmp_path, fixed), place, only="Last")
     assert again.run == failed.run
     assert states(again) == {"First": "NOT_STARTED", "Last": "SUCCEEDED"}
     assert metadata(again, "Last") == {"number": 41, "month": "2021-10"}
-    other = rehearse(repeatable(tmp_path, mended), place, {"month": "2021-11"}, run=failed.run, only="Last")
+    other = rehearse(repeatable(tmp_path, fixed), place, {"month": "2021-11"}, run=failed.run, only="Last")
     assert metadata(other, "Last")["month"] == "2021-11"
 
 
-def test_what_cannot_be_repeated_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_task_that_cannot_be_repeated_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
     place = a_place(tmp_path)
     spec = a_spec(tmp_path, {"First": task(container("sys.exit(1)")), "Last": task(QUIET, takes=["First"])})
     with pytest.raises(NotRehearsable, match="Run the whole pipeline first"):
@@ -96,7 +96,7 @@ def test_what_cannot_be_repeated_alone_is_refused_with_the_reason(tmp_path: Path
         rehearse(spec, place, only="Lats")
 
 
-def test_a_run_keeps_its_name_for_itself(tmp_path: Path) -> None:
+def test_run_with_the_name_of_another_is_refused(tmp_path: Path) -> None:
     spec = a_spec(tmp_path, {"First": task(QUIET)})
     rehearse(spec, a_place(tmp_path), run="run-1")
     with pytest.raises(AlreadyExists, match="run-1"):

@@ -1,4 +1,4 @@
-"""What is not rehearsed: the cause is told before anything runs."""
+"""What is not rehearsed: the cause is reported before anything runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.worlds.rehearsal import RETRAIN, a_place, a_spec, container, decision
 QUIET = container("leave()")
 
 
-def test_parameters_that_are_not_there_or_of_another_type_are_refused(tmp_path: Path) -> None:
+def test_unknown_or_mistyped_parameters_are_refused(tmp_path: Path) -> None:
     spec = a_spec(tmp_path, {"First": task(QUIET)}, {"month": "", "images": 3})
     with pytest.raises(InvalidJob, match="no runtime parameter moth; it has: images, month"):
         rehearse(spec, a_place(tmp_path), {"moth": "2021-10"})
@@ -72,7 +72,7 @@ def not_importable(job: Any) -> None:
         (lambda job: job["pipelineSpec"].update(schemaVersion="2.0.0"), "its schema is 2.0.0, not 2.1.0"),
     ],
 )
-def test_a_broken_spec_is_refused_with_the_cause_before_anything_runs(
+def test_broken_spec_is_refused_with_the_cause_before_anything_runs(
     tmp_path: Path, change: Callable[[Any], object], cause: str
 ) -> None:
     job = copy.deepcopy(dict(a_spec(tmp_path, decision(1), {"month": "2021-10"}).job))
@@ -83,14 +83,14 @@ def test_a_broken_spec_is_refused_with_the_cause_before_anything_runs(
 
 
 @pytest.mark.parametrize(
-    ("word", "cure"),
+    ("word", "remedy"),
     [
         ("tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor", "vertex.training.machine empty"),
         ("--runner=DataflowRunner", "vertex.dataflow to false"),
     ],
 )
-def test_work_for_a_service_that_is_not_here_is_refused_with_the_cure(tmp_path: Path, word: str, cure: str) -> None:
+def test_work_for_a_cloud_service_is_refused_with_the_remedy(tmp_path: Path, word: str, remedy: str) -> None:
     executor = container("leave()")
     executor["container"]["args"].append(word)
-    with pytest.raises(NotRehearsable, match=f"Train hands its work to .*{cure}"):
+    with pytest.raises(NotRehearsable, match=f"Train hands its work to .*{remedy}"):
         rehearse(a_spec(tmp_path, {"Train": task(executor)}), a_place(tmp_path))

@@ -21,7 +21,7 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-def test_the_evaluation_works_on_the_workspaces_folders_and_platform(world: World) -> None:
+def test_evaluation_uses_the_folders_and_platform_of_the_workspace(world: World) -> None:
     made = session(world.workspace, "evaluation", None, {})
     given = {name: source.get("runtimeValue", {}) for name, source in parameters_of(made.spec.tasks["SpanPreparator"])}
     platform = dict(parameters_of(made.spec.tasks["PipelineTrigger"]))["platform"]["runtimeValue"]["constant"]
@@ -35,7 +35,7 @@ def test_the_evaluation_works_on_the_workspaces_folders_and_platform(world: Worl
 @pytest.mark.parametrize(
     ("ingestion", "names"), [("spans", {"window", "digest"}), ("import", {"input-config", "output-config"})]
 )
-def test_the_training_gets_the_window_in_the_parameters_that_it_takes(
+def test_training_gets_the_window_in_the_parameters_that_it_takes(
     world: World, monkeypatch: pytest.MonkeyPatch, ingestion: str, names: set[str]
 ) -> None:
     monkeypatch.setenv("ADAPT_TRAINING__INGESTION", ingestion)
@@ -43,7 +43,7 @@ def test_the_training_gets_the_window_in_the_parameters_that_it_takes(
     assert set(made.spec.parameters) == set(made.parameters) == names
 
 
-def test_a_task_that_is_repeated_keeps_the_parameters_of_its_run(world: World) -> None:
+def test_repeated_task_keeps_the_parameters_of_its_run(world: World) -> None:
     assert session(world.workspace, "training", None, {}, task="Trainer").parameters == {}
     given = {"window": "1"}
     assert session(world.workspace, "training", None, given, task="Trainer").parameters == given

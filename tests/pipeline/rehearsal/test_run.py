@@ -14,7 +14,7 @@ from tests.worlds.rehearsal import a_place, a_spec, constant, container, decisio
 QUIET = container("leave()")
 
 
-def test_a_task_gets_what_those_before_it_made(tmp_path: Path) -> None:
+def test_task_gets_the_artifacts_of_those_before_it(tmp_path: Path) -> None:
     spec = a_spec(
         tmp_path,
         {"Last": task(container("leave(seen=value('First', 'number') + 1)"), takes=["First"])}
@@ -25,7 +25,7 @@ def test_a_task_gets_what_those_before_it_made(tmp_path: Path) -> None:
     assert metadata(done, "Last") == {"seen": 42}
 
 
-def test_outputs_lie_below_the_root_by_run_and_task(tmp_path: Path) -> None:
+def test_outputs_are_below_the_root_by_run_and_task(tmp_path: Path) -> None:
     spec = a_spec(tmp_path, {"First": task(QUIET)})
     own = rehearse(spec, a_place(tmp_path), run="run-a").output("First", "made")
     elsewhere = rehearse(spec, a_place(tmp_path, root=str(tmp_path / "else")), run="run-b").output("First", "made")
@@ -68,14 +68,14 @@ def test_placeholders_in_a_command_mean_inputs_and_outputs(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("path", [".inputs.parameters['gone']", ".pipeline_root", ".inputs.artifacts['gone'].uri"])
-def test_a_placeholder_that_means_nothing_fails_its_task_by_name(tmp_path: Path, path: str) -> None:
+def test_unknown_placeholder_fails_its_task_and_is_named(tmp_path: Path, path: str) -> None:
     executor = container("leave()")
     executor["container"]["args"].append("{{$" + path + "}}")
     done = rehearse(a_spec(tmp_path, {"First": task(executor)}), a_place(tmp_path))
     assert path in done.failed[0].message
 
 
-def test_a_task_starts_as_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_starts_as_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("ADAPT_NAME", "other")
@@ -88,12 +88,12 @@ def test_a_task_starts_as_in_a_container(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen["python"] == sys.prefix
 
 
-def test_a_condition_that_holds_lets_the_branch_run(tmp_path: Path) -> None:
+def test_condition_that_holds_runs_the_branch(tmp_path: Path) -> None:
     done = rehearse(a_spec(tmp_path, decision(1)), a_place(tmp_path))
     assert set(states(done).values()) == {"SUCCEEDED"}
 
 
-def test_a_condition_that_does_not_hold_skips_the_branch_and_nothing_else(tmp_path: Path) -> None:
+def test_condition_that_does_not_hold_skips_only_the_branch(tmp_path: Path) -> None:
     done = rehearse(a_spec(tmp_path, decision(0)), a_place(tmp_path))
     assert states(done) == {"Decide": "SUCCEEDED", "Report": "SUCCEEDED", "Span": "SKIPPED", "Trigger": "SKIPPED"}
     assert not done.failed
@@ -108,7 +108,7 @@ def test_condition_that_cannot_be_decided_fails_its_task(tmp_path: Path) -> None
     assert states(done)["Trigger"] == "NOT_STARTED"
 
 
-def test_a_failure_stops_what_depends_on_it_and_nothing_else(tmp_path: Path) -> None:
+def test_failure_stops_only_what_depends_on_it(tmp_path: Path) -> None:
     tasks = {
         "Broken": task(container("sys.exit('the disk is full')")),
         "After": task(QUIET, takes=["Broken"]),
@@ -125,18 +125,18 @@ def test_a_failure_stops_what_depends_on_it_and_nothing_else(tmp_path: Path) -> 
     assert '"adapt rehearse training --task Broken"' in str(caught.value)
 
 
-def test_a_command_that_is_not_there_is_a_failure_that_names_it(tmp_path: Path) -> None:
+def test_missing_command_is_a_failure_that_names_it(tmp_path: Path) -> None:
     executor = {"container": {"image": "none", "command": ["no-such-program"], "args": []}}
     done = rehearse(a_spec(tmp_path, {"First": task(executor)}), a_place(tmp_path))
     assert "no-such-program cannot be started" in done.failed[0].message
 
 
-def test_a_task_that_is_killed_says_by_what(tmp_path: Path) -> None:
+def test_killed_task_names_the_signal(tmp_path: Path) -> None:
     done = rehearse(a_spec(tmp_path, {"First": task(container("os.kill(os.getpid(), 9)"))}), a_place(tmp_path))
     assert "ended by SIGKILL" in done.failed[0].message
 
 
-def test_an_exit_handler_runs_after_a_failure_too_and_is_told(tmp_path: Path) -> None:
+def test_exit_handler_runs_after_a_failure_and_gets_the_status(tmp_path: Path) -> None:
     status = {"status": {"taskFinalStatus": {"producerTask": "Broken"}}}
     handler = task(
         container("leave(**json.loads(parameters['status']))"), after=["Broken"], always=True, parameters=status
@@ -169,17 +169,17 @@ leave()
     assert max(most) == 2
 
 
-def test_each_change_is_told_by_the_calling_thread(tmp_path: Path) -> None:
-    told: list[tuple[str, str]] = []
+def test_changes_are_reported_by_the_calling_thread(tmp_path: Path) -> None:
+    reported: list[tuple[str, str]] = []
 
     def tell(report: TaskReport) -> None:
         assert threading.current_thread() is threading.main_thread()
-        told.append((report.name, str(report.state)))
+        reported.append((report.name, str(report.state)))
 
     rehearse(a_spec(tmp_path, decision(0)), a_place(tmp_path, parallel=1), tell=tell)
-    assert {state for _, state in told[:4]} == {"NOT_STARTED"}
-    assert told[4:6] == [("Decide", "RUNNING"), ("Decide", "SUCCEEDED")]
-    assert sorted(told[6:]) == [
+    assert {state for _, state in reported[:4]} == {"NOT_STARTED"}
+    assert reported[4:6] == [("Decide", "RUNNING"), ("Decide", "SUCCEEDED")]
+    assert sorted(reported[6:]) == [
         ("Report", "RUNNING"),
         ("Report", "SUCCEEDED"),
         ("Span", "SKIPPED"),
@@ -187,7 +187,7 @@ def test_each_change_is_told_by_the_calling_thread(tmp_path: Path) -> None:
     ]
 
 
-def test_a_driver_changes_what_the_command_gets(tmp_path: Path) -> None:
+def test_driver_changes_what_the_command_gets(tmp_path: Path) -> None:
     driver = """
 file = Path(given["outputs"]["outputFile"])
 file.parent.mkdir(parents=True)
@@ -200,14 +200,14 @@ file.write_text(json.dumps({"parameterValues": {"pattern": "span-7/*"},
     assert metadata(rehearse(spec, a_place(tmp_path)), "First") == {"pattern": "span-7/*", "span": 7}
 
 
-def test_a_driver_that_fails_fails_its_task_and_the_command_is_not_started(tmp_path: Path) -> None:
+def test_failing_driver_fails_its_task_before_the_command_starts(tmp_path: Path) -> None:
     executor = container(f"Path({str(tmp_path)!r}, 'started').touch()", "sys.exit('no such span')")
     done = rehearse(a_spec(tmp_path, {"First": task(executor)}), a_place(tmp_path))
     assert done.failed[0].message == "exit code 1: no such span"
     assert not (tmp_path / "started").exists()
 
 
-def test_the_log_has_the_command_and_what_it_printed(tmp_path: Path) -> None:
+def test_log_has_the_command_and_its_output(tmp_path: Path) -> None:
     done = rehearse(a_spec(tmp_path, {"First": task(container("print('hello'); leave()"))}), a_place(tmp_path))
     log = done.tasks["First"].log
     assert log is not None

@@ -1,4 +1,4 @@
-"""The rehearsal and the local run of the same pipelines come to the same: figures, decision, span and model.
+"""The rehearsal and the local run of the same pipelines have the same results: figures, decision, span and model.
 
 Two copies of one workspace go through the first training and the evaluation of a drifted month, one of them each way.
 What the evaluation triggers would take minutes and is not compared: it ends at once, because its settings are gone.
@@ -48,7 +48,7 @@ Path(workspace.root, "result.json").write_text(json.dumps(dataclasses.asdict(res
 
 @dataclass(frozen=True)
 class Loop:
-    """What came of one way: the decision, the second span, the version, and the gate's verdict on it."""
+    """The results of one way: the decision, the second span, the version, and the gate's verdict on it."""
 
     accuracy: float | None
     retrain: bool
@@ -59,7 +59,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class LocalRun:
-    """One way, while it goes on."""
+    """The local run, while it goes on."""
 
     workspace: Workspace
     process: subprocess.Popen[bytes]
@@ -68,7 +68,7 @@ class LocalRun:
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """The runs of the other way."""
+    """The rehearsed runs."""
 
     workspace: Workspace
     place: Place
@@ -78,14 +78,14 @@ class Rehearsed:
 
     @property
     def loop(self) -> Loop:
-        """What came of it."""
+        """The results of the rehearsal."""
         folder = Path(self.evaluation.output("PerformanceEvaluator", "metrics").uri)
         evaluation = codec.read(str(folder / artifacts.EVALUATION), Evaluation)
         decision = json.loads((folder / artifacts.DECISION).read_bytes())
         return loop(self.workspace, evaluation.accuracy, decision["retrain"], decision["reason"])
 
     def repeat(self, task: str, output: str) -> Artifact:
-        """What a task of the training makes when it is repeated alone."""
+        """Repeat a task of the training alone and return its artifact."""
         done = rehearse(self.spec, self.place, only=task)
         done.check()
         return done.output(task, output)
@@ -93,7 +93,7 @@ class Rehearsed:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A span of digits, and a month of others by a changed camera."""
+    """A span of digits, and a batch of others by a changed camera."""
     folder = tmp_path_factory.mktemp("same") / "start"
     overrides = {"model.epochs": 3, "gate.floor": 0.05, "evaluation.threshold": 0.99}
     initialise(folder, limit=300, overrides=overrides)
@@ -114,7 +114,7 @@ def local_run(start: Path) -> Iterator[LocalRun]:
 
 @pytest.fixture(scope="module")
 def local(local_run: LocalRun, rehearsed: Rehearsed) -> Loop:
-    """What came of it."""
+    """The results of the local run."""
     del rehearsed
     assert local_run.process.wait(1800) == 0, local_run.log.read_text()[-3000:]
     workspace = local_run.workspace
@@ -148,24 +148,24 @@ def loop(workspace: Workspace, accuracy: float | None, retrain: bool, reason: st
     return Loop(accuracy, retrain, reason, span, workspace.platform.registry.find())
 
 
-def test_the_same_model_was_trained(local: Loop, rehearsed: Rehearsed) -> None:
+def test_rehearsal_trains_the_same_model(local: Loop, rehearsed: Rehearsed) -> None:
     assert rehearsed.loop.version.metrics == local.version.metrics
     assert (rehearsed.loop.version.number, rehearsed.loop.version.spans) == (local.version.number, local.version.spans)
 
 
-def test_the_same_accuracy_led_to_the_same_decision(local: Loop, rehearsed: Rehearsed) -> None:
+def test_rehearsal_makes_the_same_decision_from_the_same_accuracy(local: Loop, rehearsed: Rehearsed) -> None:
     ours = rehearsed.loop
     assert (ours.accuracy, ours.retrain, ours.reason) == (local.accuracy, local.retrain, local.reason)
     assert local.retrain
 
 
-def test_the_same_span_was_published(local: Loop, rehearsed: Rehearsed) -> None:
+def test_rehearsal_publishes_the_same_span(local: Loop, rehearsed: Rehearsed) -> None:
     assert rehearsed.loop.span.span == local.span.span == 2
     assert rehearsed.loop.span.digest == local.span.digest
     assert (rehearsed.loop.span.run, local.span.run) == ("evaluation", "evaluation")
 
 
-def test_the_training_was_triggered_on_both_spans(rehearsed: Rehearsed) -> None:
+def test_rehearsal_triggers_the_training_on_both_spans(rehearsed: Rehearsed) -> None:
     triggered = rehearsed.evaluation.output("PipelineTrigger", "job").metadata
     assert triggered["spans"] == "1-2"
     assert rehearsed.workspace.jobs.get(triggered["job"]) is not None

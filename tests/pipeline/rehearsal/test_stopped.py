@@ -16,7 +16,7 @@ from tests.worlds.rehearsal import NAME, a_place, a_spec, container, holding, st
 QUIET = container("leave()")
 
 
-def test_an_interrupt_ends_the_children_and_is_recorded(tmp_path: Path) -> None:
+def test_interrupt_ends_the_children_and_is_recorded(tmp_path: Path) -> None:
     def interrupt(report: TaskReport) -> None:
         if report.name == "Quick" and report.state is TaskState.SUCCEEDED:
             raise KeyboardInterrupt
@@ -31,7 +31,7 @@ def test_an_interrupt_ends_the_children_and_is_recorded(tmp_path: Path) -> None:
     assert {one.task: str(one.state) for one in recorded} == {"Held": "CANCELLED", "Quick": "SUCCEEDED"}
 
 
-def test_a_caller_can_stop_a_rehearsal_from_another_thread(tmp_path: Path) -> None:
+def test_rehearsal_can_be_stopped_from_another_thread(tmp_path: Path) -> None:
     processes, done = Processes(), list[Rehearsal]()
     tasks = {"Held": task(container(holding(tmp_path))), "Next": task(QUIET, takes=["Held"])}
     spec = a_spec(tmp_path, tasks)

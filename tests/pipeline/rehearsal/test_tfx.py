@@ -60,7 +60,7 @@ def deciding(folder: Path, guarded_input: str = "note") -> Any:
 
 
 def with_exit_handler(folder: Path) -> Spec:
-    """A pipeline that fails, and its exit handler; compiled by TFX, but for a few lines of Python in its containers."""
+    """Return a pipeline that fails, with an exit handler: compiled by TFX, its containers run a few lines of Python."""
     from tfx import v1 as tfx
 
     from tests.worlds.rehearsed import Report, Work
@@ -89,13 +89,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(folder: Path) -> Rehearsal:
-    """Of October: it is retrained."""
+    """The run of October, which retrains."""
     return rehearse(compiled(deciding(folder), folder), a_place(folder), run="run-1")
 
 
 @pytest.fixture(scope="module")
 def second(folder: Path, first: Rehearsal) -> Rehearsal:
-    """Of November, with results taken over: it is not."""
+    """The run of November, with cached results, which does not retrain."""
     del first
     return rehearse(compiled(deciding(folder), folder), a_place(folder), {"month": "2021-11"}, run="run-2")
 
@@ -113,13 +113,13 @@ def noted(rehearsal: Rehearsal) -> Mapping[str, Any]:
     return rehearsal.output("Decide", "note").metadata
 
 
-def test_the_branch_whose_condition_holds_is_run_and_the_other_is_not(first: Rehearsal, second: Rehearsal) -> None:
+def test_branch_whose_condition_holds_runs_and_the_other_does_not(first: Rehearsal, second: Rehearsal) -> None:
     branches = ("Prepare", "Rest")
     assert [states(first)[name] for name in branches] == ["SUCCEEDED", "SKIPPED"]
     assert [states(second)[name] for name in branches] == ["SKIPPED", "SUCCEEDED"]
 
 
-def test_the_driver_finds_the_newest_span_and_the_executor_reads_it(first: Rehearsal) -> None:
+def test_driver_finds_the_newest_span_and_the_executor_reads_it(first: Rehearsal) -> None:
     import tensorflow as tf
 
     examples = first.output("ImportExampleGen", "examples")
@@ -135,24 +135,24 @@ def test_properties_and_parameters_arrive_with_their_types(first: Rehearsal) -> 
     assert (made["most"], made["run"]) == (3, "run-1")
 
 
-def test_an_importer_hands_on_what_it_names(first: Rehearsal) -> None:
+def test_importer_passes_on_the_artifact_that_it_names(first: Rehearsal) -> None:
     assert noted(first)["labels"] == LABELS
 
 
-def test_the_same_examples_are_taken_over_once_the_driver_has_looked(first: Rehearsal, second: Rehearsal) -> None:
+def test_cached_examples_are_used_if_the_driver_finds_them_unchanged(first: Rehearsal, second: Rehearsal) -> None:
     assert states(second)["ImportExampleGen"] == "CACHED"
     assert second.output("ImportExampleGen", "examples") == first.output("ImportExampleGen", "examples")
     assert states(second)["Decide"] == "SUCCEEDED"
 
 
-def test_an_exit_handler_is_run_after_all_the_others_and_is_told_how_they_ended(folder: Path) -> None:
+def test_exit_handler_runs_after_all_other_tasks_and_gets_their_status(folder: Path) -> None:
     done = rehearse(with_exit_handler(folder), a_place(folder))
     assert [(report.name, report.message) for report in done.failed] == [("Work", "exit code 1: the disk is full")]
-    (told,) = done.tasks["Report"].last_lines()[-1:]
-    assert json.loads(told)["state"] == "FAILED"
+    (status,) = done.tasks["Report"].last_lines()[-1:]
+    assert json.loads(status)["state"] == "FAILED"
 
 
-def test_a_condition_that_the_compiler_loses_is_found_before_anything_runs(folder: Path) -> None:
+def test_condition_lost_by_the_compiler_is_found_before_anything_runs(folder: Path) -> None:
     """A guarded component that takes the channel of its own condition compiles to an input that is not declared."""
     spec = compiled(deciding(folder, guarded_input="metrics"), folder)
     with pytest.raises(BrokenSpec, match="the condition of Prepare asks for _Decide.metrics"):
@@ -160,7 +160,7 @@ def test_a_condition_that_the_compiler_loses_is_found_before_anything_runs(folde
 
 
 @pytest.mark.parametrize(("setting", "value"), [("training__machine", "n1-standard-16"), ("dataflow", "true")])
-def test_a_spec_that_hands_work_to_googles_machines_is_refused_with_the_setting_to_change(
+def test_spec_that_needs_cloud_machines_is_refused_with_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
 ) -> None:
     from pipeline.compiled.compilation import compile_pipeline
@@ -171,7 +171,7 @@ def test_a_spec_that_hands_work_to_googles_machines_is_refused_with_the_setting_
         rehearse(spec, a_place(tmp_path))
 
 
-def test_the_older_schema_is_refused_with_the_reason(folder: Path) -> None:
+def test_older_schema_is_refused_with_the_reason(folder: Path) -> None:
     spec = compiled(deciding(folder), folder, schema=False)
     with pytest.raises(BrokenSpec, match=r"its schema is 2\.0\.0, not 2\.1\.0: spans in file patterns would not be"):
         rehearse(spec, a_place(folder), run="broken")

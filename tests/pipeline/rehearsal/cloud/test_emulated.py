@@ -26,7 +26,7 @@ from tests.worlds.images import grey
 from tests.worlds.processes import wait_until
 
 ROOT = "gs://shop/adaptation"
-PATIENT = Retries(
+RETRIES = Retries(
     request_timeout=300, attempts=2, backoff=0.05, poll_interval=0.05, operation_timeout=300, job_timeout=600
 )
 CONFIG = VertexConfig(
@@ -36,7 +36,7 @@ CONFIG = VertexConfig(
     root=ROOT,
     specs={"evaluation": f"{ROOT}/specs/evaluation.json"},
     container=Container("us-docker.pkg.dev/demo/serving"),
-    retries=PATIENT,
+    retries=RETRIES,
 )
 BRIGHT, DARK = 255, 51
 RUN_NAME = "{{$.pipeline_job_name}}"
@@ -50,13 +50,13 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 @pytest.fixture
 def platform(emulated: Cloud) -> Platform:
-    """As a process of the deployment connects to it; the config names no address."""
+    """Connect as a process of the deployment does; the config names no address."""
     return connect(CONFIG.to_json())
 
 
 @pytest.fixture(scope="module")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
-    """Makes SavedModels that say `bright` or `dark`, with the image's mean brightness, around a middle."""
+    """Return a function that saves a model that says `bright` or `dark` by mean brightness around a middle."""
     import tensorflow as tf
 
     def save(middle: float) -> Path:
@@ -87,7 +87,7 @@ def saved_model(saved_models: Callable[[float], Path]) -> Path:
 
 
 def upload(platform: Platform, model: Path | None, key: str) -> str:
-    """Registers the model, copied into a bucket, as a version; its number."""
+    """Register the model, copied into a bucket, as a version; return its number."""
     folder = f"{ROOT}/models/{key}"
     for file in storage.files_below(str(model)) if model else []:
         storage.write(storage.join(folder, file.name), storage.read(f"{model}/{file.name}"))
@@ -97,7 +97,7 @@ def upload(platform: Platform, model: Path | None, key: str) -> str:
 
 
 def listed(folder: str, **images: bytes) -> str:
-    """A file list of these images."""
+    """Write these images and return the URI of their file list."""
     for name, data in images.items():
         storage.write(f"{folder}/{name}.png", data)
     storage.write(f"{folder}.txt", "".join(f"{folder}/{name}.png\n" for name in images).encode())
@@ -112,9 +112,7 @@ def lines(folder: str, kind: str) -> list[Any]:
 # Batch predictions
 
 
-def test_a_batch_prediction_predicts_with_the_model_that_was_uploaded(
-    emulated: Cloud, platform: Platform, saved_model: Path
-) -> None:
+def test_batch_prediction_uses_the_uploaded_model(emulated: Cloud, platform: Platform, saved_model: Path) -> None:
     version = upload(platform, saved_model, "predicting")
     images = listed("gs://shop/images", bright=grey(BRIGHT), dark=grey(DARK))
     folder = platform.predictor.predict(images, f"{ROOT}/predictions", version)
@@ -127,7 +125,7 @@ def test_a_batch_prediction_predicts_with_the_model_that_was_uploaded(
     assert emulated.proxy.refused == []
 
 
-def test_an_image_that_is_none_or_not_there_costs_itself_alone(platform: Platform, saved_model: Path) -> None:
+def test_invalid_or_missing_image_costs_only_its_own_prediction(platform: Platform, saved_model: Path) -> None:
     version = upload(platform, saved_model, "hurt")
     images = listed("gs://shop/hurt", bad=b"no image", bright=grey(BRIGHT), gone=b"")
     storage.remove("gs://shop/hurt/gone.png")
@@ -141,7 +139,7 @@ def test_an_image_that_is_none_or_not_there_costs_itself_alone(platform: Platfor
     assert [line["instance"] for line in lines(folder, "prediction.results")] == ["gs://shop/hurt/bright.png"]
 
 
-def test_a_long_list_is_predicted_to_its_end(platform: Platform, saved_model: Path) -> None:
+def test_long_list_is_predicted_completely(platform: Platform, saved_model: Path) -> None:
     version = upload(platform, saved_model, "enduring")
     uri = "gs://shop/enduring/{}.png"
     storage.in_parallel(lambda number: storage.write(uri.format(number), grey(BRIGHT)), range(600))
@@ -151,7 +149,7 @@ def test_a_long_list_is_predicted_to_its_end(platform: Platform, saved_model: Pa
     assert predicted == [uri.format(number) for number in range(600)]
 
 
-def test_a_batch_prediction_without_a_saved_model_fails_with_the_cause(platform: Platform, saved_model: Path) -> None:
+def test_batch_prediction_without_a_saved_model_fails_with_the_cause(platform: Platform, saved_model: Path) -> None:
     version = upload(platform, saved_model, "lost")
     storage.remove_folder(f"{ROOT}/models/lost")
     images = listed("gs://shop/lost", bright=grey(BRIGHT))
@@ -159,7 +157,7 @@ def test_a_batch_prediction_without_a_saved_model_fails_with_the_cause(platform:
         platform.predictor.predict(images, f"{ROOT}/predictions", version)
 
 
-def test_what_is_no_saved_model_fails_too_and_the_next_one_predicts(platform: Platform, saved_model: Path) -> None:
+def test_invalid_saved_model_fails_and_the_next_one_predicts(platform: Platform, saved_model: Path) -> None:
     broken, whole = upload(platform, None, "broken"), upload(platform, saved_model, "whole")
     images = listed("gs://shop/whole", bright=grey(BRIGHT))
     with pytest.raises(JobFailed, match="Cannot parse file"):
@@ -167,7 +165,7 @@ def test_what_is_no_saved_model_fails_too_and_the_next_one_predicts(platform: Pl
     assert lines(platform.predictor.predict(images, f"{ROOT}/predictions", whole), "prediction.results")
 
 
-def test_a_model_that_no_session_can_serve_is_not_served_here(platform: Platform, tmp_path: Path) -> None:
+def test_model_that_no_session_can_serve_is_refused(platform: Platform, tmp_path: Path) -> None:
     """A Keras model saved like this loads with tf.saved_model.load alone; model servers cannot find its variables."""
     import keras
     import tensorflow as tf
@@ -190,7 +188,7 @@ def test_a_model_that_no_session_can_serve_is_not_served_here(platform: Platform
 # Endpoints
 
 
-def test_the_endpoint_answers_with_the_version_in_service(
+def test_endpoint_answers_with_the_serving_version(
     platform: Platform, saved_model: Path, saved_models: Callable[[float], Path]
 ) -> None:
     versions = [upload(platform, saved_model, "strict"), upload(platform, saved_models(10.0), "lenient")]
@@ -211,7 +209,7 @@ def test_the_endpoint_answers_with_the_version_in_service(
         ({"b64": "bm8gaW1hZ2U="}, "the model refuses the image: Unknown image file format"),
     ],
 )
-def test_what_is_no_image_is_refused_and_the_endpoint_goes_on(
+def test_invalid_image_is_refused_and_the_endpoint_continues(
     platform: Platform, saved_model: Path, instance: Any, message: str
 ) -> None:
     version = platform.registry.find(upload(platform, saved_model, "serving"))
@@ -226,7 +224,7 @@ def encoded(data: bytes) -> str:
 
 
 def asked(*instances: Any) -> requests.Response:
-    """What the endpoint's own address answers."""
+    """Return the answer of the endpoint's own address."""
     client = VertexClient(CONFIG)
     endpoint = client.named("endpoints", "shop")
     assert endpoint
@@ -242,7 +240,7 @@ def predict(*instances: Any) -> dict[str, Any]:
 # Pipeline jobs
 
 
-def test_a_pipeline_job_is_rehearsed_and_its_tasks_states_are_seen(emulated: Cloud, platform: Platform) -> None:
+def test_pipeline_job_is_rehearsed_and_shows_the_states_of_its_tasks(emulated: Cloud, platform: Platform) -> None:
     publish(First=wrote("gs://shop/done", "first"), Last=after("First", wrote("gs://shop/done", "last")))
     job = ended(platform, "evaluation-1")
     assert (job.state, states("evaluation-1")) == (JobState.SUCCEEDED, {"First": "SUCCEEDED", "Last": "SUCCEEDED"})
@@ -250,7 +248,7 @@ def test_a_pipeline_job_is_rehearsed_and_its_tasks_states_are_seen(emulated: Clo
     assert emulated.proxy.refused == []
 
 
-def test_a_rehearsed_job_that_fails_names_the_task_and_the_end_of_its_log(platform: Platform) -> None:
+def test_failed_job_names_the_task_and_the_end_of_its_log(platform: Platform) -> None:
     publish(
         First=python("print('the disk is full'); raise SystemExit(7)"), Last=after("First", python("print('never')"))
     )
@@ -261,7 +259,7 @@ def test_a_rehearsed_job_that_fails_names_the_task_and_the_end_of_its_log(platfo
     assert "the disk is full" in job.message
 
 
-def test_a_spec_that_cannot_run_is_a_failed_job_that_says_why(platform: Platform) -> None:
+def test_job_of_a_broken_spec_fails_with_the_reason(platform: Platform) -> None:
     publish(First=after("Nobody", python("print('never')")))
     job = ended(platform, "evaluation-3")
     assert (job.state, states("evaluation-3")) == (JobState.FAILED, {"First": "NOT_TRIGGERED"})
@@ -271,9 +269,7 @@ def test_a_spec_that_cannot_run_is_a_failed_job_that_says_why(platform: Platform
 # Beginning and end
 
 
-def test_the_environment_is_as_before_when_the_context_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_restored_when_the_context_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "elsewhere")
     before, connection = dict(os.environ), object_store.store("gs")
     cloud = Cloud(tmp_path, "demo", "here", ["b"])
@@ -284,14 +280,14 @@ def test_the_environment_is_as_before_when_the_context_has_ended(
     assert len({id(connection), id(within), id(object_store.store("gs"))}) == 3  # none is used with others' credentials
 
 
-def test_a_cloud_within_another_does_not_see_its_objects(emulated: Cloud, tmp_path: Path) -> None:
+def test_cloud_within_another_does_not_see_its_objects(emulated: Cloud, tmp_path: Path) -> None:
     storage.write("gs://shop/object", b"of the outer one")
     with Cloud(tmp_path, "demo", "here", ["shop"]) as inner, inner.as_client():
         assert not storage.exists("gs://shop/object")
     assert storage.read("gs://shop/object") == b"of the outer one"
 
 
-def test_no_process_is_left_behind_by_an_exception(tmp_path: Path, saved_model: Path) -> None:
+def test_exception_leaves_no_process_behind(tmp_path: Path, saved_model: Path) -> None:
     before, started = children(), tmp_path / "started"
     cloud = Cloud(tmp_path / "cloud", "demo", "europe-west4", ["shop"])
     with pytest.raises(ValueError, match="in the middle"), cloud, cloud.as_client():
@@ -321,7 +317,7 @@ except ServingFailed:
 """
 
 
-def test_the_serving_process_ends_with_whoever_started_it_even_where_that_is_killed(tmp_path: Path) -> None:
+def test_serving_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ASKED_ONCE, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     pipe = subprocess.PIPE
@@ -334,7 +330,7 @@ def test_the_serving_process_ends_with_whoever_started_it_even_where_that_is_kil
 
 
 def python(code: str, *before: str) -> dict[str, Any]:
-    """A task that runs some lines of Python once the tasks `before` have ended."""
+    """Return a task that runs lines of Python after the tasks `before` have ended."""
     return {"code": code, "before": before}
 
 
@@ -343,7 +339,7 @@ def after(before: str, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def wrote(folder: str, name: str) -> dict[str, Any]:
-    """A task that writes the run's name as TensorFlow does, by Google's own address."""
+    """Return a task that writes the job's name as TensorFlow does, at Google's own address."""
     return python(
         "import sys, tensorflow as tf\n"
         f"with tf.io.gfile.GFile({folder!r} + '/' + {name!r}, 'w') as file: file.write('by ' + sys.argv[1])"
@@ -351,7 +347,7 @@ def wrote(folder: str, name: str) -> dict[str, Any]:
 
 
 def publish(**tasks: dict[str, Any]) -> None:
-    """Puts a spec of these tasks where the deployment's evaluation is."""
+    """Publish a spec of these tasks as the deployment's evaluation."""
     executors = {
         name: {"container": {"image": "none", "command": ["python", "-c", task["code"]], "args": [RUN_NAME]}}
         for name, task in tasks.items()
@@ -375,7 +371,7 @@ def a_task(name: str, before: Sequence[str]) -> dict[str, Any]:
 
 
 def ended(platform: Platform, job_id: str) -> Job:
-    """Starts a job and waits for its end."""
+    """Start a job, wait for its end and return it."""
     platform.jobs.create(JobRequest(job_id, "evaluation"))
     wait_until(lambda: found(platform, job_id).state.ended)
     return found(platform, job_id)
@@ -388,13 +384,13 @@ def found(platform: Platform, job_id: str) -> Job:
 
 
 def states(job_id: str) -> dict[str, str]:
-    """The states of the job's tasks, as Vertex AI tells them."""
+    """Return the states of the job's tasks, as Vertex AI reports them."""
     job = VertexClient(CONFIG).get(f"{CONFIG.parent}/pipelineJobs/shop-{job_id}")
     return {task["taskName"]: task["state"] for task in job["jobDetail"]["taskDetails"]}
 
 
 def children() -> set[int]:
-    """The processes that this one has started and that are there."""
+    """Return the running processes that this one has started."""
     found = set()
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # it has just ended

@@ -33,7 +33,7 @@ class Seeded:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A span, two versions of a model, and a month with images, some of them evaluated, some archived."""
+    """A span, two versions of a model, and a batch of images, some of them evaluated, some archived."""
     world = World.make(tmp_path / "source")
     published(world.workspace.spans, names=LABELS)
     world.register(2)
@@ -58,7 +58,7 @@ def seeded(world: World, tmp_path: Path) -> Iterator[Seeded]:
         yield Seeded(world.workspace, target)
 
 
-def test_a_local_workspace_becomes_a_deployment_that_says_enough_for_google_cloud(world: World) -> None:
+def test_local_workspace_becomes_a_complete_deployment(world: World) -> None:
     settings = in_cloud(world.workspace.settings)
     config = vertex_config(settings)
     assert (config.url, config.credentials) == ("https://us-central1-aiplatform.googleapis.com", "default")
@@ -67,27 +67,27 @@ def test_a_local_workspace_becomes_a_deployment_that_says_enough_for_google_clou
     assert settings.file == world.workspace.settings.file
 
 
-def test_a_deployment_stays_as_it_is_but_for_another_server_than_googles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deployment_changes_only_its_server_and_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     deployment = load(GOLDEN)
     monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("ADAPT_VERTEX__CREDENTIALS", "anonymous")
     assert in_cloud(load(GOLDEN)) == deployment
 
 
-def test_spans_are_there_with_every_byte_of_theirs(seeded: Seeded) -> None:
+def test_seeded_spans_have_the_same_bytes(seeded: Seeded) -> None:
     assert seeded.target.spans.verify(Span(1)) == seeded.source.spans.manifest(Span(1))
 
 
-def test_the_month_is_there_with_what_was_evaluated_and_archived(seeded: Seeded) -> None:
-    month, source, target = Batch.parse(MONTH), seeded.source.batches, seeded.target.batches
-    assert len(target.images(month)) == 5
-    assert target.images(month) == source.images(month)
-    assert len(target.archived(month)) == 6
-    assert target.archived(month) == source.archived(month)
-    assert target.evaluated(month) == source.evaluated(month)
+def test_seeded_batch_has_its_evaluated_and_archived_images(seeded: Seeded) -> None:
+    batch, source, target = Batch.parse(MONTH), seeded.source.batches, seeded.target.batches
+    assert len(target.images(batch)) == 5
+    assert target.images(batch) == source.images(batch)
+    assert len(target.archived(batch)) == 6
+    assert target.archived(batch) == source.archived(batch)
+    assert target.evaluated(batch) == source.evaluated(batch)
 
 
-def test_the_champion_is_in_service_with_its_files_and_its_figures(seeded: Seeded) -> None:
+def test_seeded_champion_serves_with_its_files_and_metrics(seeded: Seeded) -> None:
     platform, champion = seeded.target.platform, seeded.source.platform.registry.find()
     served = platform.registry.find()
     assert (served.number, platform.endpoint.serving()) == (1, [1])
@@ -95,7 +95,7 @@ def test_the_champion_is_in_service_with_its_files_and_its_figures(seeded: Seede
     assert storage.read(f"{served.uri}/saved_model.pb") == storage.read(f"{champion.uri}/saved_model.pb") == b"2"
 
 
-def test_nothing_is_served_without_a_champion(tmp_path: Path) -> None:
+def test_workspace_without_a_champion_serves_nothing(tmp_path: Path) -> None:
     source = World.make(tmp_path / "source").workspace
     target = Workspace(in_cloud(source.settings))
     with Cloud(tmp_path / "cloud", "rehearsal", "us-central1", ["rehearsal"]) as cloud, cloud.as_client():
@@ -103,7 +103,7 @@ def test_nothing_is_served_without_a_champion(tmp_path: Path) -> None:
         assert target.platform.registry.champion() is None
 
 
-def test_a_table_of_labels_is_copied_and_named_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_of_labels_is_copied_and_named_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world, table = World.make(tmp_path / "source"), tmp_path / "labels.csv"
     table.write_text("path,label\n")
     monkeypatch.setenv("ADAPT_LABELS__SOURCE", "file")
@@ -116,7 +116,7 @@ def test_a_table_of_labels_is_copied_and_named_where_it_is(tmp_path: Path, monke
         assert storage.read(target.settings.labels.file) == b"path,label\n"
 
 
-def test_the_local_workspace_is_only_read(world: World, seeded: Seeded, tmp_path: Path) -> None:
+def test_local_workspace_is_only_read(world: World, seeded: Seeded, tmp_path: Path) -> None:
     del seeded
     before = contents(tmp_path / "source")
     target = Workspace(in_cloud(world.workspace.settings))
