@@ -1,4 +1,4 @@
-"""What a month costs: durations times prices, line by line, and what a file of prices must be."""
+"""The costs of a month: durations times prices, line by line, and valid files of prices."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def amounts(month: Month, prices: Prices, **settings: Any) -> dict[str, float | 
     return {item.name: item.amount for item in bill(month, VertexSettings(**settings), prices)}
 
 
-def test_each_line_is_a_quantity_times_its_price(prices: Prices) -> None:
+def test_bill_multiplies_quantities_by_prices(prices: Prices) -> None:
     assert amounts(Month(4, 3, 5 << 30, MEASURED), prices) == {
         "pipeline runs": 7 * 2,
         "tasks of evaluations": 4 * 2 * 10,
@@ -59,7 +59,7 @@ def test_each_line_is_a_quantity_times_its_price(prices: Prices) -> None:
     }
 
 
-def test_a_training_machine_of_its_own_costs_with_its_accelerators(prices: Prices) -> None:
+def test_training_machine_costs_with_its_accelerators(prices: Prices) -> None:
     given = amounts(Month(0, 3, 0, MEASURED), prices, training=Training("large", "NVIDIA_L4", 2))
     assert given["training machine"] == 3 * 2 * (1000 + 2 * 50)
 
@@ -70,13 +70,13 @@ def test_replicas_and_accelerators_cost_each(prices: Prices) -> None:
     assert (given["endpoint"], given["batch predictions"]) == (730 * 2 * 1, 4 * 1.5 * 3 * (100 + 50))
 
 
-def test_what_was_never_measured_is_not_known_and_not_in_the_sum(prices: Prices) -> None:
+def test_unmeasured_item_has_no_amount_and_is_not_in_the_sum(prices: Prices) -> None:
     items = bill(Month(1, 1, 0, {EVALUATION: MEASURED[EVALUATION]}), VertexSettings(), prices)
     assert Item("tasks of trainings", "1 runs, not measured yet", None) in items
     assert total(items) == sum(item.amount for item in items if item.amount is not None) > 0
 
 
-def test_a_machine_without_a_price_is_named(prices: Prices) -> None:
+def test_machine_without_a_price_is_named(prices: Prices) -> None:
     with pytest.raises(InvalidSettings, match=r"m9 has no price. Add it to \[machines\] in prices.toml"):
         bill(Month(1, 1, 0, {}), VertexSettings(serving=Serving("m9")), prices)
 
@@ -90,14 +90,14 @@ def test_a_machine_without_a_price_is_named(prices: Prices) -> None:
         (PRICES.replace("= 100\n", "= nan\n"), "machines.n1-standard-4"),
     ],
 )
-def test_a_faulty_file_is_refused_by_its_faults(tmp_path: Path, text: str, fault: str) -> None:
+def test_faulty_file_is_refused_with_its_faults(tmp_path: Path, text: str, fault: str) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(text)
     with pytest.raises(InvalidSettings, match=fault):
         load_prices(file)
 
 
-def test_the_file_beside_the_settings_comes_before_the_packages_own(tmp_path: Path) -> None:
+def test_file_beside_the_settings_comes_before_the_one_of_the_package(tmp_path: Path) -> None:
     settings, given = tmp_path / "adapt.toml", tmp_path / "given.toml"
     assert prices_file(None, settings).parent.name == "pipeline"
     (tmp_path / "prices.toml").write_text(PRICES)
@@ -105,12 +105,12 @@ def test_the_file_beside_the_settings_comes_before_the_packages_own(tmp_path: Pa
     assert prices_file(given, settings) == given
 
 
-def test_the_packages_prices_know_every_machine_of_the_default_settings() -> None:
+def test_prices_of_the_package_have_every_default_machine() -> None:
     items = bill(Month(1, 1, 0, MEASURED), VertexSettings(), load_prices(prices_file(None, Path("adapt.toml"))))
     assert all(item.amount for item in items if item.name != "storage")
 
 
-def test_the_command_shows_the_bill_and_the_prices(tmp_path: Path) -> None:
+def test_command_shows_the_bill_and_the_prices(tmp_path: Path) -> None:
     world = World.make(tmp_path)
     shown = CliRunner().invoke(cli, ["cost", "-w", str(world.folder), "--show-prices"])
     assert shown.exit_code == 0
@@ -123,7 +123,7 @@ def test_the_command_shows_the_bill_and_the_prices(tmp_path: Path) -> None:
     assert str(world.folder / "prices.toml") in result.stdout
 
 
-def test_on_google_cloud_the_service_tells_how_long_tasks_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_durations_on_google_cloud_come_from_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with a_cloud(tmp_path / "shop", monkeypatch) as cloud:
         cloud.publish_specs()
         cloud.publish_spans()

@@ -1,4 +1,4 @@
-"""State that cannot be read is one error that names the file and the remedy, whatever command comes upon it.
+"""State that cannot be read is one error that names the file and the remedy, whatever command reads it.
 
 A workspace is made by what writes it for real. Then each of its files in turn is damaged, and each command that reads
 it is run in a copy of its own.
@@ -92,7 +92,7 @@ def copy(whole: Path, tmp_path: Path) -> Path:
 
 
 def _evaluate(world: World) -> None:
-    """An evaluation of a month, of which more images have come since; some of it is archived, an image is reviewed."""
+    """Evaluate a batch, archive part of it, let more images arrive, and review an image."""
     world.collect(12)
     workspace = world.workspace
     snapshot = workspace.batches.snapshot(OCTOBER)
@@ -113,13 +113,13 @@ def _work(request: JobRequest) -> dict[str, bool]:
 
 
 def _adopt_half(world: World) -> None:
-    """A span from elsewhere whose adoption was cut off."""
+    """Leave a span from elsewhere whose adoption was interrupted."""
     storage.write(str(world.folder / NEW_SPAN), b"")
     storage.write(str(world.folder / "data/_adopted/span-2.json"), codec.encode(["train/images.tfrecord"]))
 
 
 def damaged(folder: Path, pattern: str, damage: str) -> Path:
-    """Damages the file; returns it."""
+    """Damage the file and return it."""
     [file] = folder.glob(pattern)
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
     return file
@@ -143,7 +143,7 @@ def test_workspace_that_is_whole_is_read(copy: Path, command: str) -> None:
     assert "UnreadableState" not in result.output
 
 
-def test_every_state_file_of_the_workspace_is_tried(whole: Path) -> None:
+def test_readers_cover_every_state_file_of_the_workspace(whole: Path) -> None:
     tried = {file for pattern in READERS for file in whole.glob(pattern)}
     others = {whole / "control", whole / "registry" / "versions" / "2"}
     state = {file for file in whole.rglob("*.json") if not others & set(file.parents)}
@@ -151,24 +151,24 @@ def test_every_state_file_of_the_workspace_is_tried(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_watch_names_a_damaged_record_and_goes_on(copy: Path, damage: str) -> None:
+def test_watch_names_a_damaged_record_and_continues(copy: Path, damage: str) -> None:
     file, content = copy / "triggers/2021-10/0001.json", (copy / "triggers/2021-10/0001.json").read_bytes()
     damaged(copy, "triggers/2021-10/0001.json", damage)
-    said: list[str] = []
+    lines: list[str] = []
     stop = threading.Event()
 
     def say(line: str) -> None:
-        said.append(line)
+        lines.append(line)
         file.write_bytes(content)
-        if len(said) == 2:
+        if len(lines) == 2:
             stop.set()
 
     workspace = World(copy).workspace
     with pytest.raises(UnreadableState):
         trigger(workspace)
     watch(lambda: trigger(workspace), 0.01, stop, say)
-    assert said[0].startswith(f"could not look: {file} cannot be read: ")
-    assert said[1].startswith("2021-10: ")
+    assert lines[0].startswith(f"could not look: {file} cannot be read: ")
+    assert lines[1].startswith("2021-10: ")
 
 
 def test_job_whose_progress_is_damaged_is_named(copy: Path) -> None:

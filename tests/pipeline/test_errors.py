@@ -1,4 +1,4 @@
-"""What every command says where something is wrong. The commands are found, not listed: a new one is tried too."""
+"""The error messages of every command. The commands are found, not listed: a new one is tested too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Found:
 
     @property
     def arguments(self) -> list[click.Parameter]:
-        """What must be given."""
+        """The required parameters."""
         return [parameter for parameter in self.command.params if parameter.required]
 
     @property
@@ -40,12 +40,12 @@ class Found:
         return [name for parameter in self.command.params for name in parameter.opts if name.startswith("--")]
 
     def given(self, folder: Path) -> list[str]:
-        """What must be given, each with a value that is taken."""
+        """Return the words of the required parameters, each with a valid value."""
         return [word for parameter in self.arguments for word in given(parameter, folder)]
 
 
 def given(parameter: click.Parameter, folder: Path) -> list[str]:
-    """The words that give a parameter some value."""
+    """Return the words that give a parameter some value."""
     match parameter.type:
         case click.Choice() as choice:
             value = str(choice.choices[0])
@@ -60,7 +60,7 @@ def given(parameter: click.Parameter, folder: Path) -> list[str]:
 
 
 def commands(tree: click.Command, *words: str) -> Iterator[Found]:
-    """All commands below, groups too."""
+    """Yield all commands of the tree, groups too."""
     yield Found(words, tree)
     if isinstance(tree, click.Group):
         for name, command in tree.commands.items():
@@ -82,7 +82,7 @@ PATHS = [
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    """A folder without anything."""
+    """An empty folder."""
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
 
@@ -92,94 +92,92 @@ def adapt(*words: str) -> Result:
 
 
 def complaint(result: Result, code: int) -> str:
-    """What it says on the error stream, and nowhere else, in words for a person."""
+    """Check that the command wrote a message to standard error only; return it."""
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     assert "Traceback" not in result.stderr
     assert "not foreseen" not in result.stderr
     return result.stderr
 
 
-def test_the_commands_are_found() -> None:
+def test_commands_are_found() -> None:
     words = {str(found) for found in EVERY}
     assert {"init", "spans", "spans show", "review import", "settings schema"} <= words
     assert len(IN_WORKSPACE) > 15 and len(PATHS) > 2
 
 
 @pytest.mark.parametrize("found", EVERY, ids=str)
-def test_every_command_explains_itself(found: Found) -> None:
+def test_commands_all_have_a_help_text(found: Found) -> None:
     result = adapt(*found.words, "--help")
     assert result.exit_code == 0
     assert found.command.help and "--debug" in result.stdout
 
 
 @pytest.mark.parametrize("found", [found for found in LEAVES if found.arguments], ids=str)
-def test_what_is_missing_is_named(found: Found) -> None:
-    told = complaint(adapt(*found.words), code=2)
+def test_missing_argument_is_named(found: Found) -> None:
+    message = complaint(adapt(*found.words), code=2)
     name = found.arguments[0].make_metavar(click.Context(found.command))
-    assert f"Missing argument '{name}'" in told or f"Missing option '{found.arguments[0].opts[0]}'" in told
-    assert f"Try 'adapt {found} --help' for help." in told
+    assert f"Missing argument '{name}'" in message or f"Missing option '{found.arguments[0].opts[0]}'" in message
+    assert f"Try 'adapt {found} --help' for help." in message
 
 
 @pytest.mark.parametrize(("found", "option"), OPTIONS, ids=str)
-def test_a_typo_in_an_option_is_told_with_the_option_that_was_meant(found: Found, option: str, tmp_path: Path) -> None:
+def test_typo_in_an_option_gets_a_suggestion(found: Found, option: str, tmp_path: Path) -> None:
     typo = option[:-2] + option[-1] + option[-2] if option[-1] != option[-2] else option[:-1]
-    told = complaint(adapt(*found.words, *found.given(tmp_path), typo), code=2)
-    assert f"No such option '{typo}'" in told
-    assert "Did you mean" in told and f"'{option}'" in told
+    message = complaint(adapt(*found.words, *found.given(tmp_path), typo), code=2)
+    assert f"No such option '{typo}'" in message
+    assert "Did you mean" in message and f"'{option}'" in message
 
 
 @pytest.mark.parametrize("found", GROUPS, ids=str)
-def test_a_typo_in_a_commands_name_is_told_with_the_one_that_was_meant(found: Found) -> None:
+def test_typo_in_a_command_gets_a_suggestion(found: Found) -> None:
     assert isinstance(found.command, click.Group)
     for name in found.command.commands:
-        told = complaint(adapt(*found.words, f"{name}e"), code=2)
-        assert f"No such command '{name}e'" in told and f"'{name}'" in told.partition("Did you mean")[2]
+        message = complaint(adapt(*found.words, f"{name}e"), code=2)
+        assert f"No such command '{name}e'" in message and f"'{name}'" in message.partition("Did you mean")[2]
 
 
 @pytest.mark.parametrize(("found", "parameter"), PATHS, ids=lambda value: str(getattr(value, "name", value)))
-def test_a_path_that_is_not_there_is_named(found: Found, parameter: click.Parameter, tmp_path: Path) -> None:
+def test_missing_path_is_named(found: Found, parameter: click.Parameter, tmp_path: Path) -> None:
     others = [word for one in found.arguments if one is not parameter for word in given(one, tmp_path)]
     nowhere = str(tmp_path / "no" / "such")
     words = [nowhere] if isinstance(parameter, click.Argument) else [parameter.opts[0], nowhere]
-    told = complaint(adapt(*found.words, *others, *words), code=2)
-    assert nowhere in told and "does not exist" in told
+    message = complaint(adapt(*found.words, *others, *words), code=2)
+    assert nowhere in message and "does not exist" in message
 
 
 @pytest.mark.parametrize("found", IN_WORKSPACE, ids=str)
 @pytest.mark.parametrize("below", ["", "no/such/folder", "no/such.toml"])
-def test_without_settings_every_command_tells_how_to_make_them(
-    found: Found, below: str, empty: Path, tmp_path: Path
-) -> None:
-    told = complaint(adapt(*found.words, *found.given(tmp_path), "-w", str(empty / below)), code=1)
-    assert told.startswith(f"NoSettings: there is no settings file {empty / below}")
-    assert 'Make one with "adapt init"' in told
+def test_commands_without_settings_say_how_to_make_them(found: Found, below: str, empty: Path, tmp_path: Path) -> None:
+    message = complaint(adapt(*found.words, *found.given(tmp_path), "-w", str(empty / below)), code=1)
+    assert message.startswith(f"NoSettings: there is no settings file {empty / below}")
+    assert 'Make one with "adapt init"' in message
     assert list(empty.iterdir()) == []
 
 
 @pytest.mark.parametrize("found", IN_WORKSPACE, ids=str)
-def test_a_file_that_holds_no_settings_is_told(found: Found, empty: Path, tmp_path: Path) -> None:
+def test_file_without_settings_is_named(found: Found, empty: Path, tmp_path: Path) -> None:
     (empty / "notes.txt").write_text("buy milk")
-    told = complaint(adapt(*found.words, *found.given(tmp_path), "-w", str(empty / "notes.txt")), code=1)
-    assert told.startswith(f"InvalidSettings: {empty}/notes.txt is not written as TOML is")
+    message = complaint(adapt(*found.words, *found.given(tmp_path), "-w", str(empty / "notes.txt")), code=1)
+    assert message.startswith(f"InvalidSettings: {empty}/notes.txt is not written as TOML is")
     assert set(contents(empty)) == {"notes.txt"}
 
 
 @pytest.mark.parametrize("found", IN_WORKSPACE, ids=str)
 def test_settings_with_a_typo_stop_every_command(found: Found, empty: Path, tmp_path: Path) -> None:
     (empty / "adapt.toml").write_text('[labels]\nnames = ["ship", "truck"]\n[evaluation]\ntreshold = 0.8\n')
-    told = complaint(adapt(*found.words, *found.given(tmp_path), "-w", str(empty)), code=1)
-    assert told.startswith("InvalidSettings: ") and "Did you mean evaluation.threshold?" in told
+    message = complaint(adapt(*found.words, *found.given(tmp_path), "-w", str(empty)), code=1)
+    assert message.startswith("InvalidSettings: ") and "Did you mean evaluation.threshold?" in message
 
 
 @pytest.mark.parametrize("found", IN_WORKSPACE, ids=str)
-def test_every_command_shows_its_traceback_on_request_alone(found: Found, empty: Path, tmp_path: Path) -> None:
+def test_commands_show_a_traceback_on_request_only(found: Found, empty: Path, tmp_path: Path) -> None:
     result = adapt(*found.words, *found.given(tmp_path), "--debug", "-w", str(empty))
     assert result.exit_code == 1
     assert result.stderr.startswith("Traceback (most recent call last)") and "NoSettings: " in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "remedy"),
     [
         (errno.EACCES, "Give yourself the right"),
         (errno.ENOSPC, "Free some space"),
@@ -189,8 +187,8 @@ def test_every_command_shows_its_traceback_on_request_alone(found: Found, empty:
         (errno.EIO, "Mend that, then run it again"),
     ],
 )
-def test_what_the_system_refuses_is_told_with_the_place_and_a_remedy(
-    monkeypatch: pytest.MonkeyPatch, code: int, told: str
+def test_refusal_of_the_system_is_reported_with_the_place_and_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, code: int, remedy: str
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code), "/some/place")
@@ -198,10 +196,10 @@ def test_what_the_system_refuses_is_told_with_the_place_and_a_remedy(
     monkeypatch.setattr(Workspace, "open", fail)
     first, second = complaint(adapt("plan"), code=1).splitlines()
     assert "'/some/place'" in first
-    assert told in second
+    assert remedy in second
 
 
-def test_a_workspace_below_a_file_is_told(empty: Path) -> None:
+def test_workspace_below_a_file_is_refused(empty: Path) -> None:
     (empty / "file").touch()
-    told = complaint(adapt("init", "-w", str(empty / "file" / "shop"), "--limit", "10"), code=1)
-    assert str(empty / "file") in told and "a file where a folder should be" in told
+    message = complaint(adapt("init", "-w", str(empty / "file" / "shop"), "--limit", "10"), code=1)
+    assert str(empty / "file") in message and "a file where a folder should be" in message

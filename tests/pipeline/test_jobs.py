@@ -1,4 +1,4 @@
-"""Starting runs: what is refused before anything starts, what is started once, and what is left to run."""
+"""Starting jobs: what is refused before anything starts, what is started once, and what is left to run."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def start_evaluations_at_once(world: World, count: int) -> list[Delivery]:
         ("2021-09", NoBatch),
     ],
 )
-def test_a_batch_that_cannot_be_evaluated_starts_nothing(
-    world: World, batch: str, error: type[AdaptationError]
-) -> None:
+def test_invalid_or_empty_batch_starts_nothing(world: World, batch: str, error: type[AdaptationError]) -> None:
     (world.folder / "collection" / "2021-09").mkdir(parents=True)
     world.collect(20)
     with pytest.raises(error, match=batch):
@@ -68,14 +66,14 @@ def test_a_batch_that_cannot_be_evaluated_starts_nothing(
     assert world.job_ids == []
 
 
-def test_a_collection_without_months_starts_nothing(world: World) -> None:
+def test_collection_without_batches_starts_nothing(world: World) -> None:
     with pytest.raises(NoBatch, match="collection"):
         start_evaluation(world.workspace)
     assert world.job_ids == []
 
 
 @pytest.mark.parametrize("run", [start_evaluation, trigger])
-def test_without_a_champion_nothing_is_evaluated(tmp_path: Path, run: object) -> None:
+def test_evaluation_without_a_champion_is_refused(tmp_path: Path, run: object) -> None:
     world = World.make(tmp_path)
     world.collect(20)
     with pytest.raises(NoSuchModel, match="adapt train"):
@@ -84,20 +82,20 @@ def test_without_a_champion_nothing_is_evaluated(tmp_path: Path, run: object) ->
     assert not (tmp_path / "triggers").exists()
 
 
-def test_an_evaluation_by_hand_needs_no_number_of_new_images(world: World) -> None:
+def test_evaluation_by_hand_needs_no_number_of_new_images(world: World) -> None:
     world.collect(3)
     delivery = start_evaluation(world.workspace, MONTH)
     assert (delivery.plan.outcome, delivery.plan.batch) == (Outcome.START, Batch(2021, 10))
     assert delivery.job and delivery.job.id == "evaluation-2021-10-0001"
 
 
-def test_an_evaluation_by_hand_takes_the_newest_month(world: World) -> None:
+def test_evaluation_by_hand_takes_the_newest_batch(world: World) -> None:
     world.collect(3, "2021-09")
     world.collect(3, "2021-11")
     assert start_evaluation(world.workspace).plan.job_id == "evaluation-2021-11-0001"
 
 
-def test_an_evaluation_that_runs_is_left_alone_and_named(world: World) -> None:
+def test_running_evaluation_is_named_and_no_other_starts(world: World) -> None:
     world.collect(3)
     start_evaluation(world.workspace)
     wait_until(lambda: world.workspace.jobs.list()[0].state is JobState.RUNNING)
@@ -107,21 +105,21 @@ def test_an_evaluation_that_runs_is_left_alone_and_named(world: World) -> None:
     assert world.job_ids == ["evaluation-2021-10-0001"]
 
 
-def test_asked_again_after_its_end_the_month_is_evaluated_again(world: World) -> None:
+def test_batch_is_evaluated_again_on_request_after_its_evaluation(world: World) -> None:
     world.collect(3)
     start_evaluation(world.workspace)
     world.release()
     assert start_evaluation(world.workspace).plan.job_id == "evaluation-2021-10-0002"
 
 
-def test_evaluations_started_at_once_are_one_and_all_name_it(world: World) -> None:
+def test_evaluations_started_at_once_are_one_job_that_all_name(world: World) -> None:
     world.collect(3)
     deliveries = start_evaluations_at_once(world, 4)
     assert [delivery.job and delivery.job.id for delivery in deliveries] == ["evaluation-2021-10-0001"] * 4
     assert world.job_ids == ["evaluation-2021-10-0001"]
 
 
-def test_who_is_slower_than_another_follows_the_other_one_s_job_and_not_an_older(
+def test_overtaken_start_follows_the_other_new_job_not_an_older_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.collect(3)
@@ -142,7 +140,7 @@ def test_who_is_slower_than_another_follows_the_other_one_s_job_and_not_an_older
     assert world.job_ids == ["evaluation-2021-10-0001", "evaluation-2021-10-0002"]
 
 
-def test_images_that_go_away_meanwhile_start_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_deleted_meanwhile_start_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.collect(3)
     look = jobs.look
 
@@ -155,7 +153,7 @@ def test_images_that_go_away_meanwhile_start_nothing(world: World, monkeypatch: 
     assert start_evaluation(world.workspace).job is None
 
 
-def test_the_trigger_waits_for_enough_images_and_starts_once(world: World) -> None:
+def test_trigger_waits_for_enough_images_and_starts_once(world: World) -> None:
     world.collect(9)
     assert trigger(world.workspace).plan.outcome is Outcome.NOT_ENOUGH
     world.collect(1, first=9)
@@ -165,7 +163,7 @@ def test_the_trigger_waits_for_enough_images_and_starts_once(world: World) -> No
     assert world.job_ids == ["evaluation-2021-10-0001"]
 
 
-def test_what_is_planned_tells_of_all_images_and_not_only_of_those_that_are_enough(world: World) -> None:
+def test_plan_counts_all_images_not_only_the_minimum(world: World) -> None:
     world.collect(25)
     state, intended = planned(world.workspace)
     assert (state.images, state.new, state.digest) == (25, 25, world.workspace.batches.snapshot(Batch(2021, 10)).digest)
@@ -173,7 +171,7 @@ def test_what_is_planned_tells_of_all_images_and_not_only_of_those_that_are_enou
 
 
 @pytest.mark.parametrize(("window", "error"), [("1,7", SpanNotPublished), ("newest", InvalidWindow)])
-def test_a_window_that_cannot_be_starts_no_training(
+def test_invalid_window_starts_no_training(
     world: World, tmp_path: Path, window: str, error: type[AdaptationError]
 ) -> None:
     one_span(world, tmp_path)
@@ -182,7 +180,7 @@ def test_a_window_that_cannot_be_starts_no_training(
     assert world.job_ids == []
 
 
-def test_a_training_names_the_spans_and_their_content(world: World, tmp_path: Path) -> None:
+def test_training_names_its_spans_and_their_digest(world: World, tmp_path: Path) -> None:
     one_span(world, tmp_path)
     job = start_training(world.workspace)
     assert job.id.startswith("training-by-hand-")

@@ -1,4 +1,4 @@
-"""A folder as people have them, with images of all kinds, goes through the commands that README shows, for real."""
+"""A folder with images of all kinds goes through the commands that README shows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INIT, TRAIN, EVALUATE, REPORT = document("README.md").commands
 
 
 def images(folder: Path, seed: int) -> None:
-    """Two classes of images of every kind, a text file among them, and two files that are no images any more."""
+    """Write two classes of images of every kind, a text file among them, and two damaged images."""
     noise = np.random.default_rng(seed)
     for label, shade in CLASSES.items():
         (folder / label).mkdir(parents=True)
@@ -52,7 +52,7 @@ def images(folder: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A workspace made from such a folder; both lie in the current one."""
+    """A workspace made from such a folder; both are in the current folder."""
     folder = tmp_path_factory.mktemp("odd")
     images(folder / "images", seed=0)
     with pytest.MonkeyPatch.context() as patched:
@@ -64,29 +64,29 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def done(command: list[str]) -> str:
-    """What a command of the README has put out."""
+    """Run a command of README and return its output."""
     result = CliRunner().invoke(cli, command[1:])
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
-def test_all_that_can_be_used_is_and_the_rest_is_named(shop: Path) -> None:
+def test_span_has_all_usable_images_and_names_the_others(shop: Path) -> None:
     (manifest,) = (store := Workspace.open(shop).spans).manifests(store.spans())
     counts = {label: sum(manifest.counts[split][label] for split in manifest.counts) for label in manifest.labels}
     assert counts == dict.fromkeys(CLASSES, PER_CLASS)
     assert {skipped.name for skipped in manifest.skipped} == CORRUPT
 
 
-def test_they_are_trained_on_and_a_month_like_them_is_evaluated(shop: Path) -> None:
+def test_training_and_evaluation_use_images_of_all_kinds(shop: Path) -> None:
     assert "version 1 is the champion" in done(TRAIN)
-    month = shop / "collection" / MONTH
-    images(month, seed=1)
-    before = contents(month)
+    batch = shop / "collection" / MONTH
+    images(batch, seed=1)
+    before = contents(batch)
     done(EVALUATE)
     workspace = Workspace.open(shop)
     result = workspace.jobs.list()[-1].result
     assert (result["images"], result["retrain"]) == (len(CLASSES) * PER_CLASS, False)
-    assert contents(month) == before
+    assert contents(batch) == before
     evaluated = {image.name for image in workspace.batches.evaluated(Batch.parse(MONTH))}
     assert evaluated == {name for name in before if not name.endswith(".txt")}
     done(REPORT)

@@ -1,4 +1,4 @@
-"""The user's own code: where a recipe is found, what its wheel holds, and what is said of one that cannot be used."""
+"""The user's own code: where a recipe is found, what its wheel holds, and how an unusable one is reported."""
 
 from __future__ import annotations
 

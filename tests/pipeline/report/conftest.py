@@ -1,4 +1,4 @@
-"""One workspace with a story and one browser for all tests of the report; a test that breaks something mends it."""
+"""One workspace with a story and one browser for all tests of the report; a test that breaks something restores it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tests.worlds.workspace import use_fake_jobs, use_real_jobs
 
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """The workspace."""
+    """The workspace with the story."""
     use_fake_jobs()
-    told = tell(tmp_path_factory.mktemp("report") / "zoo")
+    story = tell(tmp_path_factory.mktemp("report") / "zoo")
     use_real_jobs()
-    yield told
+    yield story
 
 
 @pytest.fixture(scope="session")
 def facts(story: Story) -> Facts:
-    """What is collected of it while nothing is broken."""
+    """The facts collected while nothing is broken."""
     return collect(story.workspace)
 
 
 @pytest.fixture(scope="session")
 def page(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page on it."""
+    """The page of the facts."""
     file = tmp_path_factory.mktemp("page") / "report.html"
     write_page(facts, str(file))
     return file
@@ -41,6 +41,6 @@ def page(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A real one."""
+    """A real browser."""
     with chromium() as running:
         yield running

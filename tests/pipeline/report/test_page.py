@@ -1,4 +1,4 @@
-"""The page in a real browser: every figure is its source's, and it can be read by anybody, anywhere."""
+"""The page in a real browser: every figure is its source's, and anybody can read it on any device."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def is_shown_as(text: str, path: str, value: Any) -> bool:
     return text in (value, value[:16].replace("T", " "))
 
 
-def test_every_figure_and_text_is_the_one_in_its_source(browser: Browser, page: Path, story: Story) -> None:
+def test_figures_and_texts_are_those_of_their_sources(browser: Browser, page: Path, story: Story) -> None:
     sources = read_sources(story)
     with opened(browser, page) as shown:
         marked = shown.ask(MARKED)
@@ -98,13 +98,13 @@ def test_every_figure_and_text_is_the_one_in_its_source(browser: Browser, page: 
     assert len({path for path, _ in marked}) > 200
 
 
-def test_there_is_no_figure_that_does_not_name_its_source(browser: Browser, page: Path) -> None:
+def test_figures_all_name_their_source(browser: Browser, page: Path) -> None:
     with opened(browser, page) as shown:
         found = shown.ask(UNMARKED_DIGITS)
     assert [text for text in found if re.search(r"\d", text.replace("95 % interval", ""))] == []
 
 
-def test_the_parts_of_the_story_are_all_there(browser: Browser, page: Path) -> None:
+def test_page_has_all_parts_of_the_story(browser: Browser, page: Path) -> None:
     with opened(browser, page) as shown:
         marked = {path for path, _ in shown.ask(MARKED)}
     for part in ("events.6.outcome", "spans.1.labels.2.test", "evaluation.matrix.2.2", "evaluation.mistakes.2.name"):
@@ -116,7 +116,7 @@ def test_the_parts_of_the_story_are_all_there(browser: Browser, page: Path) -> N
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_it_fits_every_screen(browser: Browser, page: Path, tmp_path: Path, width: int, scheme: str) -> None:
+def test_page_fits_every_screen(browser: Browser, page: Path, tmp_path: Path, width: int, scheme: str) -> None:
     with opened(browser, page, width, color_scheme=scheme) as shown:
         assert shown.ask("document.documentElement.scrollWidth <= innerWidth")
         assert shown.ask(OVERFLOWING) == []
@@ -126,7 +126,7 @@ def test_it_fits_every_screen(browser: Browser, page: Path, tmp_path: Path, widt
         assert len(picture.convert("RGB").getcolors(2**24)) > 100
 
 
-def test_light_and_dark_are_what_their_names_say(browser: Browser, page: Path) -> None:
+def test_light_scheme_is_light_and_dark_scheme_is_dark(browser: Browser, page: Path) -> None:
     grounds = {}
     for scheme in SCHEMES:
         with opened(browser, page, color_scheme=scheme) as shown:
@@ -135,7 +135,7 @@ def test_light_and_dark_are_what_their_names_say(browser: Browser, page: Path) -
     assert grounds["light"] > 220 and grounds["dark"] < 40
 
 
-def test_it_asks_for_nothing_and_complains_of_nothing(browser: Browser, page: Path) -> None:
+def test_page_sends_no_request_and_logs_nothing(browser: Browser, page: Path) -> None:
     with opened(browser, page) as shown:
         requests = [url for url in shown.requests if not url.startswith("data:")]
         assert (requests, shown.console) == ([page.as_uri()], [])
@@ -143,7 +143,7 @@ def test_it_asks_for_nothing_and_complains_of_nothing(browser: Browser, page: Pa
         assert shown.ask("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
 
 
-def test_without_scripts_it_says_the_same(browser: Browser, page: Path) -> None:
+def test_page_without_scripts_has_the_same_text(browser: Browser, page: Path) -> None:
     texts = []
     for enabled in (True, False):
         with opened(browser, page, java_script_enabled=enabled) as shown:
@@ -153,21 +153,21 @@ def test_without_scripts_it_says_the_same(browser: Browser, page: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_text_can_be_told_from_its_ground(browser: Browser, page: Path, scheme: str) -> None:
+def test_texts_have_enough_contrast(browser: Browser, page: Path, scheme: str) -> None:
     with opened(browser, page, color_scheme=scheme) as shown:
         contrasts = shown.ask(CONTRASTS)
     assert len(contrasts) > 300
     assert [(round(ratio, 2), text) for ratio, text in contrasts if ratio < LEAST_CONTRAST] == []
 
 
-def test_headings_come_in_order(browser: Browser, page: Path) -> None:
+def test_headings_are_in_order(browser: Browser, page: Path) -> None:
     with opened(browser, page) as shown:
         levels = shown.ask("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map((one) => Number(one.tagName[1]))")
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
 
 
-def test_what_is_seen_can_be_heard(browser: Browser, page: Path) -> None:
+def test_page_is_readable_by_a_screen_reader(browser: Browser, page: Path) -> None:
     """Images have texts, tables have heads, charts a description, and what scrolls can be reached by the keyboard."""
     with opened(browser, page) as shown:
         count = shown.page.locator
@@ -188,13 +188,13 @@ def test_what_is_seen_can_be_heard(browser: Browser, page: Path) -> None:
     assert "2021-10: accuracy 0.583, retrain." in description and "training 2: refused." in description
 
 
-def test_every_svg_that_is_not_described_is_hidden_from_who_listens(browser: Browser, page: Path) -> None:
+def test_svgs_without_a_description_are_hidden_from_screen_readers(browser: Browser, page: Path) -> None:
     with opened(browser, page) as shown:
         lone = "[...document.querySelectorAll('svg')].filter((one) => !one.closest('[aria-hidden=true], [role=img]'))"
         assert shown.ask(f"{lone}.length") == 0
 
 
-def test_on_paper_nothing_is_cut_off(browser: Browser, page: Path) -> None:
+def test_printed_page_cuts_nothing_off(browser: Browser, page: Path) -> None:
     with opened(browser, page, 720, color_scheme="dark") as shown:
         shown.page.emulate_media(media="print", color_scheme="dark")
         assert shown.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -204,7 +204,7 @@ def test_on_paper_nothing_is_cut_off(browser: Browser, page: Path) -> None:
         assert shown.page.pdf()[:5] == b"%PDF-"
 
 
-def test_names_of_files_and_labels_are_texts_and_never_markup(browser: Browser, page: Path) -> None:
+def test_names_of_files_and_labels_are_never_markup(browser: Browser, page: Path) -> None:
     assert EVIL not in page.read_text() and HOSTILE not in page.read_text()
     with opened(browser, page) as shown:
         text = shown.page.locator("body").inner_text()
@@ -215,7 +215,7 @@ def test_names_of_files_and_labels_are_texts_and_never_markup(browser: Browser, 
         assert shown.page.locator("img").evaluate_all("(all, evil) => all.some((one) => one.alt.includes(evil))", EVIL)
 
 
-def test_the_json_of_the_command_has_what_the_page_shows(browser: Browser, page: Path, story: Story) -> None:
+def test_json_of_the_command_has_the_facts_of_the_page(browser: Browser, page: Path, story: Story) -> None:
     printed = CliRunner().invoke(cli, ["report", "--json", "-w", str(story.folder)])
     assert printed.exit_code == 0, printed.output
     facts = json.loads(printed.stdout)

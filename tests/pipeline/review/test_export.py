@@ -1,4 +1,4 @@
-"""`adapt review`: what people get, what they see of it in a browser's eyes, and what their labels change."""
+"""`adapt review`: the exported table, its sheets as a browser reads them, and the imported labels."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def adapt(world: World, *arguments: str, code: int = 0) -> Result:
 
 
 def exported(world: World, output: Path, *options: str) -> list[dict[str, str]]:
-    """The rows of the table that is written."""
+    """Export and return the rows of the written table."""
     adapt(world, "export", "-o", str(output), *options)
     return rows_of(output)
 
@@ -60,7 +60,7 @@ def rows_of(output: Path) -> list[dict[str, str]]:
 
 
 def filled_in(output: Path, labels: dict[str, str]) -> str:
-    """Path of the table with other labels; images are named without month and ending."""
+    """Return the path of the table with other labels; images are named without batch and ending."""
     rows = rows_of(output)
     for row in rows:
         row["label"] = labels.get(Path(row["path"]).stem, row["label"])
@@ -71,18 +71,18 @@ def filled_in(output: Path, labels: dict[str, str]) -> str:
     return str(output / "labels.csv")
 
 
-def predicted(world: World, answers: dict[str, float], when: int = 1, month: str = MONTH, label: str = "ship") -> str:
-    """An evaluation has predicted these images, by name without ending, with these confidences."""
+def predicted(world: World, answers: dict[str, float], when: int = 1, batch: str = MONTH, label: str = "ship") -> str:
+    """Write the predictions of an evaluation: names without ending, with confidences; return their folder."""
     output = world.workspace.folder("pipelines", "evaluation", "BatchPredictionGen", "predictions", str(99 - when))
     with ResultsWriter(output, "version-1", datetime(2021, 11, when, tzinfo=UTC)) as results:
         for name, confidence in answers.items():
-            results.prediction(str(world.folder / "collection" / month / f"{name}.png"), label, confidence)
-        results.error(str(world.folder / "collection" / month / "truck_9.png"), 3, "could not be predicted")
+            results.prediction(str(world.folder / "collection" / batch / f"{name}.png"), label, confidence)
+        results.error(str(world.folder / "collection" / batch / "truck_9.png"), 3, "could not be predicted")
     return results.folder
 
 
 class Sheet(HTMLParser):
-    """What a browser would find in a page."""
+    """The images, captions, links and tags of a page."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Sheet(HTMLParser):
             self._open = "figcaption"
 
 
-def test_the_table_has_every_image_with_its_present_label(world: World, tmp_path: Path) -> None:
+def test_table_has_every_image_with_its_present_label(world: World, tmp_path: Path) -> None:
     collect(folder(world), ["scan 7.png"])
     rows = exported(world, tmp_path / "review")
     expected = {f"{MONTH}/{label}_{number}.png": label for label in ("ship", "truck") for number in range(10)}
@@ -123,7 +123,7 @@ def test_the_table_has_every_image_with_its_present_label(world: World, tmp_path
     assert list(rows[0]) == ["path", "label"]
 
 
-def test_the_newest_month_is_exported_and_its_folder_named_after_it(
+def test_newest_batch_is_exported_to_a_folder_of_its_name(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     world.collect(1, month="2021-11")
@@ -138,12 +138,10 @@ def test_the_newest_month_is_exported_and_its_folder_named_after_it(
     assert [row["path"] for row in rows_of(tmp_path / "review-2021-11")] == ["2021-11/ship_0.png"]
 
 
-def test_the_predictions_of_the_months_last_evaluation_are_shown_least_certain_first(
-    world: World, tmp_path: Path
-) -> None:
+def test_predictions_of_the_last_evaluation_are_sorted_by_confidence(world: World, tmp_path: Path) -> None:
     predicted(world, {"truck_1": 0.2}, when=1)
     newest = predicted(world, {"truck_1": 0.9, "ship_2": 0.4, "ship_3": 0.71049}, when=2)
-    predicted(world, {"truck_1": 0.1}, when=3, month="2021-09")
+    predicted(world, {"truck_1": 0.1}, when=3, batch="2021-09")
     shown = adapt(world, "export", "-o", str(tmp_path / "review"))
     rows = rows_of(tmp_path / "review")
     assert [(row["path"], row["predicted"], row["confidence"]) for row in rows[-3:]] == [
@@ -162,9 +160,7 @@ def test_blind_shows_neither_labels_nor_predictions(world: World, tmp_path: Path
     assert {caption.split("|", 2)[2] for caption in Sheet(tmp_path / "review" / "sheet-1.html").captions} == {""}
 
 
-def test_a_limit_takes_a_sample_that_a_larger_one_holds_and_that_is_the_same_again(
-    world: World, tmp_path: Path
-) -> None:
+def test_sample_is_part_of_a_larger_one_and_the_same_again(world: World, tmp_path: Path) -> None:
     names = [{row["path"] for row in exported(world, tmp_path / str(n), "--limit", str(n))} for n in (5, 8)]
     assert [len(found) for found in names] == [5, 8]
     assert names[0] < names[1]
@@ -173,13 +169,13 @@ def test_a_limit_takes_a_sample_that_a_larger_one_holds_and_that_is_the_same_aga
     assert again == names[0]
 
 
-def test_a_sample_does_not_prefer_what_the_model_doubts(world: World, tmp_path: Path) -> None:
+def test_sample_does_not_depend_on_confidences(world: World, tmp_path: Path) -> None:
     without = {row["path"] for row in exported(world, tmp_path / "without", "--limit", "6")}
     predicted(world, {f"{label}_{n}": n / 10 for label in ("ship", "truck") for n in range(10)})
     assert {row["path"] for row in exported(world, tmp_path / "with", "--limit", "6")} == without
 
 
-def test_the_next_sample_goes_on_where_the_last_one_was_taken(world: World, tmp_path: Path) -> None:
+def test_next_sample_has_no_reviewed_image(world: World, tmp_path: Path) -> None:
     first = exported(world, tmp_path / "first", "--limit", "12")
     adapt(world, "import", str(tmp_path / "first" / "labels.csv"))
     shown = adapt(world, "export", "-o", str(tmp_path / "next"), "--limit", "8")
@@ -187,23 +183,23 @@ def test_the_next_sample_goes_on_where_the_last_one_was_taken(world: World, tmp_
     assert "8 images; 8 of 2021-10 are not reviewed" in shown.stdout
 
 
-def test_a_table_that_people_may_have_filled_in_is_never_overwritten(world: World, tmp_path: Path) -> None:
+def test_table_that_may_be_filled_in_is_never_overwritten(world: World, tmp_path: Path) -> None:
     exported(world, tmp_path / "review")
     before = contents(tmp_path / "review")
-    told = adapt(world, "export", "-o", str(tmp_path / "review"), "--blind", code=1).stderr
-    assert "AlreadyExists" in told and "adapt review import" in told
+    message = adapt(world, "export", "-o", str(tmp_path / "review"), "--blind", code=1).stderr
+    assert "AlreadyExists" in message and "adapt review import" in message
     assert contents(tmp_path / "review") == before
 
 
-def test_an_archived_month_is_told_how_to_come_back(world: World, tmp_path: Path) -> None:
+def test_archived_batch_is_refused_with_the_command_that_requeues_it(world: World, tmp_path: Path) -> None:
     store = world.workspace.batches
     store.archive(store.snapshot(OCTOBER))
-    told = adapt(world, "export", "--batch", MONTH, "-o", str(tmp_path / "review"), code=1).stderr
-    assert '"adapt batches requeue 2021-10"' in told
+    message = adapt(world, "export", "--batch", MONTH, "-o", str(tmp_path / "review"), code=1).stderr
+    assert '"adapt batches requeue 2021-10"' in message
     assert "NoBatch" in adapt(world, "export", "--batch", "2020-01", code=1).stderr
 
 
-def test_the_sheet_shows_each_image_with_the_number_of_its_row(world: World, tmp_path: Path) -> None:
+def test_sheet_shows_each_image_with_the_number_of_its_row(world: World, tmp_path: Path) -> None:
     predicted(world, {"truck_1": 0.9})
     rows = exported(world, tmp_path / "review")
     sheet = Sheet(tmp_path / "review" / "sheet-1.html")
@@ -213,7 +209,7 @@ def test_the_sheet_shows_each_image_with_the_number_of_its_row(world: World, tmp
     assert sheet.captions[-1] == f"21|{MONTH}/truck_1.png|labelled truck, predicted ship (0.900)|"
 
 
-def test_the_pictures_are_in_the_page_small_and_those_of_the_files(world: World, tmp_path: Path) -> None:
+def test_pictures_of_the_sheet_are_small_and_those_of_the_files(world: World, tmp_path: Path) -> None:
     Image.new("RGB", (900, 300), "red").save(folder(world) / "ship_red.PNG")
     Image.new("L", (20, 40), 0).save(folder(world) / "ship_black.jpeg")
     exported(world, tmp_path / "review")
@@ -224,7 +220,7 @@ def test_the_pictures_are_in_the_page_small_and_those_of_the_files(world: World,
     assert black.getpixel((10, 10)) == (0, 0, 0)
 
 
-def test_a_sheet_needs_no_network_no_script_and_escapes_what_it_shows(world: World, tmp_path: Path) -> None:
+def test_sheet_needs_no_network_or_script_and_escapes_names(world: World, tmp_path: Path) -> None:
     odd = "ship_<b onclick='x'>&amp;\".png"
     collect(folder(world), [odd])
     exported(world, tmp_path / "review")
@@ -237,7 +233,7 @@ def test_a_sheet_needs_no_network_no_script_and_escapes_what_it_shows(world: Wor
     assert "http" not in page.read_text() and "url(" not in page.read_text()
 
 
-def test_what_cannot_be_shown_is_there_with_the_reason(world: World, tmp_path: Path) -> None:
+def test_unreadable_image_is_listed_with_the_reason(world: World, tmp_path: Path) -> None:
     (folder(world) / "ship_cut.png").write_bytes(image(3)[:60])
     (folder(world) / "ship_empty.png").touch()
     exported(world, tmp_path / "review")
@@ -246,7 +242,7 @@ def test_what_cannot_be_shown_is_there_with_the_reason(world: World, tmp_path: P
     assert len(rows_of(tmp_path / "review")) == 22
 
 
-def test_many_images_are_spread_over_sheets_that_lead_to_each_other(world: World, tmp_path: Path) -> None:
+def test_sheets_of_many_images_link_to_each_other(world: World, tmp_path: Path) -> None:
     from pipeline.review.contact_sheet import Picture
 
     file = folder(world) / "ship_1.png"
@@ -258,7 +254,7 @@ def test_many_images_are_spread_over_sheets_that_lead_to_each_other(world: World
     assert [sheet.links for sheet in sheets] == [["sheet-2.html"], ["sheet-1.html", "sheet-3.html"], ["sheet-2.html"]]
 
 
-def test_the_labels_of_a_filled_in_table_become_the_truth(world: World, tmp_path: Path) -> None:
+def test_labels_of_an_imported_table_become_the_truth(world: World, tmp_path: Path) -> None:
     collect(folder(world), ["scan 7.png"])
     exported(world, tmp_path / "review")
     file = filled_in(tmp_path / "review", {"ship_1": "truck", "scan 7": "ship", "ship_2": ""})
@@ -279,28 +275,28 @@ def test_importing_again_changes_nothing(world: World, tmp_path: Path) -> None:
     assert contents(world.folder) == before
 
 
-def test_where_one_row_is_wrong_nothing_is_taken(world: World, tmp_path: Path) -> None:
+def test_table_with_one_wrong_row_is_refused_as_a_whole(world: World, tmp_path: Path) -> None:
     exported(world, tmp_path / "review")
     file = filled_in(tmp_path / "review", {"ship_1": "trcuk"})
     before = contents(world.folder)
-    told = adapt(world, "import", file, code=1).stderr
-    assert "InvalidLabels: nothing of" in told and "'trcuk' is no label. Did you mean 'truck'?" in told
+    message = adapt(world, "import", file, code=1).stderr
+    assert "InvalidLabels: nothing of" in message and "'trcuk' is no label. Did you mean 'truck'?" in message
     assert contents(world.folder) == before
 
 
-def test_an_exported_table_shows_what_was_reviewed_before(world: World, tmp_path: Path) -> None:
+def test_exported_table_shows_earlier_reviews(world: World, tmp_path: Path) -> None:
     exported(world, tmp_path / "first")
     adapt(world, "import", filled_in(tmp_path / "first", {"ship_1": "truck"}))
     labels = {row["path"]: row["label"] for row in exported(world, tmp_path / "second")}
     assert (labels[f"{MONTH}/ship_1.png"], labels[f"{MONTH}/ship_2.png"]) == ("truck", "ship")
 
 
-def test_a_span_that_was_made_from_the_month_is_named(world: World, tmp_path: Path) -> None:
+def test_span_made_from_the_batch_is_named(world: World, tmp_path: Path) -> None:
     workspace = world.workspace
     prepare(workspace.spans, workspace.batches.snapshot(OCTOBER), workspace.labels, Split(ratio=0.5))
     exported(world, tmp_path / "review")
-    told = adapt(world, "import", str(tmp_path / "review" / "labels.csv")).stderr
-    assert told == "span-1, made from 2021-10, keeps the labels that it was published with\n"
+    shown = adapt(world, "import", str(tmp_path / "review" / "labels.csv")).stderr
+    assert shown == "span-1, made from 2021-10, keeps the labels that it was published with\n"
 
 
 @pytest.fixture
@@ -310,7 +306,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         yield cloud
 
 
-def test_a_month_in_a_bucket_is_reviewed_like_one_on_a_disk(cloud: Cloud, tmp_path: Path) -> None:
+def test_batch_in_a_bucket_is_reviewed_like_one_on_a_disk(cloud: Cloud, tmp_path: Path) -> None:
     from adaptation.io import storage
 
     uri = f"gs://shop/collection/{MONTH}/bag_4.png"

@@ -32,7 +32,7 @@ def snapshot(*names: str) -> Snapshot:
 
 
 def names_in(workspace: Workspace) -> tuple[str, ...]:
-    """The images that span-1 was made from."""
+    """Return the names of the images that span-1 was made from."""
     made_from = workspace.spans.snapshot(Span(1))
     assert made_from
     return made_from.names
@@ -42,7 +42,7 @@ def per_class(manifest: Manifest) -> dict[str, int]:
     return {label: sum(manifest.counts[split][label] for split in manifest.counts) for label in manifest.labels}
 
 
-def test_a_folder_of_all_kinds_of_images_becomes_span_1(tmp_path: Path) -> None:
+def test_folder_of_all_kinds_of_images_becomes_span_1(tmp_path: Path) -> None:
     collect(tmp_path / "own", [f"traffic light/{number}.JPG" for number in range(20)])
     collect(tmp_path / "own", [f"ship/{number} of 20.png" for number in range(20)])
     (tmp_path / "own" / "ship" / "colour.PNG").write_bytes(image(1))
@@ -57,7 +57,7 @@ def test_a_folder_of_all_kinds_of_images_becomes_span_1(tmp_path: Path) -> None:
     assert contents(tmp_path / "own") == before
 
 
-def test_files_that_are_damaged_are_skipped_with_their_reasons(tmp_path: Path, images: Path) -> None:
+def test_damaged_files_are_skipped_with_reasons(tmp_path: Path, images: Path) -> None:
     (images / "ship" / "cut.png").write_bytes(image(3)[:60])
     (images / "truck" / "empty.jpg").touch()
     manifest = initialise(tmp_path / "shop", images)[1]
@@ -83,47 +83,47 @@ def test_classes_are_found_by_folder_or_by_prefix(names: list[str], expected: Cl
 
 
 @pytest.mark.parametrize(
-    ("names", "told"), [(["ship/1.png", "ship/2.png"], "one class, ship"), (["a.png", "b.png"], "no class")]
+    ("names", "fault"), [(["ship/1.png", "ship/2.png"], "one class, ship"), (["a.png", "b.png"], "no class")]
 )
-def test_fewer_than_two_classes_are_refused_and_nothing_is_written(tmp_path: Path, names: list[str], told: str) -> None:
+def test_folder_with_fewer_than_two_classes_is_refused(tmp_path: Path, names: list[str], fault: str) -> None:
     collect(tmp_path / "own", names)
-    with pytest.raises(InvalidLabels, match=told):
+    with pytest.raises(InvalidLabels, match=fault):
         initialise(tmp_path / "shop", tmp_path / "own")
     assert not (tmp_path / "shop").exists()
 
 
-def test_a_folder_without_images_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     with pytest.raises(NoBatch, match="own"):
         initialise(tmp_path / "shop", tmp_path / "own")
     assert not (tmp_path / "shop").exists()
 
 
-def test_an_image_beside_the_class_folders_is_skipped(tmp_path: Path, images: Path) -> None:
+def test_image_beside_the_class_folders_is_skipped(tmp_path: Path, images: Path) -> None:
     collect(images, ["overview_1.png"])
     manifest = initialise(tmp_path / "shop", images)[1]
     assert per_class(manifest) == {"ship": 30, "truck": 30}
     assert [one.name for one in manifest.skipped] == ["overview_1.png"]
 
 
-def test_a_limit_is_even_over_the_classes_and_always_takes_the_same_images(tmp_path: Path, images: Path) -> None:
+def test_limit_is_even_over_classes_and_takes_the_same_images_always(tmp_path: Path, images: Path) -> None:
     collect(images, [f"tank/{number}.png" for number in range(100)])
     first, again = (names_in(initialise(tmp_path / name, images, limit=30)[0]) for name in ("a", "b"))
     assert first == again
     assert Counter(name.split("/")[0] for name in first) == {"ship": 10, "truck": 10, "tank": 10}
 
 
-def test_a_limit_that_a_small_class_cannot_fill_is_filled_by_the_others(tmp_path: Path, images: Path) -> None:
+def test_limit_that_a_small_class_cannot_fill_is_filled_by_the_others(tmp_path: Path, images: Path) -> None:
     collect(images, [f"tank/{number}.png" for number in range(3)])
     names = names_in(initialise(tmp_path / "shop", images, limit=33)[0])
     assert Counter(name.split("/")[0] for name in names) == {"ship": 15, "truck": 15, "tank": 3}
 
 
-def test_a_limit_above_the_number_of_images_takes_all(tmp_path: Path, images: Path) -> None:
+def test_limit_above_the_number_of_images_takes_all(tmp_path: Path, images: Path) -> None:
     assert initialise(tmp_path / "shop", images, limit=1000)[1].images == 60
 
 
-def test_a_workspace_with_spans_is_left_as_it_is(tmp_path: Path, images: Path) -> None:
+def test_workspace_with_spans_is_unchanged(tmp_path: Path, images: Path) -> None:
     initialise(tmp_path / "shop", images)
     before = contents(tmp_path / "shop")
     with pytest.raises(AlreadyExists, match="span-1"):
@@ -131,7 +131,7 @@ def test_a_workspace_with_spans_is_left_as_it_is(tmp_path: Path, images: Path) -
     assert contents(tmp_path / "shop") == before
 
 
-def test_spans_that_have_lost_their_settings_are_left_as_they_are(tmp_path: Path, images: Path) -> None:
+def test_spans_without_settings_are_unchanged(tmp_path: Path, images: Path) -> None:
     initialise(tmp_path / "shop", images)
     (tmp_path / "shop" / "adapt.toml").unlink()
     before = contents(tmp_path / "shop")
@@ -140,7 +140,7 @@ def test_spans_that_have_lost_their_settings_are_left_as_they_are(tmp_path: Path
     assert contents(tmp_path / "shop") == before
 
 
-def test_interrupted_before_the_span_it_is_finished_by_the_next_call(
+def test_interrupted_initialisation_is_finished_by_the_next_call(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -154,7 +154,7 @@ def test_interrupted_before_the_span_it_is_finished_by_the_next_call(
     assert workspace.spans.verify(Span(1)) == manifest
 
 
-def test_images_that_had_to_be_mended_first_still_become_span_1(tmp_path: Path, images: Path) -> None:
+def test_images_that_had_to_be_fixed_first_still_become_span_1(tmp_path: Path, images: Path) -> None:
     broken = [images / "ship" / f"broken {number}.png" for number in range(10)]
     for file in broken:
         file.touch()
@@ -167,7 +167,7 @@ def test_images_that_had_to_be_mended_first_still_become_span_1(tmp_path: Path, 
     assert workspace.spans.verify(Span(1)) == manifest
 
 
-def test_settings_that_are_there_are_used(tmp_path: Path, images: Path) -> None:
+def test_existing_settings_are_used(tmp_path: Path, images: Path) -> None:
     collect(images, [f"tank/{number}.png" for number in range(2)])
     (tmp_path / "shop").mkdir()
     text = '[labels]\nnames = ["truck", "ship"]\nsource = "folder"\n'
@@ -177,7 +177,7 @@ def test_settings_that_are_there_are_used(tmp_path: Path, images: Path) -> None:
     assert [one.name for one in manifest.skipped] == ["tank/0.png", "tank/1.png"]
 
 
-def test_settings_that_are_there_are_not_silently_overruled(tmp_path: Path, images: Path) -> None:
+def test_existing_settings_are_not_overridden_silently(tmp_path: Path, images: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "adapt.toml").write_text('[labels]\nnames = ["ship", "truck"]\nsource = "folder"\n')
     with pytest.raises(InvalidSettings, match="model.name = 'digits', not 'cifar'"):
@@ -185,20 +185,20 @@ def test_settings_that_are_there_are_not_silently_overruled(tmp_path: Path, imag
     assert initialise(tmp_path / "shop", images, overrides={"model.name": "digits"})[1].images == 60
 
 
-def test_a_setting_that_cannot_be_leaves_no_file_in_the_way(tmp_path: Path, images: Path) -> None:
+def test_invalid_setting_leaves_no_file_behind(tmp_path: Path, images: Path) -> None:
     with pytest.raises(InvalidSettings, match="Bad_Name"):
         initialise(tmp_path / "shop", images, overrides={"name": "Bad_Name"})
     assert contents(tmp_path / "shop") == {}
     assert initialise(tmp_path / "shop", images, overrides={"name": "good-name"})[1].span == 1
 
 
-def test_the_settings_may_have_another_name(tmp_path: Path, images: Path) -> None:
+def test_settings_file_may_have_another_name(tmp_path: Path, images: Path) -> None:
     workspace, _ = initialise(tmp_path / "shop" / "staging.toml", images)
     assert workspace.settings.file == tmp_path / "shop" / "staging.toml"
     assert (tmp_path / "shop" / "data" / "span-1" / "manifest.json").exists()
 
 
-def test_without_images_the_digits_are_taken_and_nothing_else_is_touched(tmp_path: Path) -> None:
+def test_digits_are_used_without_images_and_other_folders_are_unchanged(tmp_path: Path) -> None:
     collect(tmp_path / "shop" / "images", ["ship_1.png", "truck_1.png"])
     manifest = initialise(tmp_path / "shop", limit=50)[1]
     assert per_class(manifest) == {str(digit): 5 for digit in range(10)}

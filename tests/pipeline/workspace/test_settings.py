@@ -1,4 +1,4 @@
-"""The settings file: what is read, what is refused and in which words, and what a new workspace gets."""
+"""The settings file: what is read, what is refused with which message, and what a new workspace gets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def values(settings: Settings) -> dict[str, object]:
 
 
 def flat(found: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The settings by their dotted names."""
+    """Return the settings by their dotted names."""
     return {
         name: setting
         for key, value in found.items()
@@ -70,26 +70,26 @@ def names(files: list[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("file", VALID, ids=names(VALID))
-def test_a_valid_file_is_read(file: Path) -> None:
+def test_valid_file_is_read(file: Path) -> None:
     assert load(file).file == file
 
 
 @pytest.mark.parametrize("file", INVALID, ids=names(INVALID))
-def test_an_invalid_file_is_refused_in_the_words_of_its_first_line(file: Path) -> None:
+def test_invalid_file_is_refused_with_the_message_of_its_first_line(file: Path) -> None:
     expected = file.read_bytes().splitlines()[0].decode().removeprefix("# expects: ")
     message = refusal(file)
     assert expected in message
     assert str(file) in message
 
 
-def test_what_the_file_leaves_out_has_its_default(tmp_path: Path) -> None:
+def test_setting_that_the_file_omits_has_its_default(tmp_path: Path) -> None:
     settings = load(settings_file(tmp_path))
     assert (settings.evaluation.threshold, settings.evaluation.rule) == (0.9, "evidence")
     assert (settings.collection.min_images, settings.data.test_ratio, settings.training.window) == (100, 0.2, "all")
     assert (settings.model.epochs, settings.labels.file) == (None, "")
 
 
-def test_every_setting_of_the_file_arrives() -> None:
+def test_settings_of_the_file_are_all_read() -> None:
     settings = load(EXAMPLES / "valid" / "every_setting.toml")
     default = load(EXAMPLES / "valid" / "minimal.toml")
     given, defaults = flat(values(settings)), flat(values(default))
@@ -104,7 +104,7 @@ def test_setting_of_0_1_0_is_read_by_its_old_name(tmp_path: Path, old: str, new:
     assert flat(values(settings))[new] == given
 
 
-def test_relative_folders_are_taken_from_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_folders_start_at_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     text = (
         LABELS + 'source = "file"\nfile = "labels.csv"\n[model]\nweights = "w/start.h5"\n[platform]\nroot = "../work"\n'
@@ -120,25 +120,23 @@ def test_relative_folders_are_taken_from_the_files_folder(tmp_path: Path, monkey
     assert settings.file == tmp_path / "adapt.toml"
 
 
-def test_absolute_folders_and_buckets_stay_as_they_are(tmp_path: Path) -> None:
+def test_absolute_folders_and_buckets_are_unchanged(tmp_path: Path) -> None:
     text = LABELS + '[data]\nroot = "gs://bucket/data"\n[collection]\nroot = "/srv/collected"\n'
     settings = load(settings_file(tmp_path, text))
     assert (settings.data.root, settings.collection.root) == ("gs://bucket/data", "/srv/collected")
 
 
-def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     assert load(settings_file(tmp_path, LABELS + '[data]\nroot = "~/data"\n')).data.root == "/home/ada/data"
 
 
 @pytest.mark.parametrize("weights", ["none", "imagenet"])
-def test_the_names_of_weights_are_no_folders(tmp_path: Path, weights: str) -> None:
+def test_names_of_weights_are_not_taken_for_folders(tmp_path: Path, weights: str) -> None:
     assert load(settings_file(tmp_path, LABELS + f'[model]\nweights = "{weights}"\n')).model.weights == weights
 
 
-def test_the_environment_overrides_the_file_and_leaves_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_overrides_single_settings_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_EVALUATION__THRESHOLD", "0.8")
     monkeypatch.setenv("ADAPT_NAME", "from-environment")
     monkeypatch.setenv("ADAPT_MODEL__CHANNELS", "3")
@@ -162,7 +160,7 @@ def test_the_environment_overrides_the_file_and_leaves_the_rest(
         ("ADAPT_LABELS__NAMES", "cat,dog", "a list is written as JSON"),
     ],
 )
-def test_a_variable_that_is_wrong_is_refused_by_its_name(
+def test_invalid_variable_is_refused_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -171,7 +169,7 @@ def test_a_variable_that_is_wrong_is_refused_by_its_name(
     assert variable in message
 
 
-def test_all_problems_are_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_all_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_GATE__FLOOR", "12")
     text = 'nmae = "x"\n[labels]\nnames = ["cat"]\n[evaluation]\nthreshold = 2\nruel = "point"\n'
     problems = refusal(settings_file(tmp_path, text)).splitlines()[1:]
@@ -184,14 +182,14 @@ def test_all_problems_are_in_one_message(tmp_path: Path, monkeypatch: pytest.Mon
     ]
 
 
-def test_a_long_value_is_shown_by_its_beginning(tmp_path: Path) -> None:
+def test_long_value_is_shortened_in_the_message(tmp_path: Path) -> None:
     message = refusal(settings_file(tmp_path, f'name = "{"A" * 10_000}"\n' + LABELS))
     assert "'AAAA" in message
     assert len(message) < 1_000
 
 
 @pytest.mark.parametrize("missing", ["adapt.toml", "."])
-def test_without_a_file_the_message_tells_how_to_make_one(tmp_path: Path, missing: str) -> None:
+def test_missing_file_is_reported_with_how_to_make_one(tmp_path: Path, missing: str) -> None:
     with pytest.raises(NoSettings, match="adapt init") as refused:
         load(tmp_path / missing)
     assert str(tmp_path) in str(refused.value)
@@ -206,7 +204,7 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         settings.name = "other"  # type: ignore[misc]
 
 
-def test_a_new_file_holds_the_defaults_with_what_was_overridden(tmp_path: Path) -> None:
+def test_new_file_holds_the_defaults_and_the_overrides(tmp_path: Path) -> None:
     overrides = {
         "name": "ships",
         "model.name": "cifar",
@@ -222,7 +220,7 @@ def test_a_new_file_holds_the_defaults_with_what_was_overridden(tmp_path: Path) 
     assert values(settings) == expected
 
 
-def test_a_new_file_names_every_setting_and_explains_it() -> None:
+def test_new_file_names_and_explains_every_setting() -> None:
     written = "\n" + render(["cat", "dog"])
     top, *sections = re.split(r"\n# (.+)\n\[([\w.]+)\]\n", written)
     bodies = {name: (title, body) for title, name, body in zip(*[iter(sections)] * 3, strict=True)}
@@ -235,7 +233,7 @@ def test_a_new_file_names_every_setting_and_explains_it() -> None:
 
 
 def explained(body: str, fields: Mapping[str, FieldInfo]) -> bool:
-    """Whether each field, and nothing else, has its line: set to its value, or left out where it has none."""
+    """Check that each field, and nothing else, has its line: set to its value, or commented out if it has none."""
     lines = [line for line in body.splitlines() if line]
     for line, (key, field) in zip(lines, fields.items(), strict=True):
         setting, _, explanation = line.partition("  # ")
@@ -244,20 +242,20 @@ def explained(body: str, fields: Mapping[str, FieldInfo]) -> bool:
     return True
 
 
-def test_a_new_file_read_back_has_the_default_of_every_setting(tmp_path: Path) -> None:
+def test_new_file_has_the_default_of_every_setting(tmp_path: Path) -> None:
     written = load(write_settings(tmp_path / "adapt.toml", ["cat", "dog"]))
     (tmp_path / "adapt.toml").write_text(LABELS)
     assert values(written) == values(load(tmp_path / "adapt.toml"))
 
 
-def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     file = settings_file(tmp_path)
     with pytest.raises(AlreadyExists, match="is there already"):
         write_settings(file, ["a", "b"])
     assert file.read_text() == LABELS
 
 
-def test_a_new_file_cannot_hold_an_unknown_key() -> None:
+def test_new_file_cannot_hold_an_unknown_key() -> None:
     with pytest.raises(InvalidSettings, match="Did you mean evaluation.threshold"):
         render(["cat", "dog"], {"evaluation.treshold": 0.8})
 

@@ -1,4 +1,4 @@
-"""The JSON schema of settings files: what it refuses, what it explains, and that it says what the settings say."""
+"""The JSON schema of settings files: what it refuses, what it explains, and that it agrees with the settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def faults(settings: dict[str, Any]) -> list[str]:
 
 
 def sections() -> dict[str, dict[str, Any]]:
-    """The schema of each section, by its dotted name."""
+    """Return the schema of each section by its dotted name."""
     schema = settings_schema()
 
     def below(prefix: str, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -46,17 +46,17 @@ def sections() -> dict[str, dict[str, Any]]:
     return below("", schema)
 
 
-def test_it_is_a_schema() -> None:
+def test_schema_is_a_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(settings_schema())
 
 
 @pytest.mark.parametrize("file", VALID, ids=names(VALID))
-def test_a_valid_file_is_valid_by_the_schema(file: Path) -> None:
+def test_schema_accepts_valid_files(file: Path) -> None:
     assert faults(tomllib.loads(file.read_text())) == []
 
 
 @pytest.mark.parametrize("file", INVALID, ids=names(INVALID))
-def test_an_invalid_file_is_refused_where_a_schema_can_tell(file: Path) -> None:
+def test_schema_refuses_invalid_files_as_far_as_it_can(file: Path) -> None:
     if file.stem in NO_TOML:
         with pytest.raises((tomllib.TOMLDecodeError, UnicodeDecodeError)):
             tomllib.loads(file.read_text(encoding="utf-8"))
@@ -64,19 +64,19 @@ def test_an_invalid_file_is_refused_where_a_schema_can_tell(file: Path) -> None:
         assert bool(faults(tomllib.loads(file.read_text()))) is (file.stem not in BEYOND_A_SCHEMA)
 
 
-def test_a_new_file_is_valid_by_the_schema() -> None:
+def test_schema_accepts_a_new_file() -> None:
     assert faults(tomllib.loads(render(["cat", "dog"]))) == []
 
 
-def test_every_setting_is_there_with_its_explanation() -> None:
+def test_schema_describes_every_setting() -> None:
     assert list(sections()) == list(SECTIONS)
     for name, section in sections().items():
         assert section["description"] == SECTIONS[name].__doc__
-        told = {key: value.get("description") for key, value in section["properties"].items()}
-        assert told == {key: field.description for key, field in declared(SECTIONS[name]).items()}
+        described = {key: value.get("description") for key, value in section["properties"].items()}
+        assert described == {key: field.description for key, field in declared(SECTIONS[name]).items()}
 
 
-def test_the_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
+def test_schema_has_the_defaults_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "adapt.toml").write_text('[labels]\nnames = ["cat", "dog"]\n')
     settings = flat(load(tmp_path / "adapt.toml").model_dump(mode="json"))
     places = {"data.root", "collection.root", "platform.root", "labels.names"}
@@ -86,11 +86,11 @@ def test_the_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
                 assert settings[f"{name}.{key}"] == value.get("default", {} if value.get("type") == "object" else None)
 
 
-def test_nothing_in_it_speaks_of_null_which_a_settings_file_has_not() -> None:
+def test_schema_has_no_null_since_toml_has_none() -> None:
     assert "null" not in json.dumps(settings_schema())
 
 
-def test_the_command_prints_it() -> None:
+def test_command_prints_the_schema() -> None:
     result = CliRunner().invoke(cli, ["settings", "schema"])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == settings_schema()
