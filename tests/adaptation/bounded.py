@@ -1,7 +1,7 @@
-"""What a process does whose memory is limited: big batches in a few megabytes. It is started by `test_bounded_memory`.
+"""The program that `test_bounded_memory` starts with limited memory: large batches in a few megabytes.
 
-Every image here is a small JPEG with a megabyte of something behind its end, which decoders do not look at: so a batch
-is large, and nothing takes long.
+Every image here is a small JPEG with a megabyte of padding behind its end, which decoders ignore: so a batch
+is large, but quick to process.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ MEGABYTE = 2**20
 
 
 def main(work: str, folder: str, count: str) -> None:
-    """Does the work on so many images."""
+    """Run the work on so many images."""
     threading.stack_size(MEGABYTE // 4)  # the kernel would count eight megabytes for each thread
     {"prepare": prepared, "predict": predicted, "evaluate": evaluated}[work](Path(folder), int(count))
 
 
 def prepared(folder: Path, count: int) -> None:
-    """Publishes a span in shards of 4 MB."""
+    """Publish a span in shards of 4 MB."""
     snapshot = snapshot_folder(_images(folder / "images", count), "2021-10")
     limit_memory(64)
     prepare(SpanStore(str(folder / "data")), snapshot, LABELS, Split(ratio=0.5), shard_bytes=4 * MEGABYTE)
 
 
 def predicted(folder: Path, count: int) -> None:
-    """Predicts in batches of 4 MB, after a first one that loads what TensorFlow needs."""
+    """Predict in batches of 4 MB, after a first one that loads what TensorFlow needs."""
     predictor.BATCH_BYTES = 4 * MEGABYTE
     registry = LocalRegistry(str(folder / "registry"))
     registry.promote(registry.upload(Upload(_model(folder / "model"), "first", (1,), {}, "", "")), "first")
@@ -52,7 +52,7 @@ def predicted(folder: Path, count: int) -> None:
 
 
 def evaluated(folder: Path, count: int) -> None:
-    """Evaluates results whose lines are a kilobyte and a half each."""
+    """Evaluate results whose lines are a kilobyte and a half each."""
     names = [f"{NAMES[number % 2]}_{number:06d}.jpg" for number in range(count)]
     with (folder / "prediction.results-00000-of-00001").open("w") as results:
         for name in names:
@@ -64,7 +64,7 @@ def evaluated(folder: Path, count: int) -> None:
 
 
 def limit_memory(megabytes: int) -> None:
-    """Lets this process have so much more than it has now, as the kernel counts its private memory."""
+    """Limit this process to so much more private memory than it has now, as the kernel counts it."""
     status = Path("/proc/self/status").read_text()
     (used,) = (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
     resource.setrlimit(resource.RLIMIT_DATA, (used + megabytes * MEGABYTE,) * 2)
@@ -79,7 +79,7 @@ def _predict(registry: LocalRegistry, folder: Path, files: list[str]) -> None:
 
 
 def _model(folder: Path) -> str:
-    """A SavedModel that takes any bytes for a cat."""
+    """Save a model that predicts a cat for any bytes."""
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])

@@ -1,4 +1,4 @@
-"""The places that the tests of the domain run in."""
+"""Fixtures: the places that the tests of the domain run in."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def object_storage() -> Iterator[StorageEmulator]:
-    """Google's object storage, on this machine."""
+    """Run an emulated Google Cloud Storage."""
     with StorageEmulator() as emulator:
         yield emulator
 
 
 @pytest.fixture(params=["local", "memory", "gs"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URI of an empty folder, on this machine's disk and on two object stores in turn; nothing in it is a pattern."""
+    """Return the URI of an empty folder: on this machine's disk and on two object stores in turn."""
     if request.param == "local":
         yield str(tmp_path / "a [1] #50% *ü")
         return
@@ -41,12 +41,12 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def disk(tmp_path: Path) -> str:
-    """A folder of this machine's disk, for what only a disk has."""
+    """Return a folder on this machine's disk, for tests of what only a disk has."""
     return str(tmp_path / "disk")
 
 
 def _new_bucket(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of a bucket of its own, which this process and its children find."""
+    """Make a bucket for one test, which this process and its children find. Return its URI."""
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
     bucket = f"bucket-{next(_NUMBERS)}"
@@ -55,7 +55,7 @@ def _new_bucket(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def _exclusive(pipe_file: Any) -> Any:
-    """An object store creates exclusively by itself; fsspec's stand-in looks first and writes then."""
+    """Make creation exclusive as on an object store; fsspec's in-memory file system checks first, then writes."""
     lock = threading.Lock()
 
     def pipe(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Memory: a batch ten times larger takes no more of it, in a process that the kernel gives only so much."""
+"""Memory: a batch ten times larger needs no more of it, in a process whose memory the kernel limits."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_ten_times_the_input_fits_into_the_same_memory(tmp_path: Path, name: str
         assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_limit_holds() -> None:
-    """The input of each of the large runs would not fit into it."""
+def test_memory_limit_is_below_the_size_of_the_large_input() -> None:
+    """The input of each large run would not fit into the limit."""
     code = "from tests.adaptation.bounded import limit_memory; limit_memory(288); bytearray(400 * 2**20)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "MemoryError" in done.stderr

@@ -1,4 +1,4 @@
-"""The codec: values come back as they were written, and whatever is not a value is one error that says where."""
+"""Codec: values are read as they were written, and invalid data is one error that says where."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VALUE = Value((File("schöne.jpg", 7),), {3: 0.25, 12: 1.0})
 TEXT = '{"files":[["schöne.jpg",7]],"shares":{"3":0.25,"12":1.0}}'
 
 
-def test_value_comes_back_as_it_was_written() -> None:
+def test_value_is_unchanged_by_encoding_and_decoding() -> None:
     assert decode(encode(VALUE), Value, "a.json") == VALUE
     assert decode(encode(VALUE, indent=0), Value, "a.json") == VALUE
     assert decode(TEXT, Value, "a parameter") == VALUE
@@ -46,7 +46,7 @@ def test_form_is_readable_and_stable() -> None:
     assert encode({"b": [1], "a": {}}, indent=0) == b'{"b": [1], "a": {}}'
 
 
-def test_field_that_the_kind_lacks_is_passed_over() -> None:
+def test_unknown_field_is_ignored() -> None:
     assert decode('{"files":[],"shares":{},"later":1}', Value, "a.json") == Value((), {})
 
 

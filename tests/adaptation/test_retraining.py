@@ -31,7 +31,7 @@ class Died(BaseException):
 
 @dataclass
 class World:
-    """Spans, records, jobs that run as the test wants, and a registry with one champion."""
+    """Spans, records, jobs that the test ends, and a registry with one champion."""
 
     root: Path
     jobs: MemoryJobs = field(default_factory=MemoryJobs)
@@ -88,7 +88,7 @@ def world(tmp_path: Path) -> World:
 
 
 def begun(world: World) -> str:
-    """A training on a published span-2 that runs; its id."""
+    """Start a training on a published span-2. Return its id."""
     world.publish(2)
     return world.start()
 
@@ -176,7 +176,7 @@ def test_training_by_hand_is_refused_while_one_is_running(world: World) -> None:
     assert world.start_by_hand() == "by-hand-1"
 
 
-def test_training_by_hand_settles_what_was_given_up(world: World) -> None:
+def test_training_by_hand_settles_a_decision_that_was_given_up(world: World) -> None:
     job = begun(world)
     for _ in range(3):
         world.end(job)

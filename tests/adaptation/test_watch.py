@@ -1,4 +1,4 @@
-"""The watch: one line a change, whatever goes wrong, until it is stopped."""
+"""Watch: one line per change, through any failure, until it is stopped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines_of(ticks: list[Delivery | Exception]) -> list[str]:
     return lines
 
 
-def test_the_watch_says_one_line_a_change() -> None:
+def test_watch_prints_one_line_per_change() -> None:
     few = [a_delivery(Outcome.NOT_ENOUGH, f"{count} new images") for count in (1, 2, 3)]
     running = [a_delivery(Outcome.RUNNING, job_id="evaluation-2021-10-0001")] * 2
     start = a_delivery(Outcome.START, job_id="evaluation-2021-10-0001")
@@ -46,7 +46,7 @@ def test_the_watch_says_one_line_a_change() -> None:
     ]
 
 
-def test_the_watch_survives_a_failing_delivery_and_says_it_once() -> None:
+def test_watch_survives_a_failing_delivery_and_reports_it_once() -> None:
     nothing = a_delivery(Outcome.NOTHING_NEW)
     lines = lines_of([nothing, OSError("disk gone"), OSError("disk gone"), nothing, AdaptationError("odd"), nothing])
     assert [line.split(";")[0] for line in lines] == [
@@ -58,12 +58,12 @@ def test_the_watch_survives_a_failing_delivery_and_says_it_once() -> None:
     ]
 
 
-def test_the_watch_does_not_hide_a_defect() -> None:
+def test_watch_does_not_hide_a_defect() -> None:
     with pytest.raises(ZeroDivisionError):
         lines_of([a_delivery(Outcome.NOTHING_NEW), ZeroDivisionError()])
 
 
-def test_the_watch_stops_at_once_while_it_waits() -> None:
+def test_watch_stops_at_once_while_it_waits() -> None:
     stop, ticked = threading.Event(), threading.Event()
 
     def tick() -> Delivery:

@@ -1,4 +1,4 @@
-"""Evaluation: every listed image once, figures that add up, and the decision."""
+"""Evaluation: every listed image counts once, and the figures add up."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.worlds.results import LABELS, NAMES, ROOT, failed, folder_of, predict
 
 
 def evaluation_of(correct: int, images: int) -> Evaluation:
-    """An evaluation with this accuracy, and nothing else of interest."""
+    """Return an evaluation with this accuracy."""
     lines = "".join(predicted(f"car_{n}.jpg", "car" if n < correct else "cat") for n in range(images))
     return evaluate(snapshot_of([f"car_{n}.jpg" for n in range(images)]), folder_of(lines), LABELS, 0.0)
 
 
-def test_figures_follow_from_the_confusion() -> None:
+def test_accuracy_precision_and_recall_follow_from_the_confusion() -> None:
     names = ["car_1.jpg", "car_2.jpg", "car_3.jpg", "cat_1.jpg", "sub/cat_2.jpg"]
     lines = [predicted(name, label) for name, label in zip(names, ["car", "car", "cat", "cat", "car"], strict=True)]
     found = evaluate(snapshot_of(names), folder_of("".join(lines)), LABELS, 0.0)
@@ -45,13 +45,13 @@ def test_figures_follow_from_the_confusion() -> None:
     assert found.skipped == ()
 
 
-def test_a_class_that_is_never_predicted_has_no_precision_and_one_without_images_no_recall() -> None:
+def test_class_never_predicted_has_no_precision_and_empty_one_no_recall() -> None:
     found = evaluate(snapshot_of(["car_1.jpg"]), folder_of(predicted("car_1.jpg", "ship")), LABELS, 0.0)
     assert found.classes[0] == ClassFigures("car", 1, 0, 0.0, None, 0.0)
     assert found.classes[2] == ClassFigures("ship", 0, 0, None, 0.0, 0.0)
 
 
-def test_an_image_of_a_class_that_the_model_does_not_know_yet_counts_as_wrong() -> None:
+def test_image_of_a_class_that_the_model_lacks_counts_as_wrong() -> None:
     labels = Labels((*NAMES, "ox"))
     lines = predicted("car_1.jpg", "car") + predicted("ox_1.jpg", "cat", 0.7)
     found = evaluate(snapshot_of(["car_1.jpg", "ox_1.jpg"]), folder_of(lines), labels, 0.0)
@@ -61,7 +61,7 @@ def test_an_image_of_a_class_that_the_model_does_not_know_yet_counts_as_wrong() 
     assert found.mistakes == (Mistake("ox_1.jpg", "ox", "cat", 0.7),)
 
 
-def test_labels_may_come_from_elsewhere() -> None:
+def test_labels_may_come_from_a_file() -> None:
     storage.write("memory://reviewed/labels.csv", b"path,label\na.jpg,ship\n")
     labels = Labels(NAMES, "file", "memory://reviewed/labels.csv")
     assert evaluate(snapshot_of(["a.jpg"]), folder_of(predicted("a.jpg", "ship")), labels, 0.0).correct == 1
@@ -72,7 +72,7 @@ def test_local_images_are_matched_by_their_paths() -> None:
     assert evaluate(snapshot_of(["car_1.jpg"], "/data/2021-10"), folder_of(lines), LABELS, 0.0).correct == 1
 
 
-def test_images_with_an_error_or_without_a_label_are_skipped_with_the_reason() -> None:
+def test_images_with_an_error_or_without_a_label_are_skipped() -> None:
     names = ["boat_1.jpg", "boat_2.jpg", "car_1.jpg", "car_2.jpg"]
     lines = predicted("boat_1.jpg", "ship") + predicted("car_1.jpg", "car")
     found = evaluate(
@@ -93,12 +93,12 @@ def test_too_many_skipped_images_are_refused_with_examples() -> None:
 
 
 @pytest.mark.parametrize(("names", "lines"), [(["car_1.jpg"], failed("car_1.jpg")), ([], "")])
-def test_no_evaluated_image_divides_nothing_by_zero(names: list[str], lines: str) -> None:
+def test_evaluation_of_no_image_does_not_divide_by_zero(names: list[str], lines: str) -> None:
     found = evaluate(snapshot_of(names), folder_of(lines), LABELS, 1.0)
     assert (found.images, found.correct, found.accuracy, found.interval) == (0, 0, None, Interval(0.0, 1.0))
 
 
-def test_the_most_confident_mistakes_are_shown_and_those_without_a_confidence_last() -> None:
+def test_mistakes_are_sorted_by_confidence_and_those_without_come_last() -> None:
     names = ["car_1.jpg", "car_2.jpg", "car_3.jpg", "car_4.jpg", "car_5.jpg"]
     bare = json.dumps({"instance": f"{ROOT}/car_1.jpg", "prediction": "cat"}) + "\n"
     confident = {"car_2.jpg": 0.3, "car_3.jpg": 0.9, "car_4.jpg": 0.3}
@@ -112,12 +112,12 @@ def test_the_most_confident_mistakes_are_shown_and_those_without_a_confidence_la
     )
 
 
-def test_at_most_twenty_mistakes_are_shown_of_equal_ones_the_first_by_name() -> None:
+def test_mistakes_are_limited_to_20_and_ties_sorted_by_name() -> None:
     shown = [mistake.name for mistake in evaluation_of(0, 60).mistakes]
     assert shown == sorted(f"car_{number}.jpg" for number in range(60))[:20]
 
 
-def test_of_more_than_twenty_mistakes_those_without_a_confidence_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_without_a_confidence_are_the_first_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_results, "BLOCK", 300)
     bare = [json.dumps({"instance": f"{ROOT}/car_{n:02d}.jpg", "prediction": "cat"}) + "\n" for n in range(30)]
     lines = [predicted(f"car_{n:02d}.jpg", "cat", n / 100) for n in range(30, 55)]
@@ -126,7 +126,7 @@ def test_of_more_than_twenty_mistakes_those_without_a_confidence_are_not_shown(m
     assert [mistake.name for mistake in shown] == names[:34:-1]
 
 
-def test_an_evaluation_is_kept_as_a_file() -> None:
+def test_evaluation_is_unchanged_by_writing_and_reading() -> None:
     lines = predicted("car_1.jpg", "cat") + predicted("car_2.jpg", "car") + failed("cat_1.jpg")
     found = evaluate(snapshot_of(["car_1.jpg", "car_2.jpg", "cat_1.jpg"]), folder_of(lines), LABELS, 0.5)
     assert found.mistakes and found.skipped
@@ -137,13 +137,13 @@ def test_an_evaluation_is_kept_as_a_file() -> None:
     ("correct", "images", "low", "high"),
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (900, 1000, 0.8798, 0.9171)],
 )
-def test_wilson_intervals_are_those_of_the_textbook(correct: int, images: int, low: float, high: float) -> None:
+def test_wilson_intervals_equal_published_ones(correct: int, images: int, low: float, high: float) -> None:
     interval = wilson_interval(correct, images)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(0, 10_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
-def test_a_wilson_interval_lies_around_the_share_and_within_0_to_1(counts: tuple[int, int]) -> None:
+def test_wilson_interval_contains_the_share_and_lies_within_0_to_1(counts: tuple[int, int]) -> None:
     correct, images = counts
     interval = wilson_interval(correct, images)
     share = correct / images if images else 0.5

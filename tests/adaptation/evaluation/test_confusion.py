@@ -1,4 +1,4 @@
-"""Tally: every listed image once, whatever the order of the results, and what is wrong with results that are not so."""
+"""Confusion: every listed image counts once, in any order of the results, and invalid results are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ image_numbers = st.lists(st.integers(0, 99), unique=True, min_size=1, max_size=3
 
 @settings(max_examples=60, deadline=None)
 @given(image_numbers, st.integers(1, 5), st.randoms(use_true_random=False))
-def test_order_and_number_of_files_mean_nothing(numbers: list[int], files: int, chance: random.Random) -> None:
+def test_confusion_does_not_depend_on_order_and_number_of_files(
+    numbers: list[int], files: int, chance: random.Random
+) -> None:
     names = sorted(f"{NAMES[number % 3]}_{number}.jpg" for number in numbers)
     lines = [predicted(name, chance.choice(NAMES), chance.choice([0.1, 0.9])) for name in names]
     lines[0] = failed(names[0])
@@ -39,7 +41,7 @@ def test_order_and_number_of_files_mean_nothing(numbers: list[int], files: int, 
     assert expected.images == sum(map(sum, expected.confusion)) == len(names) - 1
 
 
-def test_a_folder_without_results_is_refused() -> None:
+def test_folder_without_results_is_refused() -> None:
     with pytest.raises(InvalidPredictions, match="has no prediction.results"):
         evaluate(snapshot_of(["car_1.jpg"]), folder_of(), LABELS, 0.0)
 
@@ -49,7 +51,7 @@ def test_empty_results_miss_every_image() -> None:
         evaluate(snapshot_of(["car_1.jpg"]), folder_of(""), LABELS, 1.0)
 
 
-def test_missing_predictions_are_named_with_what_the_service_says() -> None:
+def test_missing_predictions_are_named_with_the_services_errors() -> None:
     names = [f"car_{n}.jpg" for n in range(9)]
     folder = folder_of(predicted("car_1.jpg", "car"), errors="('Post request fails.', 8)\n")
     with pytest.raises(InvalidPredictions) as caught:
@@ -61,7 +63,7 @@ def test_missing_predictions_are_named_with_what_the_service_says() -> None:
 
 
 @pytest.mark.parametrize("again", [predicted("car_1.jpg", "car"), predicted("car_1.jpg", "cat"), failed("car_1.jpg")])
-def test_an_image_with_two_predictions_or_errors_is_refused(again: str) -> None:
+def test_image_with_two_predictions_or_errors_is_refused(again: str) -> None:
     folder = folder_of(predicted("car_1.jpg", "car"), predicted("car_2.jpg", "car") + again)
     with pytest.raises(InvalidPredictions, match=r"for 1 images: car_1\.jpg\. "):
         evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)
@@ -76,20 +78,20 @@ def test_an_image_with_two_predictions_or_errors_is_refused(again: str) -> None:
         '{"instance": "car_1.jpg", "prediction": "car"}\n',
     ],
 )
-def test_a_prediction_for_an_image_that_is_not_listed_is_refused(stray: str) -> None:
+def test_prediction_for_an_image_that_is_not_listed_is_refused(stray: str) -> None:
     folder = folder_of(predicted("car_1.jpg", "car") + stray)
     image = json.loads(stray)["instance"]
     with pytest.raises(InvalidPredictions, match=re.escape(f"not listed in {ROOT}: {image}. ")):
         evaluate(snapshot_of(["car_1.jpg"]), folder, LABELS, 1.0)
 
 
-def test_another_image_in_the_place_of_a_listed_one_is_refused() -> None:
+def test_prediction_that_replaces_a_listed_image_is_refused() -> None:
     folder = folder_of(predicted("car_1.jpg", "car") + predicted("car_9.jpg", "car"))
     with pytest.raises(InvalidPredictions, match=re.escape(f"{ROOT}/car_9.jpg")):
         evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)
 
 
-def test_an_image_of_the_same_name_in_a_folder_of_the_same_length_is_another_one() -> None:
+def test_image_of_the_same_name_in_another_folder_is_another_image() -> None:
     folder = folder_of(predicted("car_1.jpg", "car", root="gs://bucket/2021-09"))
     with pytest.raises(InvalidPredictions, match="gs://bucket/2021-09/car_1.jpg"):
         evaluate(snapshot_of(["car_1.jpg"]), folder, LABELS, 1.0)
@@ -97,9 +99,7 @@ def test_an_image_of_the_same_name_in_a_folder_of_the_same_length_is_another_one
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.text(max_size=3)), st.lists(st.text(max_size=3)), st.integers(0, 9))
-def test_lists_have_one_fingerprint_where_they_have_the_same_texts_and_else_not(
-    one: list[str], other: list[str], cut: int
-) -> None:
+def test_fingerprints_are_equal_only_for_the_same_texts(one: list[str], other: list[str], cut: int) -> None:
     def fingerprint(texts: list[str]) -> Fingerprint:
         return Fingerprint.of(pl.Series(texts, dtype=pl.String))
 
@@ -109,15 +109,13 @@ def test_lists_have_one_fingerprint_where_they_have_the_same_texts_and_else_not(
     assert all(0 <= total < 2**64 for total in whole.sums) and (whole.count == 0 or any(whole.sums))
 
 
-def test_no_prediction_is_listed_where_there_are_no_images() -> None:
+def test_snapshot_without_images_accepts_no_prediction() -> None:
     with pytest.raises(InvalidPredictions, match="not listed"):
         evaluate(snapshot_of([]), folder_of(predicted("car_1.jpg", "car")), LABELS, 1.0)
 
 
 @pytest.mark.parametrize("broken", [1, 2])
-def test_images_that_one_hash_takes_for_the_same_are_told_apart_by_the_other(
-    broken: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_with_one_equal_hash_differ_in_the_second(broken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = pl.Series.hash
     same = pl.Series([7], dtype=pl.UInt64)
     monkeypatch.setattr(
@@ -129,7 +127,7 @@ def test_images_that_one_hash_takes_for_the_same_are_told_apart_by_the_other(
         evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder_of(lines[0], lines[2]), LABELS, 0.0)
 
 
-def test_results_that_are_completed_while_they_are_read_are_to_be_evaluated_again(
+def test_results_that_change_while_they_are_read_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = folder_of(predicted("car_1.jpg", "car"))
@@ -146,7 +144,7 @@ def test_results_that_are_completed_while_they_are_read_are_to_be_evaluated_agai
     assert evaluate(snapshot, folder, LABELS, 0.0).correct == 2
 
 
-def test_a_model_that_predicts_other_labels_is_refused() -> None:
+def test_model_that_predicts_other_labels_is_refused() -> None:
     folder = folder_of(predicted("car_1.jpg", "car") + predicted("car_2.jpg", "automobile"))
     with pytest.raises(
         InvalidPredictions, match="predicts 'automobile' for gs://.*/car_2.jpg.*labels are car, cat, ship"

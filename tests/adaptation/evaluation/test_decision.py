@@ -1,4 +1,4 @@
-"""The decision: which rule retrains on which figures, and what it says."""
+"""Decision: which rule retrains on which figures, and the reason that it gives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adaptation.evaluation.mix import Cause, Recall
 
 
 def evaluation_of(correct: int, images: int, classes: tuple[ClassFigures, ...] = ()) -> Evaluation:
-    """An evaluation with these counts."""
+    """Return an evaluation with these counts."""
     return Evaluation(
         batch="2021-10",
         images=images,

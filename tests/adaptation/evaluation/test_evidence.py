@@ -1,4 +1,4 @@
-"""Evidence: a fold over blocks, with a sentence; its error rates are in `test_evidence_simulated`."""
+"""Evidence: a fold over blocks and its reason; the error rates are in `test_evidence_simulated`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOOD, BAD = Block("2021-10", 100, 95), Block("2021-10", 100, 78)
 
 
 def log_evidence(*blocks: tuple[int, int], threshold: float = 0.9) -> float:
-    """The logarithm of the evidence after blocks of one batch."""
+    """Return the logarithm of the evidence after blocks of one batch."""
     detector = Detector.start(threshold).begin_batch()
     for images, correct in blocks:
         detector = detector.add(images, correct)
@@ -147,7 +147,7 @@ def test_power_grows_with_the_fall_and_shrinks_with_care() -> None:
     assert [one.fall for one in careless] == [0.02, 0.05, 0.1, 0.2]
 
 
-def test_power_says_months_and_nothing_beyond_ten_years() -> None:
+def test_power_is_given_in_months_up_to_ten_years() -> None:
     (fall,) = power(50, 0.9, falls=[0.1], streams=200)
     assert (fall.median_images, fall.median_months) == (150, 3)
     (hidden,) = power(10, 0.9, 0.001, falls=[0.005], streams=50)

@@ -17,19 +17,19 @@ QUICK = [row for row in EVIDENCE if "3,000" not in row.name or "+0 points, a = 0
 
 
 @pytest.mark.parametrize("row", QUICK, ids=[row.name for row in QUICK])
-def test_figure_is_reached(row: Row) -> None:
+def test_simulated_rate_meets_its_bound(row: Row) -> None:
     estimate = row.ours(row.streams)
     assert row.holds(estimate), estimate
 
 
 @pytest.mark.parametrize("false_alarms", [0.05, 0.2, 0.5])
-def test_bound_of_36_over_a_holds_where_the_model_is_exactly_at_the_threshold(false_alarms: float) -> None:
+def test_bound_of_36_over_a_holds_for_a_model_exactly_at_the_threshold(false_alarms: float) -> None:
     estimate = Estimate.rate(sim.retrained(Months(300, 0.9, false_alarms=false_alarms), 1000))
     assert estimate.high <= 100 * false_alarms
 
 
-def test_a_point_below_the_threshold_the_guarantee_no_longer_holds() -> None:
-    """So that the test above could fail: beside the boundary the alarms are no false ones, and come."""
+def test_model_one_point_below_the_threshold_exceeds_the_bound() -> None:
+    """This shows that the test above can fail: beyond the boundary, alarms are true ones and occur."""
     estimate = Estimate.rate(sim.retrained(Months(1000, 0.89), 300))
     assert estimate.low > 20
 
@@ -48,7 +48,7 @@ def test_any_size_of_block_keeps_the_guarantee() -> None:
 
 
 def test_looking_only_after_the_first_wrong_images_keeps_the_guarantee() -> None:
-    """Blocks that end just after a wrong image: whatever decides when to look, decides nothing."""
+    """Blocks end just after a wrong image: the choice of when to look has no effect."""
     generator, limit = np.random.default_rng(8), math.log(HORIZON / 0.2)
     detector, alarmed = sim.Detector.start(0.9, (1000,)), np.zeros(1000, bool)
     for _ in range(HORIZON):
@@ -60,8 +60,8 @@ def test_looking_only_after_the_first_wrong_images_keeps_the_guarantee() -> None
     assert Estimate.rate(alarmed).high <= 20
 
 
-def test_classes_that_differ_much_and_arrive_one_by_one_break_the_assumption() -> None:
-    """The caveat of the documentation: recalls of 0.80 to 0.98, a class a look."""
+def test_classes_that_differ_and_arrive_one_by_one_break_the_bound() -> None:
+    """The caveat of the documentation: recalls of 0.80 to 0.98, one class per look."""
     estimate = Estimate.rate(sim.retrained(Months(1000, 0.93), 500, sim.class_by_class(sim.UNLIKE)))
     assert estimate.low > 50
 

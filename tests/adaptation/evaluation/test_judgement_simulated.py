@@ -11,7 +11,7 @@ from benchmarks.judgement import GATE, Estimate, Row
 
 
 @pytest.mark.parametrize("row", GATE, ids=[row.name for row in GATE])
-def test_figure_is_reached(row: Row) -> None:
+def test_simulated_rate_meets_its_bound(row: Row) -> None:
     estimate = row.ours(row.streams)
     assert row.holds(estimate), estimate
 

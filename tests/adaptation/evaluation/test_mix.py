@@ -1,4 +1,4 @@
-"""Mix or skill: the fall split, and the words for it; error rates are in `test_evidence_simulated`."""
+"""Mix or skill: the fall split into both, and its reason; error rates are in `test_evidence_simulated`."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def test_mix_that_explains_less_than_half_is_no_explanation() -> None:
     assert shift.cause is Cause.UNCLEAR
 
 
-def test_accuracy_at_its_own_is_no_fall() -> None:
+def test_accuracy_equal_to_the_champions_own_is_no_fall() -> None:
     assert split(OWN, {"cat": Recall(100, 80), "ship": Recall(100, 98)}).cause is Cause.NONE
 
 
-def test_loss_of_skill_is_seen_behind_a_mix_that_hides_it() -> None:
+def test_loss_of_skill_is_found_behind_a_mix_that_hides_it() -> None:
     shift = split(OWN, {"cat": Recall(20, 16), "ship": Recall(280, 255)})
     assert shift.measured > shift.own
     assert shift.cause is Cause.SKILL
 
 
-def test_class_without_test_images_is_held_against_the_champions_accuracy() -> None:
+def test_class_without_test_images_is_compared_with_the_accuracy() -> None:
     month = {"cat": Recall(100, 80), "ship": Recall(100, 98), "truck": Recall(30, 2)}
     shift = split(OWN | {"truck": Recall()}, month)
     assert split(OWN, month) == shift
     assert shift.fallen == ("truck",)
 
 
-def test_class_without_images_in_the_month_changes_nothing() -> None:
+def test_class_without_images_in_the_batch_changes_nothing() -> None:
     month = {"cat": Recall(100, 80)}
     assert split(OWN, month | {"ship": Recall()}) == split(OWN, month)
     assert split(OWN, month).cause is Cause.MIX

@@ -11,7 +11,7 @@ from scipy.stats import binom, binomtest
 from adaptation.evaluation.paired import CHANCES, Pairs, log_bet, mcnemar, tango_lower_bound, total, upper_bound
 
 
-def test_pairs_add_and_say_what_each_model_had_right() -> None:
+def test_pairs_add_and_count_what_each_model_has_right() -> None:
     pairs = total([Pairs(1, 2, 3, 4), Pairs(10, 20, 30, 40)])
     assert pairs == Pairs(11, 22, 33, 44)
     assert (pairs.images, pairs.champion, pairs.challenger, pairs.difference) == (110, 33, 44, 0.1)
@@ -26,7 +26,7 @@ def test_tango_gives_the_published_interval() -> None:
     assert tango_lower_bound(pairs.swapped, 0.025) == pytest.approx(-0.517, abs=5e-4)
 
 
-def test_tango_bound_excludes_0_just_where_mcnemars_score_does() -> None:
+def test_tango_bound_excludes_0_exactly_where_mcnemars_score_does() -> None:
     for champion_only in range(12):
         for challenger_only in range(champion_only + 1, 40):
             pairs = Pairs(100, champion_only, challenger_only, 20)
@@ -62,7 +62,7 @@ def test_bet_is_the_mean_of_six_bets() -> None:
 
 @pytest.mark.parametrize("images", [1, 10, 200])
 def test_bet_has_an_expectation_of_1_where_the_models_are_equal(images: int) -> None:
-    """And less where the challenger is worse: exact, over all outcomes."""
+    """It is less if the challenger is worse: exact, over all outcomes."""
     outcomes = np.arange(images + 1)
     made = np.exp(log_bet(images - outcomes, outcomes))
     assert binom.pmf(outcomes, images, 0.5) @ made == pytest.approx(1)

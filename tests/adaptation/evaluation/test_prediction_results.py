@@ -1,4 +1,4 @@
-"""Results of batch prediction: every form that is read, what is refused, and the writer."""
+"""Results of batch prediction: each format that is read, what is refused, and the writer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Row = tuple[str | None, str | None, float | None, str | None]
 
 
 def folder_of(files: Mapping[str, str | bytes]) -> str:
-    """A folder of results, at a place of its own."""
+    """Write a folder of results and return its URI."""
     folder = f"memory://results-{next(_NUMBERS)}"
     for name, content in files.items():
         storage.write(f"{folder}/{name}", content if isinstance(content, bytes) else content.encode())
@@ -83,16 +83,16 @@ def value_of(**fields: Any) -> str:
         (value_of(instance="a", prediction=SHIP, error="bad"), ("a", None, None, "bad")),
     ],
 )
-def test_each_form_of_a_line_is_read(content: str, row: Row) -> None:
+def test_each_line_format_is_read(content: str, row: Row) -> None:
     assert rows(results(content)) == [row]
 
 
-def test_forms_may_be_mixed_and_blank_lines_mean_nothing() -> None:
+def test_formats_may_be_mixed_and_blank_lines_are_skipped() -> None:
     content = COMMON + "\n  \r\n" + value_of(instance="a", prediction="car") + "\r\n" + COMMON
     assert [row[1] for row in rows(results(content))] == ["ship", "car", "ship"]
 
 
-def test_columns_have_the_same_types_in_every_form() -> None:
+def test_columns_have_the_same_types_in_every_format() -> None:
     forms = [COMMON, value_of(instance="a", prediction="car"), value_of(instance="a", error="bad")]
     schemas = {tuple(frame.schema.items()) for form in forms for frame in read_predictions(results(form))}
     text = pl.String()
@@ -107,7 +107,7 @@ def test_columns_have_the_same_types_in_every_form() -> None:
         ["prediction.results", "prediction.results.jsonl"],
     ],
 )
-def test_files_are_read_whatever_their_number_and_ending(names: list[str]) -> None:
+def test_files_of_any_number_and_ending_are_read(names: list[str]) -> None:
     files = {name: line(name, SHIP) for name in names}
     folder = folder_of({**files, "notes.txt": "x", ".tmp-1-prediction.results-0": "x", "other.results-0": "x"})
     assert {row[0] for row in rows(folder)} == set(names)
@@ -119,23 +119,23 @@ def test_errors_are_read_from_the_errors_files_too() -> None:
     assert rows(folder_of(files))[0] == ("a", None, None, "bad (code 3)")
 
 
-def test_what_an_errors_file_says_of_no_image_is_kept_as_it_is() -> None:
+def test_error_without_an_image_is_kept_as_text() -> None:
     counted = "('Post request fails. Cannot get predictions. Error: ...', 2)"
     files = {"prediction.results-0": COMMON, "prediction.errors_stats-0": f"{counted}\n" + value_of(error="x")}
     assert [row[3] for row in rows(folder_of(files)) if row[0] is None] == [counted, '{"error": "x"}']
 
 
-def test_empty_files_hold_no_predictions() -> None:
+def test_empty_files_have_no_predictions() -> None:
     assert rows(folder_of({"prediction.results-0": "", "prediction.errors_stats-0": "\n"})) == []
 
 
-def test_local_folders_are_read_as_remote_ones(tmp_path: Path) -> None:
+def test_local_folders_are_read_like_remote_ones(tmp_path: Path) -> None:
     (tmp_path / "prediction.results-0").write_text(COMMON)
     assert rows(str(tmp_path)) == rows(results(COMMON))
 
 
 @pytest.mark.parametrize("files", [{}, {"prediction.errors_stats-00000-of-00001": ""}, {"results-0": COMMON}])
-def test_a_folder_without_results_is_refused(files: Mapping[str, str | bytes]) -> None:
+def test_folder_without_results_is_refused(files: Mapping[str, str | bytes]) -> None:
     folder = folder_of(files)
     with pytest.raises(InvalidPredictions, match=f"{folder} has no prediction.results") as caught:
         list(read_predictions(folder))
@@ -168,7 +168,7 @@ def test_a_folder_without_results_is_refused(files: Mapping[str, str | bytes]) -
         (r'{"instance": {"uri": "\ud83d"}, "prediction": "ship"}', "surrogates not allowed"),
     ],
 )
-def test_a_bad_line_is_refused_with_its_place_and_beginning(bad: str | bytes, complaint: str) -> None:
+def test_bad_line_is_refused_with_its_place_and_beginning(bad: str | bytes, complaint: str) -> None:
     bad = bad if isinstance(bad, bytes) else bad.encode()
     folder = folder_of({"prediction.results-0": COMMON, "prediction.results-1": COMMON.encode() * 2 + b"\n" + bad})
     with pytest.raises(InvalidPredictions, match=re.escape(complaint)) as caught:
@@ -179,19 +179,19 @@ def test_a_bad_line_is_refused_with_its_place_and_beginning(bad: str | bytes, co
     assert isinstance(caught.value, AdaptationError) and isinstance(caught.value, ValueError)
 
 
-def test_only_the_beginning_of_a_long_line_is_shown() -> None:
+def test_long_line_is_shown_by_its_beginning() -> None:
     with pytest.raises(InvalidPredictions) as caught:
         list(read_predictions(results(value_of(instance={"image_bytes": "A" * 10_000}, prediction=SHIP))))
     assert len(str(caught.value)) < 500
 
 
-def test_a_bad_line_is_found_in_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_line_is_found_in_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_results, "BLOCK", 100)
     with pytest.raises(InvalidPredictions, match="line 58: "):
         list(read_predictions(results(COMMON * 57 + "nonsense\n" + COMMON * 9)))
 
 
-def test_a_large_file_is_read_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_file_is_read_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_results, "BLOCK", 10 * len(COMMON))
     assert max(len(frame) for frame in read_predictions(results(COMMON * 1000))) == 11
 
@@ -203,7 +203,7 @@ common_lines = st.tuples(st.text(st.characters(codec="utf-8"), max_size=12), lab
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(common_lines), st.booleans(), st.integers(1, 400), st.booleans())
-def test_the_common_form_reads_the_same_fast_or_line_by_line(
+def test_common_format_reads_the_same_with_the_fast_and_slow_reader(
     lines: list[tuple[str, str | int, float]], spaces: bool, block: int, ascii_only: bool
 ) -> None:
     separators = (", ", ": ") if spaces else (",", ":")
@@ -217,12 +217,12 @@ def test_the_common_form_reads_the_same_fast_or_line_by_line(
     assert rows(results(odd_first + content))[1:] == expected
 
 
-def test_the_common_form_is_read_by_polars_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_common_format_is_read_by_polars_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_results, "_read_any_form", None)
     assert len(rows(results(COMMON * 10))) == 10
 
 
-def test_the_writer_writes_the_layout_of_vertex_ai(tmp_path: Path) -> None:
+def test_writer_writes_the_layout_of_vertex_ai(tmp_path: Path) -> None:
     with ResultsWriter(str(tmp_path), "3", MOMENT, shard_lines=2) as writer:
         for number in range(3):
             writer.prediction(f"gs://b/{number}.jpg", "ship", 0.5)
@@ -238,7 +238,7 @@ def test_the_writer_writes_the_layout_of_vertex_ai(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [NAME]
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     with ResultsWriter(str(tmp_path), "3", MOMENT) as writer:
         writer.prediction("a", "ship", 0.1)
         writer.error("b", 5, "not there")
@@ -247,7 +247,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert sorted(rows(writer.folder)) == [("a", "ship", 0.1, None), ("b", None, None, "not there (code 5)"), nan]
 
 
-def test_results_of_nothing_are_empty_files(tmp_path: Path) -> None:
+def test_results_of_no_image_are_empty_files(tmp_path: Path) -> None:
     with ResultsWriter(str(tmp_path), "3", MOMENT) as writer:
         pass
     names = ["prediction.errors_stats-00000-of-00001", "prediction.results-00000-of-00001"]
@@ -255,19 +255,19 @@ def test_results_of_nothing_are_empty_files(tmp_path: Path) -> None:
     assert rows(writer.folder) == []
 
 
-def test_shards_that_are_exactly_full_are_not_followed_by_an_empty_one(tmp_path: Path) -> None:
+def test_full_last_shard_is_not_followed_by_an_empty_one(tmp_path: Path) -> None:
     with ResultsWriter(str(tmp_path), "3", MOMENT, shard_lines=2) as writer:
         for number in range(4):
             writer.prediction(str(number), "ship", 0.5)
     assert len(list(Path(writer.folder).glob("prediction.results-*"))) == 2
 
 
-def test_the_time_is_told_in_utc(tmp_path: Path) -> None:
+def test_time_in_the_folder_name_is_utc(tmp_path: Path) -> None:
     east = MOMENT.astimezone(timezone(timedelta(hours=9)))
     assert ResultsWriter(str(tmp_path), "3", east).folder == str(tmp_path / NAME)
 
 
-def test_nothing_is_seen_before_the_end(tmp_path: Path) -> None:
+def test_results_are_not_visible_before_they_are_complete(tmp_path: Path) -> None:
     with ResultsWriter(str(tmp_path / "out"), "3", MOMENT, shard_lines=1) as writer:
         writer.prediction("a", "ship", 0.5)
         writer.prediction("b", "ship", 0.5)
@@ -275,14 +275,14 @@ def test_nothing_is_seen_before_the_end(tmp_path: Path) -> None:
         assert all(name.startswith(".") for name in storage.folders(str(tmp_path / "out")))
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+def test_failure_leaves_no_results(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"), ResultsWriter(str(tmp_path), "3", MOMENT) as writer:
         writer.prediction("a", "ship", 0.5)
         raise OSError("disk full")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writer_leaves_no_results_folder(tmp_path: Path) -> None:
+def test_killed_writer_leaves_no_results_folder(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from datetime import UTC, datetime\n"
         "from adaptation.evaluation.prediction_results import ResultsWriter\n"
@@ -303,6 +303,6 @@ def test_existing_results_are_not_overwritten(tmp_path: Path) -> None:
     assert len(rows(writer.folder)) == 1
 
 
-def test_the_writer_refuses_a_folder_elsewhere() -> None:
+def test_writer_refuses_a_remote_folder() -> None:
     with pytest.raises(InvalidPredictions, match="memory://out is not on this machine"):
         ResultsWriter("memory://out", "3", MOMENT)

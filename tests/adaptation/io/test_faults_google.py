@@ -1,4 +1,4 @@
-"""Work on object storage that is cut off or crowded: nothing half is seen or lost, and the next attempt heals it."""
+"""Object storage, interrupted and concurrent work: nothing partial is seen or lost; the next attempt finishes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPLIT = Split(ratio=0.5)
 
 
 class Mortal(StorageEmulator):
-    """Refuses all changes after so many: to those who wait for them it is as if they had been cut off."""
+    """An emulator that refuses all changes after so many, which to its clients is as if they had been cut off."""
 
     changes_left = 10**9
 
@@ -38,7 +38,7 @@ class Mortal(StorageEmulator):
         return super().answer(request)
 
     def cuts_off(self, task: Callable[[], object], after: int) -> bool:
-        """Does the task with so many changes; says whether it wanted more."""
+        """Run the task with so many changes. Return whether it needed more."""
         self.changes_left = after
         try:
             task()
@@ -63,7 +63,7 @@ def prepared(store: SpanStore, snapshot: Snapshot) -> Manifest:
     return prepare(store, snapshot, LABELS, SPLIT, shard_bytes=400)
 
 
-def test_a_preparation_that_is_cut_off_is_finished_by_the_next(emulator: Mortal) -> None:
+def test_preparation_cut_off_anywhere_is_finished_by_the_next(emulator: Mortal) -> None:
     snapshot = collected("gs://b/collection/2021-10", 10)
     digest = prepared(SpanStore("gs://b/undisturbed"), snapshot).digest
     for after in itertools.count():
@@ -80,7 +80,7 @@ def test_a_preparation_that_is_cut_off_is_finished_by_the_next(emulator: Mortal)
     assert after > 10
 
 
-def test_archiving_that_is_cut_off_loses_nothing_and_is_finished_by_the_next(emulator: Mortal) -> None:
+def test_archiving_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator: Mortal) -> None:
     for after in itertools.count():
         batches, snapshot = evaluated(f"gs://b/{after}")
         before = everything(batches)
@@ -94,7 +94,7 @@ def test_archiving_that_is_cut_off_loses_nothing_and_is_finished_by_the_next(emu
     assert after >= 5
 
 
-def test_requeueing_that_is_cut_off_loses_nothing_and_is_finished_by_the_next(emulator: Mortal) -> None:
+def test_requeueing_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator: Mortal) -> None:
     for after in itertools.count():
         batches, snapshot = evaluated(f"gs://b/{after}")
         batches.archive(snapshot)
@@ -110,7 +110,7 @@ def test_requeueing_that_is_cut_off_loses_nothing_and_is_finished_by_the_next(em
     assert after >= 5
 
 
-def test_preparations_at_once_make_one_span_of_each_batch(emulator: Mortal) -> None:
+def test_concurrent_preparations_make_one_span_of_each_batch(emulator: Mortal) -> None:
     october, november = (collected(f"gs://b/collection/2021-{month}", 10, first=month) for month in (10, 11))
     for number in range(5):
         store = SpanStore(f"gs://b/data-{number}")
@@ -122,7 +122,7 @@ def test_preparations_at_once_make_one_span_of_each_batch(emulator: Mortal) -> N
         assert storage.files_below(join(store.root, "_staging")) == []
 
 
-def test_archiving_at_once_moves_each_image_and_loses_none(emulator: Mortal) -> None:
+def test_concurrent_archiving_moves_each_image_and_loses_none(emulator: Mortal) -> None:
     for number in range(5):
         batches, snapshot = evaluated(f"gs://b/{number}")
         before = everything(batches)
@@ -132,7 +132,7 @@ def test_archiving_at_once_moves_each_image_and_loses_none(emulator: Mortal) -> 
 
 
 def evaluated(root: str) -> tuple[BatchStore, Snapshot]:
-    """A month of which four images have been evaluated, and one has come since."""
+    """Return a batch, and its snapshot of four evaluated images; a fifth has arrived since."""
     batches = BatchStore(root)
     snapshot = collected(batches.folder(OCTOBER), 4)
     batches.mark_evaluated(snapshot)
@@ -141,6 +141,6 @@ def evaluated(root: str) -> tuple[BatchStore, Snapshot]:
 
 
 def everything(batches: BatchStore) -> list[bytes]:
-    """All images of the month, wherever they are."""
+    """Return the bytes of all images of the batch, archived ones included."""
     folders = (batches.folder(OCTOBER), batches.folder(OCTOBER) + "_old")
     return sorted(data for folder in folders for data in contents(folder).values())

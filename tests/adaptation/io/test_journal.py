@@ -1,4 +1,4 @@
-"""A journal has one current record, whoever writes to it and however many at once."""
+"""Journal: it has one current record, with any number of concurrent writers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def a_journal(folder: str) -> Journal[dict[str, Any]]:
     return Journal(folder, dict[str, Any])
 
 
-def test_an_empty_journal_has_no_record(root: str) -> None:
+def test_empty_journal_has_no_record(root: str) -> None:
     assert a_journal(root).last() is None
     assert a_journal(root).records() == []
 
 
-def test_the_record_appended_last_is_current(root: str) -> None:
+def test_record_appended_last_is_current(root: str) -> None:
     journal = a_journal(root)
     assert journal.append({"job": "a"}, after=0) == Record(1, {"job": "a"})
     assert journal.append({"job": "b"}, after=1) == Record(2, {"job": "b"})
@@ -33,7 +33,7 @@ def test_the_record_appended_last_is_current(root: str) -> None:
 
 
 @pytest.mark.parametrize("number", [9, 99, 9999])
-def test_records_are_in_the_order_of_their_numbers_not_of_their_texts(root: str, number: int) -> None:
+def test_records_are_in_numeric_order(root: str, number: int) -> None:
     journal = a_journal(root)
     for after in (number, number - 1):
         journal.append({"after": after}, after=after)
@@ -41,7 +41,7 @@ def test_records_are_in_the_order_of_their_numbers_not_of_their_texts(root: str,
     assert journal.last() == Record(number + 1, {"after": number})
 
 
-def test_a_record_is_never_replaced(root: str) -> None:
+def test_record_is_never_replaced(root: str) -> None:
     journal = a_journal(root)
     journal.append({"job": "first"}, after=0)
     with pytest.raises(FileExistsError):
@@ -49,7 +49,7 @@ def test_a_record_is_never_replaced(root: str) -> None:
     assert journal.records() == [Record(1, {"job": "first"})]
 
 
-def test_of_sixteen_who_append_after_the_same_record_one_does(root: str) -> None:
+def test_append_after_the_same_record_succeeds_for_one_of_16_threads(root: str) -> None:
     def append(number: int) -> bool:
         try:
             a_journal(root).append({"writer": number}, after=3)
@@ -63,7 +63,7 @@ def test_of_sixteen_who_append_after_the_same_record_one_does(root: str) -> None
     assert a_journal(root).records() == [Record(4, {"writer": won.index(True)})]
 
 
-def test_of_processes_that_append_after_the_same_record_one_does(disk: str) -> None:
+def test_append_after_the_same_record_succeeds_for_one_process(disk: str) -> None:
     for after in range(10):
         results = at_once(*[lambda after=after: a_journal(disk).append({}, after=after)] * 4)
         assert sum(isinstance(result, Record) for result in results) == 1
@@ -79,12 +79,12 @@ def test_other_files_are_no_records(root: str) -> None:
     assert journal.records() == [Record(1, {})]
 
 
-def test_a_record_is_a_json_file_that_a_person_can_read(root: str) -> None:
+def test_record_is_a_readable_json_file(root: str) -> None:
     a_journal(root).append({"b": 1, "a": ["x"]}, after=0)
     assert json.loads(storage.read(join(root, "0001.json"))) == {"a": ["x"], "b": 1}
 
 
-def test_update_is_asked_again_where_another_was_first(root: str) -> None:
+def test_update_is_retried_after_a_concurrent_append(root: str) -> None:
     journal, seen = a_journal(root), []
 
     def change(last: Record[dict[str, Any]] | None) -> dict[str, Any]:
@@ -97,14 +97,14 @@ def test_update_is_asked_again_where_another_was_first(root: str) -> None:
     assert seen == [None, "another's"]
 
 
-def test_update_leaves_the_current_record_where_nothing_follows(root: str) -> None:
+def test_update_without_a_change_appends_nothing(root: str) -> None:
     journal = a_journal(root)
     journal.append({"job": "a"}, after=0)
     assert journal.update(lambda last: None) is None
     assert journal.records() == [Record(1, {"job": "a"})]
 
 
-def test_updates_of_many_at_once_are_all_counted(root: str) -> None:
+def test_concurrent_updates_are_all_counted(root: str) -> None:
     def count(_: int) -> None:
         a_journal(root).update(lambda last: {"count": last.value["count"] + 1 if last else 1})
 
@@ -113,7 +113,7 @@ def test_updates_of_many_at_once_are_all_counted(root: str) -> None:
     assert [record.value["count"] for record in a_journal(root).records()] == list(range(1, 9))
 
 
-def test_record_that_cannot_be_read_is_named_by_its_file(root: str) -> None:
+def test_unreadable_record_is_named_by_its_file(root: str) -> None:
     journal = a_journal(root)
     journal.append({"job": "a"}, after=0)
     storage.write(join(root, "0002.json"), b'{"job": ')

@@ -1,4 +1,4 @@
-"""Workers share in work: the same results in the same order, whoever did what; what goes wrong there is told here."""
+"""Process pool: the same results in the same order with any number of workers; their errors are raised here."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def doubled(number: int) -> int:
 
 
 def met(folder: Path, number: int) -> int:
-    """Which process it is, once the other two are at work as well."""
+    """Return the process id after the other two processes have begun to work too."""
     (folder / f"{os.getpid()}").touch()
     for _ in range(600):
         if len(list(folder.iterdir())) == 3:
             return os.getpid()
         threading.Event().wait(0.1)
-    raise TimeoutError("the others did not come")
+    raise TimeoutError("the other processes did not start")
 
 
 def refuse(number: int) -> int:
@@ -70,24 +70,24 @@ def after_a_while(item: bytes) -> bytes:
 
 
 def say(number: int) -> int:
-    print("what a task prints is no result", flush=True)
+    print("output of a task is no result", flush=True)
     threading.Event().wait(0.02)
     return number
 
 
 @pytest.mark.parametrize("helpers", [0, 1, 2, 9])
-def test_the_results_are_in_order_however_many_help(helpers: int) -> None:
+def test_results_are_in_order_with_any_number_of_workers(helpers: int) -> None:
     assert share(doubled, range(200), helpers) == list(range(0, 400, 2))
     assert share(doubled, [], helpers) == []
 
 
-def test_this_process_and_the_workers_are_at_work_together(tmp_path: Path) -> None:
+def test_parent_and_workers_work_at_the_same_time(tmp_path: Path) -> None:
     processes = share(functools.partial(met, tmp_path), range(12), 2)
     assert len(set(processes)) == 3
     assert os.getpid() in processes
 
 
-def test_no_more_workers_are_started_than_there_are_other_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_limited_by_the_number_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_pool, "processors", lambda: 1)
     assert set(share(pid, range(20), 8)) == {os.getpid()}
 
@@ -96,33 +96,33 @@ def pid(number: int) -> int:
     return os.getpid()
 
 
-def test_results_may_be_larger_than_a_pipe_holds() -> None:
+def test_results_may_be_larger_than_a_pipe_buffer() -> None:
     assert share(large, range(12), 2) == [large(number) for number in range(12)]
 
 
-def test_items_and_results_may_both_be_larger_than_a_pipe_holds() -> None:
+def test_items_and_results_may_be_larger_than_a_pipe_buffer() -> None:
     items = [bytes([number]) * 3_000_000 for number in range(12)]
     assert share(after_a_while, items, 2) == items
 
 
-def test_what_a_task_prints_does_not_mix_with_the_results() -> None:
+def test_output_of_a_task_does_not_mix_with_the_results() -> None:
     assert share(say, range(40), 2) == list(range(40))
 
 
-def test_what_the_task_raised_is_raised() -> None:
+def test_exception_of_a_task_is_raised_in_the_parent() -> None:
     with pytest.raises(ValueError, match="seven cannot be done"):
         share(refuse, range(20), 2)
     with pytest.raises(ValueError, match="not here"):
         share(functools.partial(refuse_elsewhere, os.getpid()), range(200), 2)
 
 
-def test_a_worker_that_is_killed_is_missed() -> None:
+def test_killed_worker_raises_worker_lost() -> None:
     with pytest.raises(WorkerLost, match="ended in the middle of its work"):
         share(functools.partial(end_elsewhere, os.getpid()), range(200), 2)
 
 
-def test_a_span_is_the_same_bytes_whoever_prepared_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1,100 images and two that cannot be used, in parts of 16, by one process and by three."""
+def test_span_has_the_same_bytes_with_one_process_and_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,100 images and two unusable ones, in parts of 16, prepared by one process and by three."""
     collection = tmp_path / "2021-10"
     collection.mkdir()
     small = [image(number, "JPEG") for number in range(100)]
@@ -146,7 +146,7 @@ def test_a_span_is_the_same_bytes_whoever_prepared_it(tmp_path: Path, monkeypatc
 # Threads
 
 
-def test_the_results_of_threads_are_in_order_whichever_is_done_first() -> None:
+def test_results_of_threads_are_in_the_order_of_their_items() -> None:
     turns = [threading.Event() for _ in range(3)]
 
     def last_one_first(number: int) -> int:
@@ -158,7 +158,7 @@ def test_the_results_of_threads_are_in_order_whichever_is_done_first() -> None:
     assert list(ahead(last_one_first, range(3), 3)) == [0, 2, 4]
 
 
-def test_no_more_items_are_taken_than_there_are_threads_and_the_one_that_is_waited_for() -> None:
+def test_threads_take_at_most_one_item_each_ahead_of_the_consumer() -> None:
     taken: list[int] = []
 
     def items() -> Iterator[int]:
@@ -172,7 +172,7 @@ def test_no_more_items_are_taken_than_there_are_threads_and_the_one_that_is_wait
     assert len(taken) == 100
 
 
-def test_what_a_thread_raises_comes_in_the_place_of_its_item_and_no_further_one_is_begun() -> None:
+def test_exception_of_a_thread_is_raised_in_order_and_ends_the_work() -> None:
     begun: list[int] = []
 
     def refuse_seven(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Storage keeps its promises on a disk and on an object store alike."""
+"""Storage: the same promises on a disk and on an object store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def race(task: Any, values: list[Any]) -> list[Any]:
 
 
 def spelt_for(root: str, name: str) -> str:
-    """The name, but for what the stand-in in memory alone misreads: to it :: is a chain of URLs."""
+    """Return the name without what the in-memory file system alone misreads: it takes :: for a chain of URLs."""
     return name.replace("::", ":") if root.startswith("memory:") else name
 
 
@@ -58,7 +58,7 @@ def full_disk(*_: object) -> None:
 # Names
 
 
-def test_a_uri_without_a_scheme_is_local() -> None:
+def test_uri_without_a_scheme_is_local() -> None:
     assert storage.is_local("/data/span-1")
     assert storage.is_local("data")
     assert storage.is_local("file:///data")
@@ -77,7 +77,7 @@ def test_other_uris_stay_as_they_are() -> None:
     assert storage.absolute("gs://bucket/data/") == "gs://bucket/data"
 
 
-def test_parts_are_joined_with_single_slashes() -> None:
+def test_join_uses_single_slashes() -> None:
     assert join("gs://bucket/", "/a/", "b") == "gs://bucket/a/b"
     assert join("/", "a") == "/a"
 
@@ -85,23 +85,23 @@ def test_parts_are_joined_with_single_slashes() -> None:
 # Writing and reading
 
 
-def test_what_was_written_is_read(root: str) -> None:
+def test_file_is_read_as_it_was_written(root: str) -> None:
     storage.write(join(root, "a", "b", "c.bin"), b"\x00\xff")
     assert storage.read(join(root, "a", "b", "c.bin")) == b"\x00\xff"
 
 
-def test_a_write_replaces_what_is_there(root: str) -> None:
+def test_write_replaces_an_existing_file(root: str) -> None:
     for data in (b"a longer text", b"short", b""):
         storage.write(join(root, "a"), data)
         assert storage.read(join(root, "a")) == data
 
 
-def test_reading_a_file_that_is_not_there_says_so(root: str) -> None:
+def test_reading_a_missing_file_raises_file_not_found(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read(join(root, "missing"))
 
 
-def test_files_and_folders_exist_once_they_are_there(root: str) -> None:
+def test_files_and_folders_exist_after_a_write(root: str) -> None:
     assert not storage.exists(join(root, "a"))
     storage.write(join(root, "a", "b"), b"")
     assert storage.exists(join(root, "a"))
@@ -110,7 +110,7 @@ def test_files_and_folders_exist_once_they_are_there(root: str) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_every_operation_takes_names_literally(root: str, name: str) -> None:
+def test_file_names_are_taken_literally_by_every_operation(root: str, name: str) -> None:
     name = spelt_for(root, name)
     here, there = join(root, "here"), join(root, "there")
     storage.write(join(here, name), b"1")
@@ -132,7 +132,7 @@ def test_every_operation_takes_names_literally(root: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ODD_NAMES if len(name) < 80])
-def test_folders_are_taken_literally_too(root: str, name: str) -> None:
+def test_folder_names_are_taken_literally_by_every_operation(root: str, name: str) -> None:
     name = spelt_for(root, name)
     storage.write(join(root, name, "a.jpg"), b"1")
     storage.write(join(root, "a1.jpg", "a.jpg"), b"other")
@@ -145,14 +145,14 @@ def test_folders_are_taken_literally_too(root: str, name: str) -> None:
 # Creating
 
 
-def test_creating_a_file_that_is_there_leaves_it_alone(root: str) -> None:
+def test_create_does_not_change_an_existing_file(root: str) -> None:
     storage.create(join(root, "a"), b"first")
     with pytest.raises(FileExistsError):
         storage.create(join(root, "a"), b"second")
     assert storage.read(join(root, "a")) == b"first"
 
 
-def test_of_sixteen_creators_one_wins_with_its_whole_content(root: str) -> None:
+def test_concurrent_creates_have_one_winner_with_its_whole_content(root: str) -> None:
     for round_number in range(10):
         uri = join(root, f"{round_number}")
         values = [bytes([number]) * 100_000 for number in range(16)]
@@ -162,7 +162,7 @@ def test_of_sixteen_creators_one_wins_with_its_whole_content(root: str) -> None:
     assert len(storage.files_below(root)) == 10
 
 
-def test_a_file_that_is_being_rewritten_is_always_whole(root: str) -> None:
+def test_file_that_is_being_rewritten_is_always_whole(root: str) -> None:
     uri, values = join(root, "a"), [bytes([number]) * 200_000 for number in range(40)]
     storage.write(uri, values[0])
     with ThreadPoolExecutor(2) as pool:
@@ -174,13 +174,13 @@ def test_a_file_that_is_being_rewritten_is_always_whole(root: str) -> None:
 # Moving, linking, removing
 
 
-def test_a_moved_file_is_at_its_new_place_only(root: str) -> None:
+def test_moved_file_exists_at_its_new_place_only(root: str) -> None:
     storage.write(join(root, "a"), b"data")
     storage.move(join(root, "a"), join(root, "deep", "er", "b"))
     assert storage.files_below(root) == [File("deep/er/b", 4)]
 
 
-def test_a_move_never_overwrites(root: str) -> None:
+def test_move_never_overwrites(root: str) -> None:
     storage.write(join(root, "a"), b"a")
     storage.write(join(root, "b"), b"b")
     with pytest.raises(FileExistsError):
@@ -189,13 +189,13 @@ def test_a_move_never_overwrites(root: str) -> None:
     assert storage.read(join(root, "b")) == b"b"
 
 
-def test_moving_a_file_that_is_not_there_says_so(root: str) -> None:
+def test_moving_a_missing_file_raises_file_not_found(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.move(join(root, "a"), join(root, "b"))
     assert storage.files(root) == []
 
 
-def test_of_sixteen_files_moved_to_one_place_one_arrives_and_none_is_lost(disk: str) -> None:
+def test_concurrent_moves_to_one_place_have_one_winner_and_lose_none(disk: str) -> None:
     sources = [join(disk, f"source-{number}") for number in range(16)]
     for source in sources:
         storage.write(source, source.encode())
@@ -204,8 +204,8 @@ def test_of_sixteen_files_moved_to_one_place_one_arrives_and_none_is_lost(disk: 
     assert len(storage.files(disk)) == 16
 
 
-def test_a_file_that_is_replaced_while_it_is_moved_is_moved(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linux says of a file that is replaced at this very moment that there is none."""
+def test_file_replaced_while_it_is_moved_is_moved(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux reports a file that is being replaced at this moment as missing."""
     link, answers = os.link, iter([FileNotFoundError(errno.ENOENT, "No such file or directory")] * 2)
 
     def link_in_the_end(*args: Any) -> None:
@@ -219,7 +219,7 @@ def test_a_file_that_is_replaced_while_it_is_moved_is_moved(disk: str, monkeypat
     assert storage.files(disk) == [File("b", 4)]
 
 
-def test_a_link_has_the_same_content_and_may_be_made_again(root: str) -> None:
+def test_link_has_the_same_content_and_may_be_repeated(root: str) -> None:
     storage.write(join(root, "a"), b"data")
     for _ in range(2):
         storage.link(join(root, "a"), join(root, "folder", "b"))
@@ -228,14 +228,14 @@ def test_a_link_has_the_same_content_and_may_be_made_again(root: str) -> None:
     assert storage.read(join(root, "folder", "b")) == b"data"
 
 
-def test_a_link_on_one_disk_takes_no_space(disk: str) -> None:
+def test_link_on_one_disk_takes_no_space(disk: str) -> None:
     storage.write(join(disk, "a"), b"data")
     for _ in range(2):
         storage.link(join(disk, "a"), join(disk, "b"))
         assert os.path.samefile(join(disk, "a"), join(disk, "b"))
 
 
-def test_a_link_to_another_disk_is_a_copy(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_to_another_disk_is_a_copy(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
@@ -245,17 +245,17 @@ def test_a_link_to_another_disk_is_a_copy(disk: str, monkeypatch: pytest.MonkeyP
     assert storage.read(join(disk, "b")) == b"data"
 
 
-def test_linking_a_file_that_is_not_there_says_so(root: str) -> None:
+def test_linking_a_missing_file_raises_file_not_found(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.link(join(root, "a"), join(root, "b"))
 
 
-def test_removing_what_is_not_there_is_no_error(root: str) -> None:
+def test_removing_a_missing_file_is_no_error(root: str) -> None:
     storage.remove(join(root, "a"))
     storage.remove_folder(join(root, "a"))
 
 
-def test_a_folder_is_removed_with_all_that_is_in_it(root: str) -> None:
+def test_removed_folder_is_removed_with_its_content(root: str) -> None:
     for name in ("a/b", "a/c/d", "a/.tmp-unfinished", "ab/c"):
         storage.write(join(root, name), b"")
     storage.remove_folder(join(root, "a"))
@@ -263,7 +263,7 @@ def test_a_folder_is_removed_with_all_that_is_in_it(root: str) -> None:
     assert storage.files_below(root) == [File("ab/c", 0)]
 
 
-def test_two_who_remove_one_folder_leave_nothing_of_it(disk: str) -> None:
+def test_concurrent_removals_of_a_folder_leave_nothing(disk: str) -> None:
     for _ in range(20):
         for number in range(30):
             storage.write(join(disk, f"a/{number % 3}/{number}"), b"")
@@ -274,7 +274,7 @@ def test_two_who_remove_one_folder_leave_nothing_of_it(disk: str) -> None:
 # Listing
 
 
-def test_files_and_folders_are_listed_apart_and_sorted(root: str) -> None:
+def test_files_and_folders_are_listed_separately_and_sorted(root: str) -> None:
     for name in ("b", "a", "folder-2/x", "folder-10/x", "folder-10/y/z"):
         storage.write(join(root, name), name.encode())
     assert storage.files(root) == [File("a", 1), File("b", 1)]
@@ -283,7 +283,7 @@ def test_files_and_folders_are_listed_apart_and_sorted(root: str) -> None:
     assert storage.files_below(join(root, "folder-10")) == [File("x", 11), File("y/z", 13)]
 
 
-def test_files_can_be_listed_one_by_one_and_left_early(root: str) -> None:
+def test_listing_can_be_iterated_and_stopped_early(root: str) -> None:
     names = ["a", "folder-10/x", "folder-2/y/z", "folder/.tmp-1234"]
     for name in names:
         storage.write(join(root, name), b"1")
@@ -293,7 +293,7 @@ def test_files_can_be_listed_one_by_one_and_left_early(root: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system does not tell what is open")
-def test_a_listing_leaves_no_folder_open_also_where_it_is_left_early(disk: str) -> None:
+def test_listing_stopped_early_leaves_no_folder_open(disk: str) -> None:
     for name in ("a", "b", "folder/c"):
         storage.write(join(disk, name), b"1")
     before = os.listdir("/proc/self/fd")
@@ -315,24 +315,24 @@ def test_a_listing_leaves_no_folder_open_also_where_it_is_left_early(disk: str) 
         ("2021-03", "9999-13", []),
     ],
 )
-def test_folders_are_listed_from_one_name_up_to_another(root: str, start: str, end: str, listed: list[str]) -> None:
+def test_folders_are_listed_within_a_range_of_names(root: str, start: str, end: str, listed: list[str]) -> None:
     for folder in ("2020-12", "2021-01", "2021-01_old", "2021-02", "misc"):
         storage.write(join(root, folder, "a"), b"")
     storage.write(join(root, "2021-01-a-file"), b"")
     assert storage.folders(root, start, end) == listed
 
 
-def test_a_missing_folder_has_nothing_in_it(root: str) -> None:
+def test_missing_folder_lists_nothing(root: str) -> None:
     missing = join(root, "missing")
     assert (storage.files(missing), storage.folders(missing), storage.files_below(missing)) == ([], [], [])
 
 
-def test_a_file_has_nothing_in_it(root: str) -> None:
+def test_file_listed_as_a_folder_is_empty(root: str) -> None:
     storage.write(join(root, "a"), b"")
     assert storage.files(join(root, "a")) == storage.folders(join(root, "a")) == []
 
 
-def test_a_listing_ignores_unfinished_writes(root: str) -> None:
+def test_listing_ignores_unfinished_writes(root: str) -> None:
     storage.write(join(root, ".tmp-1234"), b"half a fi")
     storage.write(join(root, "folder", ".tmp-1234"), b"half a fi")
     storage.write(join(root, "folder", "whole"), b"")
@@ -340,7 +340,7 @@ def test_a_listing_ignores_unfinished_writes(root: str) -> None:
     assert storage.files_below(root) == [File("folder/whole", 0)]
 
 
-def test_a_listing_sees_what_has_just_changed(root: str) -> None:
+def test_listing_shows_the_latest_changes(root: str) -> None:
     for number in range(3):
         storage.write(join(root, f"{number}"), b"")
         assert len(storage.files(root)) == number + 1
@@ -350,7 +350,7 @@ def test_a_listing_sees_what_has_just_changed(root: str) -> None:
     assert not storage.exists(join(root, "0"))
 
 
-def test_a_symbolic_link_counts_as_what_it_points_to(disk: str) -> None:
+def test_symbolic_link_counts_as_its_target(disk: str) -> None:
     storage.write(join(disk, "elsewhere", "image.jpg"), b"data")
     os.makedirs(join(disk, "batch"))
     os.symlink(join(disk, "elsewhere"), join(disk, "month"))
@@ -361,13 +361,13 @@ def test_a_symbolic_link_counts_as_what_it_points_to(disk: str) -> None:
     assert storage.files(join(disk, "batch")) == storage.files_below(join(disk, "batch")) == [File("linked.jpg", 4)]
 
 
-def test_what_is_neither_file_nor_folder_is_not_listed(disk: str) -> None:
+def test_special_files_are_not_listed(disk: str) -> None:
     os.makedirs(disk)
     os.mkfifo(join(disk, "pipe.jpg"))
     assert storage.files(disk) == storage.files_below(disk) == []
 
 
-def test_a_folder_that_cannot_be_read_is_an_error_and_not_empty(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_is_an_error_and_not_empty(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
@@ -382,7 +382,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_empty(disk: str, monke
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 256])
-def test_many_files_are_read_in_the_order_asked_for(root: str, chunk: int) -> None:
+def test_read_many_keeps_the_order_of_the_request(root: str, chunk: int) -> None:
     names = [f"{number}" for number in (5, 3, 9, 0, 7, 1, 8)]
     for name in names:
         storage.write(join(root, name), name.encode())
@@ -390,7 +390,7 @@ def test_many_files_are_read_in_the_order_asked_for(root: str, chunk: int) -> No
     assert list(read) == [name.encode() for name in names]
 
 
-def test_a_file_that_cannot_be_read_stands_as_an_error_in_its_place(root: str) -> None:
+def test_read_many_returns_an_error_in_place_of_an_unreadable_file(root: str) -> None:
     for name in ("a", "c"):
         storage.write(join(root, name), name.encode())
     first, second, third = storage.read_many([join(root, name) for name in ("a", "b", "c")])
@@ -398,20 +398,20 @@ def test_a_file_that_cannot_be_read_stands_as_an_error_in_its_place(root: str) -
     assert isinstance(second, FileNotFoundError)
 
 
-def test_no_files_are_read_as_none(root: str) -> None:
+def test_read_many_of_nothing_returns_nothing(root: str) -> None:
     assert list(storage.read_many([])) == []
 
 
-def test_parallel_work_keeps_its_order_and_raises_what_went_wrong() -> None:
+def test_in_parallel_keeps_the_order_and_raises_errors() -> None:
     assert storage.in_parallel(lambda number: number * number, range(300)) == [number * number for number in range(300)]
     with pytest.raises(ZeroDivisionError):
         storage.in_parallel(lambda number: 1 // number, [1, 0, 2])
 
 
-# A disk that is full, a process that dies, a lock
+# Full disk, killed process, locks
 
 
-def test_a_full_disk_leaves_the_old_content_and_nothing_else(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_the_old_content_and_nothing_else(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.write(join(disk, "a"), b"old")
     monkeypatch.setattr(os, "fsync", full_disk)
     for writing in (lambda: storage.write(join(disk, "a"), b"new"), lambda: storage.create(join(disk, "b"), b"new")):
@@ -422,7 +422,7 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(disk: str, monkeypa
 
 
 @pytest.mark.parametrize("operation", [storage.write, storage.create])
-def test_a_write_that_is_killed_is_seen_whole_or_not_at_all(disk: str, operation: Any) -> None:
+def test_killed_write_is_seen_whole_or_not_at_all(disk: str, operation: Any) -> None:
     after = 1
     while killed(lambda name=f"{after}": operation(join(disk, name), b"whole"), after):
         assert all(storage.read(join(disk, file.name)) == b"whole" for file in storage.files(disk))
@@ -430,7 +430,7 @@ def test_a_write_that_is_killed_is_seen_whole_or_not_at_all(disk: str, operation
     assert after > 2
 
 
-def test_a_lock_lets_one_in_at_a_time(disk: str) -> None:
+def test_lock_admits_one_process_at_a_time(disk: str) -> None:
     def add_one() -> None:
         for _ in range(50):
             with storage.locked(join(disk, "lock")):
@@ -441,7 +441,7 @@ def test_a_lock_lets_one_in_at_a_time(disk: str) -> None:
     assert storage.read(join(disk, "sum")) == b"150"
 
 
-def test_a_lock_is_free_again_when_its_holder_was_killed(disk: str) -> None:
+def test_lock_is_released_when_its_holder_is_killed(disk: str) -> None:
     def die_within() -> None:
         with storage.locked(join(disk, "lock")):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -451,7 +451,7 @@ def test_a_lock_is_free_again_when_its_holder_was_killed(disk: str) -> None:
         pass
 
 
-def test_an_object_store_has_no_lock_and_does_not_wait_for_one() -> None:
+def test_lock_on_an_object_store_does_nothing() -> None:
     with storage.locked("memory://bucket/lock"), storage.locked("memory://bucket/lock"):
         pass
 
@@ -465,19 +465,19 @@ def test_files_of_any_size_are_read_whole(tmp_path: Path) -> None:
     assert list(storage.read_many([str(tmp_path / f"{number}") for number in range(len(contents))])) == contents
 
 
-def test_the_collector_rests_in_the_context_and_works_after_it() -> None:
+def test_garbage_collector_is_off_in_the_context_and_on_after_it() -> None:
     with collector_at_rest():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
-def test_the_collector_works_again_after_an_error() -> None:
+def test_garbage_collector_is_on_again_after_an_error() -> None:
     with pytest.raises(ImportError), collector_at_rest():
         raise ImportError
     assert gc.isenabled()
 
 
-def test_an_inner_context_does_not_wake_it_for_the_outer_one() -> None:
+def test_garbage_collector_stays_off_after_an_inner_context() -> None:
     with collector_at_rest():
         with collector_at_rest():
             pass

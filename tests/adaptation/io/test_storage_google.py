@@ -1,4 +1,4 @@
-"""What only Google Cloud Storage does: requests that get lost, are slow or come in pages."""
+"""Storage on Google Cloud Storage: requests that are lost, slow or paged."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def filled(count: int, size: int = 100) -> list[str]:
 
 
 def put(emulator: StorageEmulator, name: str) -> None:
-    """Makes an empty object as another process does."""
+    """Create an empty object as another process does."""
     query = {"uploadType": "media", "name": name}
     requests.post(f"{emulator.url}/upload/storage/v1/b/b/o", b"", params=query).raise_for_status()
 
 
-# Requests that are lost
+# Lost requests
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def put(emulator: StorageEmulator, name: str) -> None:
     ],
     ids=["create", "write", "link", "read"],
 )
-def test_what_is_lost_on_the_way_is_repeated(emulator: StorageEmulator, operation: Any, fault: dict[str, Any]) -> None:
+def test_lost_request_or_response_is_retried(emulator: StorageEmulator, operation: Any, fault: dict[str, Any]) -> None:
     storage.write("gs://b/old", b"data")
     emulator.fail_next("", times=2, **fault)
     operation()
     assert storage.read("gs://b/new") == b"data"
 
 
-def test_who_creates_is_not_taken_in_by_its_own_file(emulator: StorageEmulator) -> None:
+def test_create_whose_response_was_lost_still_reports_success(emulator: StorageEmulator) -> None:
     emulator.fail_next("^POST", drop="after")
     storage.create("gs://b/a", b"data")
     assert emulator.count("^POST") == 2
@@ -72,7 +72,7 @@ def test_who_creates_is_not_taken_in_by_its_own_file(emulator: StorageEmulator) 
         storage.create("gs://b/a", b"data")
 
 
-def test_of_many_who_create_the_same_over_a_bad_line_one_wins(emulator: StorageEmulator) -> None:
+def test_concurrent_creates_have_one_winner_over_a_bad_connection(emulator: StorageEmulator) -> None:
     def create(_: int) -> bool:
         try:
             storage.create("gs://b/a", b"all alike")
@@ -85,7 +85,7 @@ def test_of_many_who_create_the_same_over_a_bad_line_one_wins(emulator: StorageE
     assert storage.in_parallel(create, range(40)).count(True) == 1
 
 
-def test_a_large_file_arrives_whole_over_a_bad_line(emulator: StorageEmulator) -> None:
+def test_large_file_arrives_whole_over_a_bad_connection(emulator: StorageEmulator) -> None:
     data = bytes(range(256)) * (51 * 2**12)  # above 50 MiB gcsfs sends it in parts
     for drop in ("before", "after", "within"):
         emulator.fail_next("upload_id", drop=drop)
@@ -95,7 +95,7 @@ def test_a_large_file_arrives_whole_over_a_bad_line(emulator: StorageEmulator) -
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
-def test_a_move_whose_answer_is_lost_loses_no_file(emulator: StorageEmulator, drop: Any) -> None:
+def test_move_whose_response_was_lost_loses_no_file(emulator: StorageEmulator, drop: Any) -> None:
     storage.write("gs://b/a", b"data")
     emulator.fail_next("moveTo", drop=drop)
     try:
@@ -105,14 +105,14 @@ def test_a_move_whose_answer_is_lost_loses_no_file(emulator: StorageEmulator, dr
     assert storage.files_below("gs://b") == [File("c", 4)]
 
 
-def test_a_removal_whose_answer_is_lost_is_no_error(emulator: StorageEmulator) -> None:
+def test_removal_whose_response_was_lost_is_no_error(emulator: StorageEmulator) -> None:
     storage.write("gs://b/a", b"data")
     emulator.fail_next("^DELETE", drop="after")
     storage.remove("gs://b/a")
     assert not storage.exists("gs://b/a")
 
 
-def test_a_silent_server_is_asked_again(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_without_an_answer_is_retried(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "SECONDS_OF_SILENCE", 0.2)
     storage.write("gs://b/a", b"data")
     emulator.fail_next("^GET", delay=600)
@@ -137,16 +137,14 @@ def test_a_silent_server_is_asked_again(emulator: StorageEmulator, monkeypatch: 
         lambda uri: storage.link(uri, uri + ".new"),
     ],
 )
-def test_a_server_that_is_down_is_named_and_not_taken_for_an_empty_one(
-    emulator: StorageEmulator, operation: Any
-) -> None:
+def test_server_that_is_down_raises_and_is_not_taken_for_empty(emulator: StorageEmulator, operation: Any) -> None:
     storage.write("gs://b/a", b"data")
     emulator.fail_next("", times=100, status=503)
     with pytest.raises(StorageFailed, match="^gs://b/a.*503"):
         operation("gs://b/a")
 
 
-def test_a_server_that_is_down_stands_as_an_error_among_many_reads(emulator: StorageEmulator) -> None:
+def test_read_many_returns_an_error_for_a_file_that_keeps_failing(emulator: StorageEmulator) -> None:
     first, second = filled(2)
     emulator.fail_next("0001", times=100, status=503)
     data, error = storage.read_many([first, second])
@@ -154,7 +152,9 @@ def test_a_server_that_is_down_stands_as_an_error_among_many_reads(emulator: Sto
     assert isinstance(error, StorageFailed)
 
 
-def test_a_server_that_stays_silent_is_given_up(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_never_answers_raises_storage_failed(
+    emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(object_store, "SECONDS_PER_REQUEST", 0.2)
     emulator.fail_next("", times=100, delay=5)
     with pytest.raises(StorageFailed, match="TimeoutError"):
@@ -162,7 +162,7 @@ def test_a_server_that_stays_silent_is_given_up(emulator: StorageEmulator, monke
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_a_failure_and_no_refusal(emulator: StorageEmulator, status: int) -> None:
+def test_transient_status_raises_storage_failed(emulator: StorageEmulator, status: int) -> None:
     emulator.fail_next("", times=100, status=status)
     with pytest.raises(StorageFailed, match="^gs://b/a"):
         storage.files_below("gs://b/a")
@@ -170,7 +170,7 @@ def test_what_may_pass_is_a_failure_and_no_refusal(emulator: StorageEmulator, st
 
 @pytest.mark.parametrize("status", [400, 401, 403, 405])
 @pytest.mark.parametrize("operation", [storage.read, storage.files, storage.files_below, storage.folders])
-def test_what_is_refused_is_told_apart_from_what_failed(emulator: StorageEmulator, operation: Any, status: int) -> None:
+def test_permanent_status_raises_storage_refused(emulator: StorageEmulator, operation: Any, status: int) -> None:
     storage.write("gs://b/a", b"data")
     emulator.fail_next("", times=100, status=status)
     with pytest.raises(StorageRefused, match="^gs://b/a.*refuses.*roles of the account"):
@@ -178,7 +178,7 @@ def test_what_is_refused_is_told_apart_from_what_failed(emulator: StorageEmulato
 
 
 @pytest.mark.parametrize("operation", [storage.files, storage.files_below, storage.folders])
-def test_a_bucket_that_is_not_there_is_not_taken_for_an_empty_one(emulator: StorageEmulator, operation: Any) -> None:
+def test_missing_bucket_raises_and_is_not_taken_for_empty(emulator: StorageEmulator, operation: Any) -> None:
     with pytest.raises(NoBucket, match="there is no bucket 'missing'"):
         operation("gs://missing/a")
 
@@ -186,7 +186,7 @@ def test_a_bucket_that_is_not_there_is_not_taken_for_an_empty_one(emulator: Stor
 # Moves
 
 
-def test_of_many_moved_to_one_place_one_arrives_and_none_is_lost(emulator: StorageEmulator) -> None:
+def test_concurrent_moves_to_one_place_have_one_winner_and_lose_none(emulator: StorageEmulator) -> None:
     def move(uri: str) -> bool:
         try:
             storage.move(uri, "gs://b/target")
@@ -201,14 +201,14 @@ def test_of_many_moved_to_one_place_one_arrives_and_none_is_lost(emulator: Stora
     assert len(storage.files_below("gs://b")) == 40
 
 
-def test_a_move_is_one_request(emulator: StorageEmulator) -> None:
+def test_move_is_one_request(emulator: StorageEmulator) -> None:
     storage.write("gs://b/a", b"data")
     emulator.requests.clear()
     storage.move("gs://b/a", "gs://b/c")
     assert list(emulator.requests) == ["POST /storage/v1/b/b/o/a/moveTo/o/c?ifGenerationMatch=0"]
 
 
-def test_a_file_can_be_moved_to_another_bucket(emulator: StorageEmulator) -> None:
+def test_file_can_be_moved_to_another_bucket(emulator: StorageEmulator) -> None:
     storage.write("gs://b/a", b"data")
     storage.write("gs://other/c", b"other")
     with pytest.raises(FileExistsError):
@@ -221,7 +221,7 @@ def test_a_file_can_be_moved_to_another_bucket(emulator: StorageEmulator) -> Non
 # Listings
 
 
-def test_a_listing_of_many_pages_is_whole(emulator: StorageEmulator) -> None:
+def test_listing_of_many_pages_is_complete(emulator: StorageEmulator) -> None:
     uris = filled(2500, size=0)
     emulator.requests.clear()
     assert [join("gs://b/a", file.name) for file in storage.files_below("gs://b/a")] == uris
@@ -229,7 +229,7 @@ def test_a_listing_of_many_pages_is_whole(emulator: StorageEmulator) -> None:
     assert [join("gs://b/a", file.name) for file in storage.files("gs://b/a")] == uris
 
 
-def test_who_stops_listing_early_has_requested_only_the_pages_until_then(emulator: StorageEmulator) -> None:
+def test_listing_stopped_early_requests_no_further_page(emulator: StorageEmulator) -> None:
     filled(2500, size=0)
     emulator.requests.clear()
     files = storage.iter_files_below("gs://b/a")
@@ -240,9 +240,7 @@ def test_who_stops_listing_early_has_requested_only_the_pages_until_then(emulato
     assert list(files) == []
 
 
-def test_folders_outside_the_names_asked_for_cost_no_page(
-    emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_outside_the_range_cost_no_page(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "NAMES_PER_PAGE", 5)
     for name in [*(f"{number:02}/x" for number in range(30)), *(f"17/{number}" for number in range(20))]:
         storage.write(f"gs://b/a/{name}", b"")
@@ -251,13 +249,13 @@ def test_folders_outside_the_names_asked_for_cost_no_page(
     assert emulator.count("") == 1
 
 
-def test_a_folder_is_listed_without_its_namesakes(emulator: StorageEmulator) -> None:
+def test_folder_is_listed_without_others_that_begin_with_its_name(emulator: StorageEmulator) -> None:
     storage.write("gs://b/2021-10_old/a", b"")
     assert storage.files_below("gs://b/2021-10") == []
     assert emulator.count(r"GET .*prefix=2021-10/") == emulator.count("GET") > 0
 
 
-def test_the_marks_by_which_some_tools_make_folders_are_no_files(emulator: StorageEmulator) -> None:
+def test_folder_marker_objects_are_not_listed_as_files(emulator: StorageEmulator) -> None:
     for name in ("folder/", "folder/sub/", "folder/a"):
         put(emulator, name)
     assert storage.files("gs://b/folder") == storage.files_below("gs://b/folder") == [File("a", 0)]
@@ -268,7 +266,7 @@ def test_the_marks_by_which_some_tools_make_folders_are_no_files(emulator: Stora
     assert not storage.exists("gs://b/folder")
 
 
-def test_what_another_process_writes_is_seen_at_once(emulator: StorageEmulator) -> None:
+def test_writes_of_another_process_are_seen_at_once(emulator: StorageEmulator) -> None:
     for count in range(3):
         assert len(storage.files("gs://b/a")) == len(storage.files_below("gs://b")) == count
         put(emulator, f"a/{count}")
@@ -278,14 +276,14 @@ def test_what_another_process_writes_is_seen_at_once(emulator: StorageEmulator) 
 # Many requests in flight
 
 
-def test_many_requests_are_in_flight_when_files_are_read(emulator: StorageEmulator) -> None:
+def test_reads_of_many_files_run_in_parallel(emulator: StorageEmulator) -> None:
     uris = filled(500)
     emulator.latency, emulator.most_in_flight = 0.1, 0
     assert [data.strip().decode() for data in storage.read_many(uris) if isinstance(data, bytes)] == uris
     assert emulator.most_in_flight > object_store.REQUESTS_IN_FLIGHT / 2
 
 
-def test_many_requests_are_in_flight_when_files_are_moved(emulator: StorageEmulator) -> None:
+def test_moves_of_many_files_run_in_parallel(emulator: StorageEmulator) -> None:
     uris = filled(500)
     emulator.latency, emulator.most_in_flight = 0.1, 0
     storage.in_parallel(lambda uri: storage.move(uri, uri + ".moved"), uris)

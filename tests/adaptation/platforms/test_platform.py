@@ -1,4 +1,4 @@
-"""What every platform does alike, on this machine and on Vertex AI: the promises of `adaptation.platforms.base`."""
+"""Platforms, local and Vertex AI: both keep the promises of `adaptation.platforms.base`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ run_recorded(sys.argv[-1], work)
 
 @dataclass(frozen=True)
 class Rig:
-    """A platform, where its files are, and how to make its next job fail."""
+    """A platform, the URI of its files, and a way to make its next job fail."""
 
     config: LocalConfig | VertexConfig
     files: str
@@ -43,37 +43,37 @@ class Rig:
 
     @property
     def platform(self) -> Platform:
-        """The platform as a new process would connect to it."""
+        """Connect to the platform as a new process would."""
         return connect(self.config.to_json())
 
     def model(self, key: str) -> str:
-        """Folder of a model."""
+        """Write a model and return its folder."""
         folder = storage.join(self.files, "models", key)
         storage.write(storage.join(folder, "saved_model.pb"), key.encode())
         return folder
 
     def upload(self, key: str, champion: int | None = None) -> ModelVersion:
-        """A version made from a key, after a comparison with the champion of that number."""
+        """Upload a version with this key, compared with the champion of that number."""
         upload = Upload(self.model(key), key, (1, 2), {"span-1": 0.98}, "runs/1/model", "run-1", "0.1.0+abc", champion)
         return self.platform.registry.upload(upload)
 
     def approve(self, number: int) -> None:
-        """Approves a version."""
+        """Approve a version."""
         platform = self.platform
         approve(platform.registry, platform.endpoint, platform.registry.find(str(number)))
 
     def serve(self, number: int) -> None:
-        """Puts a version in service."""
+        """Deploy and promote a version."""
         platform = self.platform
         put_in_service(platform.registry, platform.endpoint, platform.registry.find(str(number)), "because")
 
-    def in_service(self) -> tuple[int, list[int]]:
-        """The champion's number, and the versions that are served."""
+    def champion_and_served(self) -> tuple[int, list[int]]:
+        """Return the champion's number and the versions that are served."""
         platform = self.platform
         return platform.registry.find().number, list(platform.endpoint.serving())
 
     def ended(self, job_id: str) -> Job:
-        """The job, once it has ended."""
+        """Wait for the job to end and return it."""
         until = time.monotonic() + 60
         while not (job := self.platform.jobs.get(job_id)) or not job.state.ended:
             assert time.monotonic() < until, "waited too long"
@@ -101,7 +101,7 @@ def october(job_id: str = "evaluation-2021-10-0001") -> JobRequest:
 # Jobs
 
 
-def test_a_job_runs_to_its_end_and_is_what_was_asked_for(rig: Rig) -> None:
+def test_job_runs_to_its_end_as_requested(rig: Rig) -> None:
     rig.platform.jobs.create(october())
     job = rig.ended("evaluation-2021-10-0001")
     assert (job.id, job.pipeline, dict(job.parameters)) == (october().id, "evaluation", {"batch": "2021-10"})
@@ -109,7 +109,7 @@ def test_a_job_runs_to_its_end_and_is_what_was_asked_for(rig: Rig) -> None:
     assert job.link
 
 
-def test_the_same_id_is_the_same_job_whatever_is_asked_for(rig: Rig) -> None:
+def test_same_id_is_the_same_job_whatever_the_request(rig: Rig) -> None:
     with ThreadPoolExecutor(4) as pool:
         jobs = list(pool.map(lambda _: rig.platform.jobs.create(october()), range(8)))
     assert {job.id for job in jobs} == {"evaluation-2021-10-0001"}
@@ -118,7 +118,7 @@ def test_the_same_id_is_the_same_job_whatever_is_asked_for(rig: Rig) -> None:
     assert len(rig.platform.jobs.list()) == 1
 
 
-def test_a_failed_job_says_why_and_stays_failed(rig: Rig) -> None:
+def test_failed_job_has_its_message_and_stays_failed(rig: Rig) -> None:
     rig.fail_next_job()
     request = JobRequest("evaluation-2021-11-0001", "evaluation", {"batch": "2021-11"})
     rig.platform.jobs.create(request)
@@ -134,7 +134,7 @@ def test_jobs_are_listed_in_the_order_of_their_creation(rig: Rig) -> None:
     assert [job.id for job in rig.platform.jobs.list()] == ["b", "c", "a"]
 
 
-def test_a_job_knows_when_it_was_created_and_when_it_ended(rig: Rig) -> None:
+def test_job_has_its_times_of_creation_and_end(rig: Rig) -> None:
     before = datetime.now(UTC)
     rig.platform.jobs.create(october())
     job = rig.ended(october().id)
@@ -142,7 +142,7 @@ def test_a_job_knows_when_it_was_created_and_when_it_ended(rig: Rig) -> None:
     assert before <= moments[0] <= moments[1] <= datetime.now(UTC)
 
 
-def test_a_job_that_was_never_created_is_none(rig: Rig) -> None:
+def test_job_that_was_never_created_is_none(rig: Rig) -> None:
     assert rig.platform.jobs.get("evaluation-2021-10-0001") is None
     assert list(rig.platform.jobs.list()) == []
 
@@ -150,7 +150,7 @@ def test_a_job_that_was_never_created_is_none(rig: Rig) -> None:
 # Registry
 
 
-def test_a_version_keeps_what_it_was_made_from(rig: Rig) -> None:
+def test_version_keeps_files_spans_metrics_and_origin(rig: Rig) -> None:
     version = rig.upload("first")
     assert (version.number, version.key, version.spans, version.metrics) == (1, "first", (1, 2), {"span-1": 0.98})
     assert (version.source, version.run, version.code) == ("runs/1/model", "run-1", "0.1.0+abc")
@@ -159,7 +159,7 @@ def test_a_version_keeps_what_it_was_made_from(rig: Rig) -> None:
     assert rig.platform.registry.find("1") == version
 
 
-def test_the_same_key_is_the_same_version_and_another_key_the_next(rig: Rig) -> None:
+def test_same_key_is_the_same_version_and_another_key_the_next(rig: Rig) -> None:
     first = rig.upload("first")
     assert rig.upload("first") == first
     assert rig.upload("second").number == 2
@@ -171,14 +171,14 @@ def test_version_10_comes_after_version_9(rig: Rig) -> None:
     assert [version.number for version in rig.platform.registry.versions()] == list(range(1, 12))
 
 
-def test_a_folder_without_a_saved_model_is_refused(rig: Rig) -> None:
+def test_folder_without_a_saved_model_is_refused(rig: Rig) -> None:
     upload = Upload(storage.join(rig.files, "nothing"), "key", (1,), {}, "", "")
     with pytest.raises(LookupError, match="nothing holds no SavedModel"):
         rig.platform.registry.upload(upload)
     assert list(rig.platform.registry.versions()) == []
 
 
-def test_before_the_first_promotion_there_is_no_champion(rig: Rig) -> None:
+def test_champion_is_none_before_the_first_promotion(rig: Rig) -> None:
     registry = rig.platform.registry
     assert registry.champion() is None
     rig.upload("first")
@@ -188,14 +188,14 @@ def test_before_the_first_promotion_there_is_no_champion(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("model", ["3", "0", "01", "newest", "default", ""])
-def test_an_unknown_version_is_refused_with_those_that_are_there(rig: Rig, model: str) -> None:
+def test_unknown_version_is_refused_with_the_existing_ones(rig: Rig, model: str) -> None:
     rig.upload("first"), rig.upload("second")
     with pytest.raises(LookupError, match=r"\(versions: 1, 2\)") as error:
         rig.platform.registry.find(model)
     assert isinstance(error.value, AdaptationError)
 
 
-def test_the_champion_is_what_was_promoted_last_and_nothing_else_is(rig: Rig) -> None:
+def test_champion_is_the_version_promoted_last(rig: Rig) -> None:
     registry = rig.platform.registry
     first, second = rig.upload("first"), rig.upload("second")
     for version in (first, second, second):
@@ -204,7 +204,7 @@ def test_the_champion_is_what_was_promoted_last_and_nothing_else_is(rig: Rig) ->
     assert registry.predecessor() == first
 
 
-def test_every_promotion_is_remembered_with_its_reason(rig: Rig) -> None:
+def test_promotions_are_kept_with_their_reasons(rig: Rig) -> None:
     registry = rig.platform.registry
     assert list(registry.promotions()) == []
     first, second = rig.upload("first"), rig.upload("second")
@@ -217,7 +217,7 @@ def test_every_promotion_is_remembered_with_its_reason(rig: Rig) -> None:
     ]
 
 
-def test_a_version_that_is_not_in_the_registry_cannot_be_promoted(rig: Rig) -> None:
+def test_version_that_is_not_in_the_registry_cannot_be_promoted(rig: Rig) -> None:
     foreign = ModelVersion(7, "", "", (), {}, "", "", "")
     with pytest.raises(LookupError, match="'7'"):
         rig.platform.registry.promote(foreign, "because")
@@ -234,9 +234,7 @@ def test_a_version_that_is_not_in_the_registry_cannot_be_promoted(rig: Rig) -> N
         ((1, 2, 3, 2, 4), 2),
     ],
 )
-def test_the_predecessor_is_found_like_a_browsers_back_button_does(
-    rig: Rig, promoted: tuple[int, ...], before: int
-) -> None:
+def test_predecessor_is_found_like_a_browsers_back_button(rig: Rig, promoted: tuple[int, ...], before: int) -> None:
     versions = [rig.upload(f"run-{number}") for number in range(1, 5)]
     for number in promoted:
         rig.platform.registry.promote(versions[number - 1], "because")
@@ -244,7 +242,7 @@ def test_the_predecessor_is_found_like_a_browsers_back_button_does(
 
 
 @pytest.mark.parametrize("promoted", [(), (1,), (1, 2, 1)])
-def test_without_a_version_before_there_is_no_predecessor(rig: Rig, promoted: tuple[int, ...]) -> None:
+def test_predecessor_of_the_first_champion_is_refused(rig: Rig, promoted: tuple[int, ...]) -> None:
     versions = [rig.upload(f"run-{number}") for number in range(1, 3)]
     for number in promoted:
         rig.platform.registry.promote(versions[number - 1], "because")
@@ -291,7 +289,7 @@ def test_candidate_that_is_superseded_is_dropped(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("standing", [Standing.REFUSED, Standing.DROPPED, Standing.WAITING])
-def test_candidate_that_was_decided_is_none_any_more(rig: Rig, standing: Standing) -> None:
+def test_candidate_that_was_decided_is_no_longer_one(rig: Rig, standing: Standing) -> None:
     rig.upload("first")
     assert candidate(rig) is None
     assert candidate(marked(rig, (1, Standing.CANDIDATE), (1, standing))) is None
@@ -327,25 +325,25 @@ def test_promotions_are_numbered_and_have_their_times(rig: Rig) -> None:
 # Endpoint, and the two together
 
 
-def test_an_endpoint_that_was_never_used_serves_nothing(rig: Rig) -> None:
+def test_endpoint_that_was_never_used_serves_nothing(rig: Rig) -> None:
     assert list(rig.platform.endpoint.serving()) == []
 
 
-def test_an_endpoint_serves_one_version_at_a_time(rig: Rig) -> None:
+def test_endpoint_serves_one_version_at_a_time(rig: Rig) -> None:
     versions = [rig.upload(f"run-{number}") for number in range(1, 4)]
     for number in (3, 1, 1, 2):
         rig.platform.endpoint.deploy(versions[number - 1])
         assert list(rig.platform.endpoint.serving()) == [number]
 
 
-def test_what_is_put_in_service_is_served_and_champion(rig: Rig) -> None:
+def test_deployed_version_is_served_and_champion(rig: Rig) -> None:
     rig.upload("first"), rig.upload("second")
     for number in (1, 2, 2):
         rig.serve(number)
-        assert rig.in_service() == (number, [number])
+        assert rig.champion_and_served() == (number, [number])
 
 
-def test_rolling_back_goes_step_by_step_to_the_first_version(rig: Rig) -> None:
+def test_roll_back_goes_step_by_step_to_the_first_version(rig: Rig) -> None:
     for number in (1, 2, 3):
         rig.upload(f"run-{number}")
         rig.serve(number)
@@ -353,16 +351,16 @@ def test_rolling_back_goes_step_by_step_to_the_first_version(rig: Rig) -> None:
     assert [roll_back(platform.registry, platform.endpoint).number for _ in range(2)] == [2, 1]
     with pytest.raises(LookupError):
         roll_back(platform.registry, platform.endpoint)
-    assert rig.in_service() == (1, [1])
+    assert rig.champion_and_served() == (1, [1])
 
 
-def test_of_two_versions_put_in_service_at_the_same_time_one_is_the_champion_and_served(rig: Rig) -> None:
+def test_concurrent_deployments_end_with_one_champion_that_is_served(rig: Rig) -> None:
     for number in (1, 2, 3):
         rig.upload(f"run-{number}")
     rig.serve(1)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(rig.serve, (2, 3)))
-    assert rig.in_service() in [(2, [2]), (3, [3])]
+    assert rig.champion_and_served() in [(2, [2]), (3, [3])]
 
 
 # Approval and history
@@ -372,10 +370,10 @@ def test_version_that_waits_is_served_once_it_is_approved(rig: Rig) -> None:
     rig.upload("first"), rig.upload("second", champion=1)
     rig.serve(1)
     marked(rig, (2, Standing.WAITING))
-    assert rig.in_service() == (1, [1])
+    assert rig.champion_and_served() == (1, [1])
     for _ in range(2):
         rig.approve(2)
-        assert rig.in_service() == (2, [2])
+        assert rig.champion_and_served() == (2, [2])
     assert [one.reason for one in rig.platform.registry.promotions()] == [
         "because",
         "approved: waiting for approval because",
@@ -386,7 +384,7 @@ def test_first_version_of_all_can_wait_for_approval(rig: Rig) -> None:
     rig.upload("first", champion=0)
     marked(rig, (1, Standing.WAITING))
     rig.approve(1)
-    assert rig.in_service() == (1, [1])
+    assert rig.champion_and_served() == (1, [1])
 
 
 @pytest.mark.parametrize("standing", [None, Standing.REFUSED, Standing.CANDIDATE, Standing.REJECTED])
@@ -397,7 +395,7 @@ def test_version_that_does_not_wait_cannot_be_approved(rig: Rig, standing: Stand
         marked(rig, (2, standing))
     with pytest.raises(NotPending, match="version 2 is not pending"):
         rig.approve(2)
-    assert rig.in_service() == (1, [1])
+    assert rig.champion_and_served() == (1, [1])
 
 
 def test_version_is_not_approved_after_another_became_the_champion(rig: Rig) -> None:
@@ -407,7 +405,7 @@ def test_version_is_not_approved_after_another_became_the_champion(rig: Rig) -> 
     roll_back(rig.platform.registry, rig.platform.endpoint)
     with pytest.raises(NotPending, match="compared with version 2, but version 1 is the champion now"):
         rig.approve(3)
-    assert rig.in_service() == (1, [1])
+    assert rig.champion_and_served() == (1, [1])
 
 
 def test_version_that_was_rejected_stays_so(rig: Rig) -> None:
@@ -458,7 +456,7 @@ def test_predicting_an_empty_list_is_refused(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("model", ["champion", "2"])
-def test_predicting_with_a_model_that_is_not_there_is_refused(rig: Rig, model: str) -> None:
+def test_predicting_with_a_missing_model_is_refused(rig: Rig, model: str) -> None:
     rig.upload("first")
     storage.write(storage.join(rig.files, "list.txt"), b"gs://bucket/a.jpg\n")
     with pytest.raises(LookupError, match="versions: 1"):

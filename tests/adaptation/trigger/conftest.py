@@ -1,4 +1,4 @@
-"""Where the trigger's tests take place: on a disk, in memory, and on object storage."""
+"""Fixtures: the trigger's tests run on a disk, in memory and on object storage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def world(request: pytest.FixtureRequest, places: Places) -> Iterator[TriggerWor
 
 @pytest.fixture
 def places(object_storage: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> Places:
-    """Makes empty places: on this machine's disk, in memory, or on object storage, whose pages hold two names."""
+    """Return a maker of empty places: on disk, in memory, or on object storage, whose pages hold two names."""
     monkeypatch.setattr(object_store, "NAMES_PER_PAGE", 2)
     for name, value in object_storage.environment().items():
         monkeypatch.setenv(name, value)

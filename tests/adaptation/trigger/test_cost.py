@@ -1,4 +1,4 @@
-"""What a delivery costs on object storage: pages of listings, counted as requests, however much there is."""
+"""Cost of a delivery on object storage: pages of listings, counted as requests, for any amount of data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RECORDS = "gs://images/triggers"
 
 
 def fill(emulator: StorageEmulator, names: Iterable[str]) -> int:
-    """Puts empty objects into the bucket, without a connection for each; returns how many."""
+    """Put empty objects into the bucket without a connection for each. Return how many."""
     uploads = (f"/upload/storage/v1/b/images/o?uploadType=media&name={quote(name)}" for name in names)
     answers = [emulator.answer(Request("POST", upload, {"host": "127.0.0.1"}, b"")).status for upload in uploads]
     assert set(answers) == {200}
@@ -47,7 +47,7 @@ def images(folder: str, count: int) -> Iterator[str]:
 
 
 def pages(emulator: StorageEmulator, prefix: str = "") -> int:
-    """Pages of listings that were requested since the last time, of folders whose names begin so."""
+    """Return the pages of listings requested since the last call, of folders with this prefix."""
     count = emulator.count(f"{LISTING}prefix={prefix}")
     emulator.requests.clear()
     return count

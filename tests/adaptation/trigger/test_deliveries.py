@@ -1,4 +1,4 @@
-"""`deliver`, `act` and `tick`: each state of the data starts one evaluation, however often it is delivered."""
+"""`deliver`, `act` and `tick`: each state of the data starts one evaluation, for any number of deliveries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deliveries that overlap, are cut off after any access, and repeated: everything is evaluated once."""
+"""Deliveries that overlap, are interrupted after any access, and are repeated: everything is evaluated once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPS = st.one_of(
     st.tuples(st.just("walk"), WHO, ACCESSES),
     st.tuples(st.just("crash"), WHO),
     st.tuples(st.just("arrive"), st.integers(1, 3)),
-    st.tuples(st.just("next_month"), st.integers(1, 3)),
+    st.tuples(st.just("next_batch"), st.integers(1, 3)),
     st.tuples(st.just("succeed"), st.booleans()),
     st.tuples(st.just("fail")),
     st.tuples(st.just("fail_for_good")),
@@ -136,7 +136,7 @@ def _forget_marks(world: TriggerWorld) -> None:
 
 
 class WatchfulJobs(MemoryJobs):
-    """Refuses what must never happen: a second live job of one batch, or one that has too little to do."""
+    """Jobs that refuse what must never happen: a second live job of one batch, or one with too few images."""
 
     world: TriggerWorld
 
@@ -155,18 +155,18 @@ class WatchfulJobs(MemoryJobs):
 
 
 class Story:
-    """Deliveries under way at the same time, while images arrive and jobs end; one step at a time."""
+    """Concurrent deliveries while images arrive and jobs end, one step at a time."""
 
     def __init__(self, world: TriggerWorld) -> None:
         self.world = world
-        self.month = OCTOBER
+        self.batch = OCTOBER
         self.under_way: dict[int, Walker] = {}
         world.jobs.world = world  # type: ignore[attr-defined]
 
     def end(self) -> None:
-        """Lets everything come to rest without further crashes; then nothing worth an evaluation may be left.
+        """Finish everything without further crashes; then nothing worth an evaluation may be left.
 
-        What was given up is started again once as many images have come as are worth it.
+        A batch that was given up is evaluated again after enough further images.
         """
         for walker in self.under_way.values():
             walker.finish()
@@ -206,15 +206,15 @@ class Story:
             self.under_way[who].crash()
 
     def arrive(self, images: int) -> None:
-        self.world.arrive(images, self.month)
+        self.world.arrive(images, self.batch)
 
-    def next_month(self, images: int) -> None:
-        """The month may turn while all that is worth an evaluation is under way, if only by a record."""
+    def next_batch(self, images: int) -> None:
+        """Start the next batch if all that is worth an evaluation is under way, if only by a record."""
         under_way = (Outcome.RESUME, Outcome.RUNNING, Outcome.RETRY)
         too_few = self.world.new(OCTOBER) < self.world.min_images
-        if self.month == OCTOBER and (too_few or plan(self.world.look(batch=OCTOBER)).outcome in under_way):
-            self.month = NOVEMBER
-            self.world.arrive(images, self.month)
+        if self.batch == OCTOBER and (too_few or plan(self.world.look(batch=OCTOBER)).outcome in under_way):
+            self.batch = NOVEMBER
+            self.world.arrive(images, self.batch)
 
     def succeed(self, archive: bool) -> None:
         for job in self._live():
@@ -225,7 +225,7 @@ class Story:
             self.world.fail(job.id)
 
     def fail_for_good(self) -> None:
-        """The evaluation under way fails as often as it is tried, unless another delivery comes between."""
+        """Fail the running evaluation at each attempt, unless another delivery comes between."""
         for _ in range(MAX_ATTEMPTS):
             self.fail()
             self.world.deliver()

@@ -1,4 +1,4 @@
-"""`look`: what of a batch is read and counted, and what is not."""
+"""`look`: which images of a batch are read and counted."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_no_new_images_differ_from_too_few() -> None:
     assert (planned.outcome, planned.job_id) == (Outcome.NOTHING_NEW, "evaluation-2021-10-0001")
 
 
-def test_running_evaluation_is_waited_for_whatever_arrives() -> None:
+def test_running_evaluation_is_awaited_whatever_arrives() -> None:
     planned = plan(a_state(images=9000, new=9000, last=a_record(), job=a_job(JobState.RUNNING)))
     assert planned.outcome is Outcome.RUNNING
 

@@ -1,4 +1,4 @@
-"""The fork server: what it forks is like what is started in the ordinary way, and its end is nobody else's."""
+"""Fork server: a forked process is like one started normally, and the server's end affects no other process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _modules_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[int]:
-    """A server, ready: its process id."""
+    """Start a server, wait until it is ready, and yield its process id."""
     write(tmp_path, PARENT)
     with serving(MODULE, PRELOAD):
         yield int(output_of(tmp_path).split()[0])
@@ -86,7 +86,7 @@ def write(folder: Path, program: str) -> None:
 
 
 def forked(folder: Path, *arguments: str) -> Forked:
-    """A process that the server forked; its log is `log`."""
+    """Have the server fork a process whose log is `log`."""
     with (folder / "log").open("ab") as log:
         process = start([*COMMAND, *arguments], log)
     assert process is not None, "nothing was forked"
@@ -94,20 +94,20 @@ def forked(folder: Path, *arguments: str) -> Forked:
 
 
 def refused(folder: Path, *command: str) -> bool:
-    """Whether no server runs the command."""
+    """Return whether no server runs the command."""
     with (folder / "log").open("ab") as log:
         return start(command or COMMAND, log) is None
 
 
 def run_forked(folder: Path, *arguments: str) -> None:
-    """Has the server fork a process and waits for its end, though not for ever."""
+    """Have the server fork a process and wait for its end, with a timeout."""
     process = forked(folder, *arguments)
     process.connection.settimeout(60)
     process.wait()
 
 
 def output_of(folder: Path, *arguments: str) -> str:
-    """What a forked process prints."""
+    """Return what a forked process prints."""
     run_forked(folder, *arguments)
     output = (folder / "log").read_text()
     (folder / "log").unlink()
@@ -115,7 +115,7 @@ def output_of(folder: Path, *arguments: str) -> str:
 
 
 def started(folder: Path, *arguments: str) -> None:
-    """Runs the program as a job's process is started in the ordinary way."""
+    """Run the program as a job's process is started without a server."""
     with (folder / "log").open("ab") as log:
         subprocess.run(
             [*COMMAND, *arguments],
@@ -150,10 +150,10 @@ def children(process: int) -> str:
 # What is forked
 
 
-def test_a_forked_process_finds_what_one_finds_that_was_started(
+def test_forked_process_has_the_environment_of_a_started_one(
     tmp_path: Path, server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its creator has moved since the server was, and has another environment."""
+    """The creator has changed its folder and environment since the server started."""
     write(tmp_path, FACTS)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -182,9 +182,7 @@ def test_a_forked_process_finds_what_one_finds_that_was_started(
         "import os\nprint('never seen')\nos._exit(3)",
     ],
 )
-def test_everything_that_it_prints_is_in_its_log_after_what_was_there(
-    tmp_path: Path, server: int, program: str
-) -> None:
+def test_output_is_appended_to_the_log(tmp_path: Path, server: int, program: str) -> None:
     write(tmp_path, program)
     logs = []
     for run in (started, run_forked):
@@ -195,16 +193,14 @@ def test_everything_that_it_prints_is_in_its_log_after_what_was_there(
     assert logs[0].startswith("before\n")
 
 
-def test_an_error_leaves_its_traceback_in_the_log(tmp_path: Path, server: int) -> None:
+def test_error_leaves_its_traceback_in_the_log(tmp_path: Path, server: int) -> None:
     write(tmp_path, "def work():\n    raise ValueError('no luck')\n\nwork()\n")
     log = output_of(tmp_path)
     assert log.startswith("Traceback") and log.endswith("ValueError: no luck\n")
     assert f'{MODULE}.py", line 2, in work' in log
 
 
-def test_what_the_server_has_imported_is_not_imported_again_and_what_that_prints_is_not_seen(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_preloaded_module_is_imported_once_and_silently(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / f"{PRELOAD}.py").write_text(
         f"import gc, sys\nopen({str(tmp_path / 'imports')!r}, 'a').write(f'collector: {{gc.isenabled()}}')\n"
         "for file in (sys.stdout, sys.stderr):\n    print('said', file=file)"
@@ -217,7 +213,7 @@ def test_what_the_server_has_imported_is_not_imported_again_and_what_that_prints
     assert capfd.readouterr() == ("", "")
 
 
-def test_processes_asked_for_at_once_are_each_forked(tmp_path: Path, server: int) -> None:
+def test_concurrent_requests_are_each_forked(tmp_path: Path, server: int) -> None:
     (tmp_path / "hold").touch()
     write(
         tmp_path,
@@ -231,7 +227,7 @@ def test_processes_asked_for_at_once_are_each_forked(tmp_path: Path, server: int
     assert sorted((tmp_path / "log").read_text().splitlines()) == [f"{server} {number}" for number in range(4)]
 
 
-def test_whoever_waits_for_it_waits_until_it_has_ended_and_not_for_what_it_started(tmp_path: Path, server: int) -> None:
+def test_wait_ends_with_the_process_and_not_with_its_children(tmp_path: Path, server: int) -> None:
     (tmp_path / "hold").touch()
     write(tmp_path, HELD)
     held = forked(tmp_path, str(tmp_path / "hold"))
@@ -245,7 +241,7 @@ def test_whoever_waits_for_it_waits_until_it_has_ended_and_not_for_what_it_start
     os.kill(sleep, signal.SIGKILL)
 
 
-def test_the_server_keeps_nothing_of_what_has_ended(tmp_path: Path, server: int) -> None:
+def test_server_keeps_no_descriptors_of_ended_processes(tmp_path: Path, server: int) -> None:
     descriptors = len(os.listdir(f"/proc/{server}/fd"))
     for _ in range(3):
         output_of(tmp_path)
@@ -253,10 +249,10 @@ def test_the_server_keeps_nothing_of_what_has_ended(tmp_path: Path, server: int)
     assert len(os.listdir(f"/proc/{server}/fd")) == descriptors
 
 
-# Where nothing is
+# Without a server
 
 
-def test_without_a_server_nothing_is_started(tmp_path: Path) -> None:
+def test_no_server_forks_nothing(tmp_path: Path) -> None:
     assert refused(tmp_path)
     write(tmp_path, PARENT)
     with serving(MODULE, PRELOAD):
@@ -273,11 +269,11 @@ def test_without_a_server_nothing_is_started(tmp_path: Path) -> None:
         ("/usr/bin/python3", "-P", "-m", MODULE),
     ],
 )
-def test_another_command_is_not_run(tmp_path: Path, server: int, command: tuple[str, ...]) -> None:
+def test_other_command_is_not_run(tmp_path: Path, server: int, command: tuple[str, ...]) -> None:
     assert refused(tmp_path, *command)
 
 
-def test_elsewhere_than_on_linux_there_is_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_exists_only_on_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, PARENT)
     with monkeypatch.context() as patched:
         patched.setattr(sys, "platform", "darwin")
@@ -288,13 +284,13 @@ def test_elsewhere_than_on_linux_there_is_no_server(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "preload", ["raise ImportError", "import os; os._exit(0)", "import os; os.kill(os.getpid(), 9)"]
 )
-def test_a_server_that_comes_to_nothing_starts_nothing(tmp_path: Path, preload: str) -> None:
+def test_server_that_fails_to_start_forks_nothing(tmp_path: Path, preload: str) -> None:
     (tmp_path / f"{PRELOAD}.py").write_text(preload)
     with serving(MODULE, PRELOAD):
         assert refused(tmp_path)
 
 
-def test_a_server_that_was_killed_starts_nothing_and_is_not_waited_for(tmp_path: Path, server: int) -> None:
+def test_server_that_was_killed_forks_nothing_and_is_not_awaited(tmp_path: Path, server: int) -> None:
     (tmp_path / "hold").touch()
     write(tmp_path, HELD)
     held = forked(tmp_path, str(tmp_path / "hold"))
@@ -308,7 +304,7 @@ def test_a_server_that_was_killed_starts_nothing_and_is_not_waited_for(tmp_path:
     os.kill(sleep, signal.SIGKILL)
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for_and_its_process_comes_too_late(
+def test_server_that_answers_after_the_timeout_forks_nothing(
     tmp_path: Path, server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "import sys; open(sys.argv[1], 'w')")
@@ -325,7 +321,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_and_its_process_comes_t
     assert (tmp_path / "log").read_text() == ""
 
 
-def test_a_request_that_cannot_be_met_starts_nothing_and_the_next_is(
+def test_request_that_fails_forks_nothing_and_the_next_succeeds(
     tmp_path: Path, server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert refused(tmp_path, *COMMAND, *["x" * 100_000] * 4)
@@ -338,10 +334,10 @@ def test_a_request_that_cannot_be_met_starts_nothing_and_the_next_is(
     assert output_of(tmp_path) == f"{server}\n"
 
 
-# Its end
+# The server's end
 
 
-def test_it_ends_with_the_context_and_what_it_forked_goes_on(tmp_path: Path) -> None:
+def test_server_ends_with_the_context_and_its_processes_go_on(tmp_path: Path) -> None:
     descriptors = os.listdir("/proc/self/fd")
     (tmp_path / "hold").touch()
     write(tmp_path, HELD.replace("os.getpid()", "os.getpid(), os.getppid()"))
@@ -355,7 +351,7 @@ def test_it_ends_with_the_context_and_what_it_forked_goes_on(tmp_path: Path) -> 
     assert os.listdir("/proc/self/fd") == descriptors
 
 
-def test_while_it_is_still_importing_it_does_not_keep_its_owner(tmp_path: Path) -> None:
+def test_server_that_is_still_importing_does_not_delay_its_owner(tmp_path: Path) -> None:
     (tmp_path / f"{PRELOAD}.py").write_text("import time; time.sleep(100)")
     started_at = time.monotonic()
     with serving(MODULE, PRELOAD):
@@ -363,14 +359,14 @@ def test_while_it_is_still_importing_it_does_not_keep_its_owner(tmp_path: Path) 
     assert time.monotonic() - started_at < 50
 
 
-def test_it_ends_with_its_owner_however_that_ends(tmp_path: Path) -> None:
+def test_server_ends_with_its_owner_even_if_that_is_killed(tmp_path: Path) -> None:
     write(tmp_path, PARENT)
     owner_that(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
     (server,) = numbers_in(tmp_path / "log")
     wait_for(lambda: has_ended(server))
 
 
-def test_an_interrupt_at_the_terminal_is_its_owners_alone(tmp_path: Path) -> None:
+def test_interrupt_at_the_terminal_does_not_reach_the_server(tmp_path: Path) -> None:
     write(tmp_path, PARENT)
     owner_that(
         tmp_path,
@@ -387,7 +383,7 @@ except KeyboardInterrupt:
 
 
 def owner_that(folder: Path, code: str) -> None:
-    """Runs a process in a group of its own that has a server, has it fork once, and then runs the code."""
+    """Run a process, in its own group, that starts a server, forks once, and then runs the code."""
     lines = "".join(f"    {line}\n" for line in code.splitlines())
     script = (
         "import os, signal, time\n"

@@ -1,4 +1,4 @@
-"""Jobs of one machine: recorded once, run by a process of their own, whatever happens to it or to its creator.
+"""Local jobs: recorded once, run by their own process, whatever happens to it or to its creator.
 
 Each promise holds whether the process was started in the ordinary way or forked by a server.
 """
@@ -38,7 +38,7 @@ def _children_find_their_modules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.fixture(params=["started", "forked"])
 def jobs_that(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobsThat]:
-    """Jobs whose work is a few lines of Python over `request`, run by processes of their own."""
+    """Return a maker of jobs whose work is a few lines of Python over `request`."""
     with contextlib.ExitStack() as server:
 
         def make(work: str) -> LocalJobs:
@@ -51,7 +51,7 @@ def jobs_that(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobsTh
 
 
 def jobs_of(folder: Path, work: str, before: str = "") -> LocalJobs:
-    """Jobs with that work, whose processes do something before they take it up."""
+    """Return jobs with that work, whose processes run `before` first."""
     lines = "".join(f"    {line}\n" for line in work.splitlines())
     (folder / f"{MODULE}.py").write_text(
         "import os, subprocess, sys, time\n"
@@ -67,7 +67,7 @@ def jobs_of(folder: Path, work: str, before: str = "") -> LocalJobs:
 
 
 def held(folder: Path) -> LocalJobs:
-    """Jobs that report who started them, and do not end before `hold` is taken away."""
+    """Return jobs that report their parent process and do not end before `hold` is removed."""
     (folder / "hold").touch()
     return jobs_of(
         folder, "report(str(os.getppid()))\nwhile os.path.exists(here + '/hold'):\n    time.sleep(0.01)\nreturn {}"
@@ -75,13 +75,13 @@ def held(folder: Path) -> LocalJobs:
 
 
 def created(jobs: LocalJobs) -> str:
-    """Python that creates job-1 and waits until it reports."""
+    """Return Python code that creates job-1 and waits until it reports."""
     create = "jobs.create(JobRequest('job-1', 'evaluation', {})); next(jobs.follow('job-1'))"
     return f"jobs = LocalJobs({jobs.folder!r}, {jobs.command!r}); {create}"
 
 
 def run_in_a_group(code: str) -> int:
-    """Exit code of a process in a group of its own that runs the code."""
+    """Run the code in a process in its own group and return its exit code."""
     imports = (
         "import os, signal\n"
         "from adaptation.platforms.local import forkserver\n"
@@ -113,7 +113,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_job_runs_in_a_process_of_its_own_and_leaves_its_result(jobs_that: JobsThat) -> None:
+def test_job_runs_in_its_own_process_and_leaves_its_result(jobs_that: JobsThat) -> None:
     jobs = jobs_that("print('printed')\nreturn {'batch': request.parameters['batch'], 'process': os.getpid()}")
     created = jobs.create(a_request())
     job = ended(jobs)
@@ -123,17 +123,17 @@ def test_a_job_runs_in_a_process_of_its_own_and_leaves_its_result(jobs_that: Job
     assert Path(job.link).read_text() == "printed\n"
 
 
-def test_the_same_id_is_the_same_job_and_runs_once(jobs_that: JobsThat, tmp_path: Path) -> None:
+def test_same_id_is_the_same_job_and_runs_once(jobs_that: JobsThat, tmp_path: Path) -> None:
     jobs = jobs_that("open(here + '/ran', 'a').write('x')\nreturn {}")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(jobs.create, [a_request()] * 8))
     job = ended(jobs)
     assert jobs.create(JobRequest("job-1", "training", {})) == job
-    time.sleep(0.5)  # for processes that came too late
+    time.sleep(0.5)  # for late processes
     assert (tmp_path / "ran").read_text() == "x"
 
 
-def test_processes_that_take_up_a_job_at_the_same_time_run_it_once(tmp_path: Path) -> None:
+def test_concurrent_starts_of_a_job_run_it_once(tmp_path: Path) -> None:
     folder = a_recorded_job(tmp_path)
     ran: list[str] = []
 
@@ -150,14 +150,14 @@ def test_processes_that_take_up_a_job_at_the_same_time_run_it_once(tmp_path: Pat
     assert ran == ["job-1"]
 
 
-def test_a_job_that_has_ended_is_not_run_again(tmp_path: Path) -> None:
+def test_job_that_has_ended_is_not_run_again(tmp_path: Path) -> None:
     folder = a_recorded_job(tmp_path)
     run_recorded(str(folder), lambda request: {"run": 1})
     run_recorded(str(folder), lambda request: {"run": 2})
     assert existing(LocalJobs(str(tmp_path), ())).result == {"run": 1}
 
 
-def test_a_job_that_is_run_between_the_look_and_the_lock_is_not_run_again(
+def test_job_that_ran_before_the_lock_was_taken_is_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = a_recorded_job(tmp_path)
@@ -173,7 +173,7 @@ def test_a_job_that_is_run_between_the_look_and_the_lock_is_not_run_again(
     assert existing(LocalJobs(str(tmp_path), ())).result == {"run": "the other's"}
 
 
-def test_no_process_is_started_for_a_job_that_has_one_or_has_ended(tmp_path: Path) -> None:
+def test_job_that_runs_or_has_ended_starts_no_process(tmp_path: Path) -> None:
     folder = a_recorded_job(tmp_path)
     jobs = LocalJobs(str(tmp_path), ("no-such-program",))
     with locked(str(folder / "lock")):
@@ -182,7 +182,7 @@ def test_no_process_is_started_for_a_job_that_has_one_or_has_ended(tmp_path: Pat
     assert jobs.create(a_request()).result == {"ran": "RUNNING"}
 
 
-def test_who_finds_the_lock_taken_for_a_moment_takes_the_job_up_after_it(tmp_path: Path) -> None:
+def test_job_whose_lock_is_taken_for_a_moment_is_run_after_it(tmp_path: Path) -> None:
     folder = a_recorded_job(tmp_path)
     child = threading.Thread(target=run_recorded, args=(str(folder), lambda request: {"ran": True}))
     with locked(str(folder / "lock")):
@@ -192,9 +192,7 @@ def test_who_finds_the_lock_taken_for_a_moment_takes_the_job_up_after_it(tmp_pat
     assert existing(LocalJobs(str(tmp_path), ())).result == {"ran": True}
 
 
-def test_a_job_whose_creator_died_before_starting_it_is_started_by_the_next(
-    jobs_that: JobsThat, tmp_path: Path
-) -> None:
+def test_job_whose_creator_died_before_starting_it_is_started_later(jobs_that: JobsThat, tmp_path: Path) -> None:
     jobs = jobs_that("return {'ran': True}")
     a_recorded_job(tmp_path / "jobs")
     assert existing(jobs).state is JobState.PENDING
@@ -202,7 +200,7 @@ def test_a_job_whose_creator_died_before_starting_it_is_started_by_the_next(
     assert ended(jobs).result == {"ran": True}
 
 
-def test_a_failing_job_says_why_and_keeps_the_traceback_in_its_log(jobs_that: JobsThat) -> None:
+def test_failed_job_has_its_message_and_the_traceback_in_its_log(jobs_that: JobsThat) -> None:
     jobs = jobs_that("raise ValueError('no luck')")
     jobs.create(a_request())
     job = ended(jobs)
@@ -214,7 +212,7 @@ def test_a_failing_job_says_why_and_keeps_the_traceback_in_its_log(jobs_that: Jo
     ("work", "message"),
     [("return {'result': object()}", "TypeError"), ("return None", "TypeError"), ("sys.exit(0)", "SystemExit")],
 )
-def test_a_job_without_a_proper_result_has_failed(jobs_that: JobsThat, work: str, message: str) -> None:
+def test_job_without_a_valid_result_has_failed(jobs_that: JobsThat, work: str, message: str) -> None:
     jobs = jobs_that(work)
     jobs.create(a_request())
     job = ended(jobs)
@@ -222,7 +220,7 @@ def test_a_job_without_a_proper_result_has_failed(jobs_that: JobsThat, work: str
     assert message in job.message
 
 
-def test_a_killed_job_has_failed_and_names_its_log(jobs_that: JobsThat) -> None:
+def test_killed_job_has_failed_and_names_its_log(jobs_that: JobsThat) -> None:
     jobs = jobs_that("report(str(os.getpid()))\ntime.sleep(60)")
     jobs.create(a_request())
     os.kill(int(next(jobs.follow("job-1"))), signal.SIGKILL)
@@ -234,7 +232,7 @@ def test_a_killed_job_has_failed_and_names_its_log(jobs_that: JobsThat) -> None:
     assert jobs.create(a_request()) == job
 
 
-def test_what_a_killed_job_started_does_not_make_it_look_alive(jobs_that: JobsThat) -> None:
+def test_children_of_a_killed_job_do_not_keep_it_running(jobs_that: JobsThat) -> None:
     jobs = jobs_that("subprocess.Popen(['sleep', '30'])\nreport(str(os.getpid()))\ntime.sleep(60)")
     jobs.create(a_request())
     leader = int(next(jobs.follow("job-1")))
@@ -244,7 +242,7 @@ def test_what_a_killed_job_started_does_not_make_it_look_alive(jobs_that: JobsTh
 
 
 @pytest.mark.parametrize("forked", [False, True])
-def test_a_process_that_ends_before_it_takes_up_the_job_leaves_it_failed(tmp_path: Path, forked: bool) -> None:
+def test_process_that_ends_before_it_starts_the_job_leaves_it_failed(tmp_path: Path, forked: bool) -> None:
     jobs = jobs_of(tmp_path, "return {}", before="sys.exit('wrong settings')")
     with forkserver.serving(MODULE, PRELOAD) if forked else contextlib.nullcontext():
         jobs.create(a_request())
@@ -253,9 +251,7 @@ def test_a_process_that_ends_before_it_takes_up_the_job_leaves_it_failed(tmp_pat
     assert Path(job.link).read_text() == "wrong settings\n"
 
 
-def test_a_command_that_cannot_be_run_is_told_and_the_job_can_be_created_again(
-    jobs_that: JobsThat, tmp_path: Path
-) -> None:
+def test_command_that_cannot_be_run_raises_and_the_job_can_be_retried(jobs_that: JobsThat, tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="no-such-program"):
         LocalJobs(str(tmp_path / "jobs"), ("no-such-program",)).create(a_request())
     jobs = jobs_that("return {'ran': True}")
@@ -264,7 +260,7 @@ def test_a_command_that_cannot_be_run_is_told_and_the_job_can_be_created_again(
     assert ended(jobs).result == {"ran": True}
 
 
-def test_a_job_outlives_the_process_group_of_its_creator(tmp_path: Path) -> None:
+def test_job_outlives_the_process_group_of_its_creator(tmp_path: Path) -> None:
     jobs = held(tmp_path)
     killed = run_in_a_group(f"{created(jobs)}\nos.killpg(0, signal.SIGKILL)")
     (tmp_path / "hold").unlink()
@@ -272,7 +268,7 @@ def test_a_job_outlives_the_process_group_of_its_creator(tmp_path: Path) -> None
     assert ended(jobs).state is JobState.SUCCEEDED
 
 
-def test_a_forked_job_outlives_the_server_and_its_owner_and_the_server_does_not(tmp_path: Path) -> None:
+def test_forked_job_outlives_the_server_which_ends_with_its_owner(tmp_path: Path) -> None:
     jobs = held(tmp_path)
     creation = f"{created(jobs)}\n    os.kill(os.getpid(), signal.SIGKILL)"
     killed = run_in_a_group(f"with forkserver.serving({MODULE!r}, {PRELOAD!r}):\n    {creation}")
@@ -283,7 +279,7 @@ def test_a_forked_job_outlives_the_server_and_its_owner_and_the_server_does_not(
     assert ended(jobs).state is JobState.SUCCEEDED
 
 
-def test_a_job_that_a_forked_job_creates_is_forked_by_the_same_server(tmp_path: Path) -> None:
+def test_job_created_by_a_forked_job_is_forked_by_the_same_server(tmp_path: Path) -> None:
     work = f"""
 if request.id == 'job-1':
     LocalJobs(os.path.dirname(sys.argv[1]), {COMMAND!r}).create(JobRequest('job-2', 'training', {{}}))
@@ -296,7 +292,7 @@ return {{'parent': os.getppid()}}"""
     assert first.result["parent"] == second.result["parent"] != os.getpid()
 
 
-def test_jobs_created_at_the_same_time_are_all_forked(tmp_path: Path) -> None:
+def test_concurrently_created_jobs_are_all_forked(tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path, "return {'parent': os.getppid(), 'process': os.getpid()}")
     with forkserver.serving(MODULE, PRELOAD), ThreadPoolExecutor(4) as pool:
         ids = [job.id for job in pool.map(jobs.create, [a_request(f"job-{number}") for number in range(4)])]
@@ -305,7 +301,7 @@ def test_jobs_created_at_the_same_time_are_all_forked(tmp_path: Path) -> None:
     assert len({result["process"] for result in results}) == 4
 
 
-def test_after_its_server_was_killed_a_job_is_started_in_the_ordinary_way(tmp_path: Path) -> None:
+def test_job_is_started_normally_after_the_server_was_killed(tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path, "return {'parent': os.getppid()}")
     with forkserver.serving(MODULE, PRELOAD):
         jobs.create(a_request("job-1"))
@@ -331,14 +327,14 @@ def test_progress_outside_a_job_is_not_recorded_in_it(tmp_path: Path) -> None:
     assert list(LocalJobs(str(tmp_path), ()).follow("job-1")) == ["inside"]
 
 
-def test_a_message_still_being_written_is_not_shown(tmp_path: Path) -> None:
+def test_unfinished_progress_message_is_not_shown(tmp_path: Path) -> None:
     folder = a_recorded_job(tmp_path)
     run_recorded(str(folder), lambda request: {})
     (folder / "progress.jsonl").write_text('{"time": "", "message": "whole"}\n{"time": "ha')
     assert list(LocalJobs(str(tmp_path), ()).follow("job-1")) == ["whole"]
 
 
-def test_a_job_that_ends_in_order_never_looks_killed(tmp_path: Path) -> None:
+def test_job_that_ends_normally_never_looks_killed(tmp_path: Path) -> None:
     jobs = LocalJobs(str(tmp_path), ())
     seen = set()
     for number in range(40):
@@ -354,7 +350,7 @@ def test_a_job_that_ends_in_order_never_looks_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "../x", "a/b", "/etc", "-a", "A", "a.b", "a\n", "é", "a" * 129])
-def test_a_text_that_could_lead_elsewhere_names_no_job(tmp_path: Path, job_id: str) -> None:
+def test_job_id_that_could_lead_elsewhere_is_refused(tmp_path: Path, job_id: str) -> None:
     jobs = LocalJobs(str(tmp_path / "jobs"), ("true",))
     with pytest.raises(InvalidJob, match="cannot name a job"):
         jobs.create(JobRequest(job_id, "evaluation", {}))
@@ -372,16 +368,16 @@ def test_jobs_are_listed_in_the_order_of_their_creation(tmp_path: Path) -> None:
     assert [job.id for job in jobs.list()] == ["b", "c", "a"]
 
 
-def test_a_job_that_nobody_took_up_is_started_by_who_follows_it(
+def test_job_that_was_never_started_is_started_by_following_it(
     jobs_that: JobsThat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_jobs, "START_SECONDS", 0.1)
-    jobs = jobs_that("report('taken up')\nreturn {}")
+    jobs = jobs_that("report('started')\nreturn {}")
     a_recorded_job(tmp_path / "jobs")
-    assert list(jobs.follow("job-1")) == ["taken up"]
+    assert list(jobs.follow("job-1")) == ["started"]
 
 
-def test_a_job_that_was_never_created_is_none_and_cannot_be_followed(tmp_path: Path) -> None:
+def test_job_that_was_never_created_is_none_and_cannot_be_followed(tmp_path: Path) -> None:
     jobs = LocalJobs(str(tmp_path / "jobs"), ("true",))
     assert jobs.get("job-1") is None
     assert jobs.list() == []
@@ -390,7 +386,7 @@ def test_a_job_that_was_never_created_is_none_and_cannot_be_followed(tmp_path: P
 
 
 def a_recorded_job(jobs_folder: Path, job_id: str = "job-1") -> Path:
-    """A job as its creator leaves it who dies right after recording it."""
+    """Record a job as a creator does that dies right after it."""
     folder = jobs_folder / job_id
     folder.mkdir(parents=True)
     value = {"id": job_id, "pipeline": "evaluation", "parameters": {}, "created": "2021-10-31T00:00:00+00:00"}

@@ -1,4 +1,4 @@
-"""One machine as a platform: registry, endpoint, and putting a version in service; killed wherever it hurts."""
+"""Local platform: registry, endpoint and deployment of a version, each killed after every write."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def champions(registry: LocalRegistry, *numbers: int) -> LocalRegistry:
     return registry
 
 
-def test_a_version_keeps_the_model_and_what_it_was_made_from(tmp_path: Path) -> None:
+def test_version_keeps_files_spans_metrics_and_origin(tmp_path: Path) -> None:
     version = a_registry(tmp_path).upload(an_upload(tmp_path / "model"))
     assert (version.number, version.key, version.spans, version.metrics) == (1, "run-1", (1, 2), {"span-1": 0.98})
     assert (version.source, version.run) == ("runs/1/model", "run-1")
@@ -63,13 +63,13 @@ def test_a_version_keeps_the_model_and_what_it_was_made_from(tmp_path: Path) -> 
     assert a_registry(tmp_path).versions() == [version]
 
 
-def test_a_version_does_not_change_with_the_folder_it_came_from(tmp_path: Path) -> None:
+def test_version_does_not_change_with_its_source_folder(tmp_path: Path) -> None:
     version = a_registry(tmp_path).upload(an_upload(tmp_path / "model"))
     a_model(tmp_path / "model", "another graph")
     assert contents(version.uri)["saved_model.pb"] == b"graph saved_model.pb"
 
 
-def test_the_same_key_again_is_the_same_version_and_another_key_the_next_number(tmp_path: Path) -> None:
+def test_same_key_is_the_same_version_and_another_key_the_next(tmp_path: Path) -> None:
     registry = a_registry(tmp_path)
     first = registry.upload(an_upload(tmp_path / "model"))
     assert registry.upload(an_upload(tmp_path / "changed", content="another graph")) == first
@@ -80,7 +80,7 @@ def test_version_10_comes_after_version_9(tmp_path: Path) -> None:
     assert [version.number for version in a_registry(tmp_path, versions=11).versions()] == list(range(1, 12))
 
 
-def test_concurrent_uploads_make_one_version_a_key(tmp_path: Path) -> None:
+def test_concurrent_uploads_make_one_version_per_key(tmp_path: Path) -> None:
     uploads = [an_upload(tmp_path / key, key) for key in ("run-1", "run-2", "run-3")] * 4
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda upload: a_registry(tmp_path).upload(upload), uploads))
@@ -115,7 +115,7 @@ def test_champion_whose_folder_is_missing_is_an_error(tmp_path: Path) -> None:
     assert registry.upload(an_upload(tmp_path / "model", "run-3")).number == 3
 
 
-def test_a_folder_without_a_saved_model_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_saved_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     upload = Upload(str(tmp_path / "empty"), "run-1", (1,), {}, "", "")
     with pytest.raises(NoSuchModel, match="empty holds no SavedModel"):
@@ -123,14 +123,14 @@ def test_a_folder_without_a_saved_model_is_refused(tmp_path: Path) -> None:
     assert a_registry(tmp_path).versions() == []
 
 
-def test_before_the_first_promotion_there_is_no_champion(tmp_path: Path) -> None:
+def test_champion_is_none_before_the_first_promotion(tmp_path: Path) -> None:
     registry = a_registry(tmp_path, versions=1)
     assert registry.champion() is None
     with pytest.raises(NoSuchModel, match=r"no version is the champion yet \(versions: 1\)"):
         registry.find()
 
 
-def test_the_champion_is_what_was_promoted_last(tmp_path: Path) -> None:
+def test_champion_is_the_version_promoted_last(tmp_path: Path) -> None:
     registry = champions(a_registry(tmp_path, versions=2), 1, 2)
     champion = registry.champion()
     assert champion == registry.find("champion") == registry.find("2")
@@ -139,7 +139,7 @@ def test_the_champion_is_what_was_promoted_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["3", "0", "01", "newest", ""])
-def test_an_unknown_version_is_refused_with_those_that_are_there(tmp_path: Path, model: str) -> None:
+def test_unknown_version_is_refused_with_the_existing_ones(tmp_path: Path, model: str) -> None:
     with pytest.raises(NoSuchModel, match=r"\(versions: 1, 2\)"):
         a_registry(tmp_path, versions=2).find(model)
 
@@ -149,13 +149,13 @@ def test_promoting_the_champion_again_records_nothing(tmp_path: Path) -> None:
     assert os.listdir(Path(registry.folder) / "champion") == ["0001.json"]
 
 
-def test_a_version_of_another_registry_cannot_be_promoted(tmp_path: Path) -> None:
+def test_version_of_another_registry_cannot_be_promoted(tmp_path: Path) -> None:
     foreign = a_registry(tmp_path / "other", versions=2).find("2")
     with pytest.raises(NoSuchModel):
         a_registry(tmp_path, versions=1).promote(foreign, "because")
 
 
-def test_promotions_at_the_same_time_are_all_recorded_one_after_another(tmp_path: Path) -> None:
+def test_concurrent_promotions_are_all_recorded_in_sequence(tmp_path: Path) -> None:
     registry = a_registry(tmp_path, versions=6)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda version: registry.promote(version, "because"), registry.versions()))
@@ -164,7 +164,7 @@ def test_promotions_at_the_same_time_are_all_recorded_one_after_another(tmp_path
     assert {json.loads(path.read_text())["version"] for path in records} == set(range(1, 7))
 
 
-def test_standings_at_the_same_time_are_all_recorded_one_after_another(tmp_path: Path) -> None:
+def test_concurrent_standings_are_all_recorded_in_sequence(tmp_path: Path) -> None:
     registry = a_registry(tmp_path, versions=4)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda version: registry.mark(version, Standing.CANDIDATE, "because"), registry.versions()))
@@ -180,7 +180,7 @@ def an_endpoint(folder: Path) -> LocalEndpoint:
     return LocalEndpoint(str(folder / "endpoint"))
 
 
-def test_the_endpoint_serves_the_files_of_the_version_below_its_number(tmp_path: Path) -> None:
+def test_endpoint_serves_the_files_of_the_version_under_its_number(tmp_path: Path) -> None:
     version = a_registry(tmp_path, versions=1).find("1")
     an_endpoint(tmp_path).deploy(version)
     assert an_endpoint(tmp_path).serving() == [1]
@@ -189,7 +189,7 @@ def test_the_endpoint_serves_the_files_of_the_version_below_its_number(tmp_path:
     assert served.samefile(original)
 
 
-def test_a_new_version_replaces_the_old_one(tmp_path: Path) -> None:
+def test_new_version_replaces_the_old_one(tmp_path: Path) -> None:
     registry, endpoint = a_registry(tmp_path, versions=3), an_endpoint(tmp_path)
     for name in ("3", "1", "1", "2"):
         endpoint.deploy(registry.find(name))
@@ -198,10 +198,10 @@ def test_a_new_version_replaces_the_old_one(tmp_path: Path) -> None:
     assert contents(registry.find("3").uri)["saved_model.pb"] == b"graph 3 saved_model.pb"
 
 
-# In service
+# Deployment
 
 
-def in_service(folder: Path) -> tuple[int | None, list[int]]:
+def champion_and_served(folder: Path) -> tuple[int | None, list[int]]:
     champion = a_registry(folder).champion()
     return (champion.number if champion else None, an_endpoint(folder).serving())
 
@@ -211,16 +211,16 @@ def put(folder: Path, number: int) -> None:
     put_in_service(registry, an_endpoint(folder), registry.find(str(number)), "because")
 
 
-def test_a_version_that_cannot_be_served_does_not_become_the_champion(tmp_path: Path) -> None:
+def test_version_that_cannot_be_served_does_not_become_champion(tmp_path: Path) -> None:
     a_registry(tmp_path, versions=2)
     put(tmp_path, 1)
     (tmp_path / "endpoint" / "2").write_text("a file in the way")
     with pytest.raises(OSError):
         put(tmp_path, 2)
-    assert in_service(tmp_path) == (1, [1])
+    assert champion_and_served(tmp_path) == (1, [1])
 
 
-def test_of_two_that_are_put_in_service_at_once_the_last_champion_is_served(tmp_path: Path) -> None:
+def test_concurrent_deployments_end_with_the_last_champion_served(tmp_path: Path) -> None:
     registry, endpoint = a_registry(tmp_path, versions=2), an_endpoint(tmp_path)
     deploy, first = endpoint.deploy, [True]
 
@@ -231,7 +231,7 @@ def test_of_two_that_are_put_in_service_at_once_the_last_champion_is_served(tmp_
 
     endpoint.deploy = overtaken  # type: ignore[method-assign]
     put_in_service(registry, endpoint, registry.find("2"), "because")
-    assert in_service(tmp_path) == (2, [2])
+    assert champion_and_served(tmp_path) == (2, [2])
 
 
 # Killed after each write in turn
@@ -258,7 +258,7 @@ registry, endpoint = LocalRegistry(folder + "/registry"), LocalEndpoint(folder +
 
 
 def killed_everywhere(tmp_path: Path, action: str, prepare: Callable[[Path], object]) -> Iterator[Path]:
-    """Worlds in each of which the action was killed after one more of its writes, up to its last."""
+    """Yield worlds in each of which the action was killed after one more of its writes, up to its last."""
     for writes in itertools.count(1):
         folder = tmp_path / str(writes)
         prepare(folder)
@@ -271,7 +271,7 @@ def killed_everywhere(tmp_path: Path, action: str, prepare: Callable[[Path], obj
         yield folder
 
 
-def test_an_upload_killed_anywhere_leaves_a_whole_version_or_none_and_is_healed(tmp_path: Path) -> None:
+def test_upload_killed_anywhere_leaves_a_whole_version_or_none(tmp_path: Path) -> None:
     action = "registry.upload(Upload(folder + '/model', 'run-1', (1,), {}, '', ''))"
     for folder in killed_everywhere(tmp_path, action, lambda folder: a_model(folder / "model")):
         registry = a_registry(folder)
@@ -301,12 +301,12 @@ def serving_one(folder: Path) -> None:
     put(folder, 1)
 
 
-def test_putting_in_service_killed_anywhere_always_serves_whole_versions_and_is_healed(tmp_path: Path) -> None:
+def test_deployment_killed_anywhere_always_serves_a_whole_version(tmp_path: Path) -> None:
     action = "put_in_service(registry, endpoint, registry.find('2'), 'because')"
     for folder in killed_everywhere(tmp_path, action, serving_one):
         assert_only_whole_versions(folder)
         put(folder, 2)
-        assert in_service(folder) == (2, [2])
+        assert champion_and_served(folder) == (2, [2])
         assert sorted(os.listdir(folder / "endpoint")) == [".lock", "2"]
 
 
@@ -316,14 +316,14 @@ def serving_three_after_two_and_one(folder: Path) -> None:
         put(folder, number)
 
 
-def test_a_roll_back_killed_before_its_end_goes_to_the_same_version_when_repeated(tmp_path: Path) -> None:
+def test_roll_back_killed_anywhere_goes_to_the_same_version_again(tmp_path: Path) -> None:
     action = "roll_back(registry, endpoint)"
     for folder in killed_everywhere(tmp_path, action, serving_three_after_two_and_one):
         assert_only_whole_versions(folder)
-        champion, _ = in_service(folder)
+        champion, _ = champion_and_served(folder)
         if champion == 3:  # else the roll-back was complete, and this would be another one
             roll_back(a_registry(folder), an_endpoint(folder))
-        assert in_service(folder) == (2, [2])
+        assert champion_and_served(folder) == (2, [2])
 
 
 def assert_only_whole_versions(folder: Path) -> None:
@@ -337,7 +337,7 @@ def assert_only_whole_versions(folder: Path) -> None:
 # Connecting
 
 
-def test_a_configuration_connects_the_same_as_its_text(tmp_path: Path) -> None:
+def test_configuration_connects_the_same_as_its_text(tmp_path: Path) -> None:
     config = LocalConfig(str(tmp_path), (sys.executable, "-m", "some.job"))
     a_registry(tmp_path, versions=1)
     for platform in (connect(config), connect(config.to_json())):
@@ -350,12 +350,12 @@ def test_a_configuration_connects_the_same_as_its_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"platform": "local"}', '{"platform": "mars"}'])
-def test_a_text_that_is_no_configuration_is_refused(text: str) -> None:
+def test_text_that_is_no_configuration_is_refused(text: str) -> None:
     with pytest.raises(UnknownPlatform) as error:
         connect(text)
     assert isinstance(error.value, AdaptationError)
 
 
-def test_an_unknown_platform_is_named_with_those_there_are() -> None:
+def test_unknown_platform_is_named_with_the_existing_ones() -> None:
     with pytest.raises(UnknownPlatform, match="no platform 'mars'.*'local'"):
         connect('{"platform": "mars", "root": "/", "command": []}')

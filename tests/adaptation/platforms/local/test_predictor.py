@@ -1,4 +1,4 @@
-"""Batch prediction on this machine, with a real SavedModel that tells bright images from dark ones."""
+"""Local batch prediction, with a real SavedModel that classifies images as bright or dark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.worlds.images import grey
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Says `bright` with the image's mean brightness as its confidence, or `dark`."""
+    """Save a model that predicts `bright`, with the image's mean brightness as the confidence, or `dark`."""
     import tensorflow as tf
 
     folder = str(tmp_path_factory.mktemp("model") / "saved")
@@ -85,7 +85,7 @@ def refused(folder: Path) -> dict[str, tuple[int, str]]:
     return {line["instance"]: (line["error"]["code"], line["error"]["message"]) for line in found}
 
 
-def test_every_image_gets_its_label_and_confidence(tmp_path: Path, registry: LocalRegistry) -> None:
+def test_images_get_their_label_and_confidence(tmp_path: Path, registry: LocalRegistry) -> None:
     bright, dark = images(tmp_path / "images", bright=grey(255), dark=grey(51))
     folder = predict(registry, tmp_path, [dark, bright])
     assert lines(folder, "prediction.results") == [
@@ -95,13 +95,13 @@ def test_every_image_gets_its_label_and_confidence(tmp_path: Path, registry: Loc
     assert refused(folder) == {}
 
 
-def test_the_folder_names_the_version_that_the_alias_meant(tmp_path: Path, registry: LocalRegistry) -> None:
+def test_results_folder_names_the_version_behind_the_alias(tmp_path: Path, registry: LocalRegistry) -> None:
     uris = images(tmp_path / "images", bright=grey(255))
     assert predict(registry, tmp_path, uris).name.startswith("prediction-version-2-")
     assert predict(registry, tmp_path, uris, "1").name.startswith("prediction-version-1-")
 
 
-def test_images_that_cannot_be_decoded_cost_only_themselves(
+def test_undecodable_images_do_not_affect_the_others(
     tmp_path: Path, registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictor, "BATCH_IMAGES", 8)
@@ -113,7 +113,7 @@ def test_images_that_cannot_be_decoded_cost_only_themselves(
     assert all("could not be predicted" in message for _, message in refused(folder).values())
 
 
-def test_images_that_cannot_be_read_cost_only_themselves(tmp_path: Path, registry: LocalRegistry) -> None:
+def test_unreadable_images_do_not_affect_the_others(tmp_path: Path, registry: LocalRegistry) -> None:
     good, gone = images(tmp_path / "images", good=grey(0), gone=grey(0))
     os.unlink(gone)
     folder = predict(registry, tmp_path, [gone, good])
@@ -122,9 +122,7 @@ def test_images_that_cannot_be_read_cost_only_themselves(tmp_path: Path, registr
     assert (code, "could not be read" in message) == (5, True)
 
 
-def test_a_list_of_nothing_but_bad_images_is_answered_with_their_errors(
-    tmp_path: Path, registry: LocalRegistry
-) -> None:
+def test_list_of_only_bad_images_gives_their_errors(tmp_path: Path, registry: LocalRegistry) -> None:
     bad = images(tmp_path / "images", one=b"", two=b"")
     folder = predict(registry, tmp_path, [*bad, str(tmp_path / "missing.png")])
     assert predicted(folder) == {}
@@ -149,20 +147,20 @@ def test_progress_counts_the_images(
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
-def test_an_empty_file_list_is_refused(tmp_path: Path, registry: LocalRegistry, content: str) -> None:
+def test_empty_file_list_is_refused(tmp_path: Path, registry: LocalRegistry, content: str) -> None:
     (tmp_path / "files.txt").write_text(content)
     with pytest.raises(EmptyFileList, match="files.txt names no image"):
         LocalPredictor(registry).predict(str(tmp_path / "files.txt"), str(tmp_path / "predictions"))
     assert not (tmp_path / "predictions").exists()
 
 
-def test_an_unknown_version_is_refused_before_anything_is_written(tmp_path: Path, registry: LocalRegistry) -> None:
+def test_unknown_version_is_refused_before_anything_is_written(tmp_path: Path, registry: LocalRegistry) -> None:
     with pytest.raises(NoSuchModel, match="'7'"):
         predict(registry, tmp_path, images(tmp_path / "images", one=grey(0)), "7")
     assert not (tmp_path / "predictions").exists()
 
 
-def test_a_prediction_that_breaks_leaves_no_results(
+def test_prediction_that_fails_leaves_no_results(
     tmp_path: Path, registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uris = images(tmp_path / "images", **{f"n{number}": grey(0) for number in range(4)})

@@ -1,4 +1,4 @@
-"""An emulated Vertex AI and object storage for the tests of this folder."""
+"""Fixtures: an emulated Vertex AI and object storage."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def _gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def vertex() -> Iterator[Vertex]:
-    """Operations take some time, so that what is under way can be met."""
+    """Run an emulated Vertex AI whose operations take some time, so that tests meet them unfinished."""
     with VertexEmulator(operation_seconds=0.02) as server:
         yield Vertex(server, a_config(server))

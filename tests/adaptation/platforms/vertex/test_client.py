@@ -1,4 +1,4 @@
-"""Requests over the real wire: what is retried, what is refused, and how operations end."""
+"""Client of Vertex AI over real connections: what is retried, what is refused, and how operations end."""
 
 from __future__ import annotations
 

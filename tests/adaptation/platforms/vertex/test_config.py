@@ -1,4 +1,4 @@
-"""The settings of a deployment on Vertex AI: their text, and what is refused."""
+"""Configuration of Vertex AI: its text, and what is refused."""
 
 from __future__ import annotations
 

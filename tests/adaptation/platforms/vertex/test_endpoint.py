@@ -1,4 +1,4 @@
-"""Deployments: one version with all the traffic at the end, and one that serves at any time."""
+"""Endpoint of Vertex AI: one version has all the traffic in the end, and one serves at any time."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ ENDPOINT = "projects/demo/locations/us-central1/endpoints/ships"
 
 
 def deploy_idle(vertex: Vertex, number: int) -> str:
-    """Deploys a version without giving it traffic; returns the deployed model's id."""
+    """Deploy a version without traffic. Return the deployed model's id."""
     return vertex.endpoint._send(ENDPOINT, number)
 
 
 def undeploy(vertex: Vertex, number: int) -> None:
-    """What another deployment does when it takes a version out."""
+    """Undeploy a version as another deployment does."""
     for deployed in requests.get(f"{vertex.server.url}/v1/{ENDPOINT}", timeout=60).json()["deployedModels"]:
         if deployed["modelVersionId"] == str(number):
             raw(vertex, "POST", ":undeployModel", {"deployedModelId": deployed["id"]})
@@ -121,7 +121,7 @@ def raw(vertex: Vertex, method: str, path: str, body: Any) -> None:
 
 @pytest.fixture
 def immediate() -> Iterator[Vertex]:
-    """Operations are done at once; version 1 serves, 2 and 3 are there."""
+    """Run an emulated Vertex AI whose operations end at once; version 1 serves, 2 and 3 are uploaded."""
     with VertexEmulator() as server:
         vertex = Vertex(server, a_config(server)).with_versions(3)
         vertex.endpoint.deploy(vertex.version(1))

@@ -142,9 +142,9 @@ def test_ended_tasks_have_durations(vertex: Vertex) -> None:
 def test_follow_yields_the_states_of_the_tasks_and_then_the_jobs(vertex: Vertex) -> None:
     publish()
     vertex.jobs.create(a_request())
-    told = list(vertex.jobs.follow("evaluation-2021-10-0001"))
-    assert told[:3] == ["First: RUNNING", "Last: RUNNING", "evaluation-2021-10-0001: RUNNING"]
-    assert told[-1] == "evaluation-2021-10-0001: SUCCEEDED"
+    followed = list(vertex.jobs.follow("evaluation-2021-10-0001"))
+    assert followed[:3] == ["First: RUNNING", "Last: RUNNING", "evaluation-2021-10-0001: RUNNING"]
+    assert followed[-1] == "evaluation-2021-10-0001: SUCCEEDED"
     with pytest.raises(NoSuchJob):
         list(vertex.jobs.follow("evaluation-2021-10-0002"))
 

@@ -1,4 +1,4 @@
-"""Batch predictions: one per file list over any failure, and where their results are."""
+"""Batch prediction on Vertex AI: one per file list over any failure, and where its results are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def a_file_list(*names: str) -> str:
 
 @pytest.fixture
 def serving(vertex: Vertex) -> Vertex:
-    """A champion, version 1, and a version 2 beside it."""
+    """Deploy version 1 as the champion and upload version 2."""
     vertex.with_versions(2).registry.promote(vertex.version(1), "because")
     return vertex
 
