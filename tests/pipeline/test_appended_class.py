@@ -1,4 +1,4 @@
-"""A class is appended to a running deployment: nothing but the settings changes, and the loop takes it in."""
+"""A class is appended to a running deployment: only the settings change, and the loop learns it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADAPT = Path(sys.executable).with_name("adapt")
 
 
 def adapt(*words: str, **settings: str) -> str:
-    """Runs a command to its good end, and returns what it printed."""
+    """Run a command, check that it succeeds, and return its output."""
     environment = {**os.environ, **{f"ADAPT_{name}": value for name, value in settings.items()}}
     done = subprocess.run([ADAPT, *words], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -28,7 +28,7 @@ def adapt(*words: str, **settings: str) -> str:
 
 
 def write(folder: Path, counts: dict[int, int], first: int = 0) -> None:
-    """Writes scans of digits: so many of each, counted from the `first` one that there is."""
+    """Write scans of digits: that many of each, from the `first` available one on."""
     targets = load_digits().target
     for digit, count in counts.items():
         write_digits(folder, (targets == digit).nonzero()[0][first : first + count].tolist())
@@ -36,7 +36,7 @@ def write(folder: Path, counts: dict[int, int], first: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose champion of two classes has met a month of images that are mostly of a third one."""
+    """A workspace whose champion of two classes has met a batch of images that are mostly of a third one."""
     folder = tmp_path_factory.mktemp("appended") / "ws"
     write(folder / "images", {0: 50, 1: 50})
     adapt("init", "--images", str(folder / "images"), "-w", str(folder), "--model", "digits")
@@ -64,7 +64,7 @@ def test_appended_class_is_in_the_new_span_alone(folder: Path) -> None:
     assert second.counts["train"]["2"] + second.counts["test"]["2"] == 120
 
 
-def test_challenger_that_knows_the_appended_class_becomes_the_champion(folder: Path) -> None:
+def test_challenger_trained_on_the_appended_class_becomes_the_champion(folder: Path) -> None:
     version = Workspace.open(folder).platform.registry.find()
     assert version is not None
     assert (version.number, version.spans) == (2, (1, 2))

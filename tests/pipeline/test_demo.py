@@ -31,12 +31,12 @@ RESULT = DemoResult(0.995, 0.41, True, "1-2", 0.99, 0.9876, 2, 141.2)
 
 
 class Cut(Exception):
-    """The demo is cut off."""
+    """The interruption of the demo."""
 
 
 @pytest.fixture
 def cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Demos are small, and end where they would begin to train."""
+    """Make demos small and let them end before they train."""
     monkeypatch.setattr(demo, "FIRST_SPAN", 100)
     monkeypatch.setattr(demo, "start_training", cut)
 
@@ -46,12 +46,12 @@ def cut(*_: Any, **__: Any) -> None:
 
 
 def adapt_demo(monkeypatch: pytest.MonkeyPatch, result: DemoResult, *options: str) -> Result:
-    """What the command shows of a result."""
+    """Run the command with that result of the demo."""
     monkeypatch.setattr(demo, "run_demo", lambda folder: result)
     return CliRunner().invoke(cli, ["demo", *options])
 
 
-def test_a_folder_that_is_no_demo_is_left_as_it_is(tmp_path: Path) -> None:
+def test_folder_that_is_no_demo_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years of work")
     with pytest.raises(AlreadyExists, match=str(tmp_path)):
         run_demo(tmp_path)
@@ -59,14 +59,14 @@ def test_a_folder_that_is_no_demo_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_an_empty_or_a_new_folder_becomes_a_demo(tmp_path: Path, cut_off: None, exists: bool) -> None:
+def test_empty_or_new_folder_becomes_a_demo(tmp_path: Path, cut_off: None, exists: bool) -> None:
     folder = tmp_path if exists else tmp_path / "a" / "demo"
     with pytest.raises(Cut):
         run_demo(folder)
     assert (folder / MARK).exists() and (folder / "data" / "span-1" / "manifest.json").exists()
 
 
-def test_an_earlier_demo_is_replaced(tmp_path: Path, cut_off: None) -> None:
+def test_earlier_demo_is_replaced(tmp_path: Path, cut_off: None) -> None:
     (tmp_path / MARK).touch()
     for name in ("adapt.toml", "registry/versions/1/version.json", "collection/2021-10_old/1_0001.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path, cut_off: None) -> None:
 
 
 @pytest.mark.parametrize("step", ["_await_jobs", "write_digits", "initialise"])
-def test_a_demo_that_was_interrupted_anywhere_is_known_as_one(
+def test_interrupted_demo_is_recognised_and_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_off: None, step: str
 ) -> None:
     with monkeypatch.context() as patched:
@@ -90,8 +90,8 @@ def test_a_demo_that_was_interrupted_anywhere_is_known_as_one(
     assert (tmp_path / "data" / "span-1" / "manifest.json").exists()
 
 
-def test_the_job_of_an_interrupted_demo_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would write into the new demo's folder."""
+def test_job_of_an_interrupted_demo_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would write into the new demo's folder."""
     world = World.make(tmp_path)
     (tmp_path / MARK).touch()
     world.hold()
@@ -100,10 +100,10 @@ def test_the_job_of_an_interrupted_demo_is_waited_for(tmp_path: Path, monkeypatc
     use_real_jobs()
     wait_until(lambda: world.workspace.jobs.list()[0].state is JobState.RUNNING)
 
-    said: list[str] = []
+    shown: list[str] = []
 
     def working(text: str) -> AbstractContextManager[None]:
-        said.append(text)
+        shown.append(text)
         (world.control / "hold").unlink()
         return nullcontext()
 
@@ -115,34 +115,36 @@ def test_the_job_of_an_interrupted_demo_is_waited_for(tmp_path: Path, monkeypatc
     monkeypatch.setattr(demo, "write_digits", write_digits)
     with pytest.raises(Cut):
         run_demo(tmp_path)
-    assert said == ["waiting for training-1, which an interrupted demo has left"]
+    assert shown == ["waiting for training-1, which an interrupted demo has left"]
 
 
-def test_an_environment_that_overrides_its_settings_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_that_overrides_the_settings_of_the_demo_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ADAPT_COLLECTION__ROOT", str(tmp_path / "real"))
     with pytest.raises(InvalidSettings, match="ADAPT_COLLECTION__ROOT"):
         run_demo(tmp_path / "demo")
     assert contents(tmp_path) == {}
 
 
-def test_the_command_prints_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_prints_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     result = adapt_demo(monkeypatch, RESULT)
     rows = [line.split()[-2:] for line in result.stdout.splitlines()[2:4]]
     assert rows == [["0.995", "0.410"], ["0.990", "0.988"]]
     assert result.stdout.splitlines()[-1] == "spans 1-2, 141 seconds"
 
 
-def test_the_command_prints_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_prints_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
     result = adapt_demo(monkeypatch, RESULT, "--json")
     assert json.loads(result.stdout) == dataclasses.asdict(RESULT)
 
 
-def test_a_demo_without_a_new_champion_has_the_exit_code_of_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_without_a_new_champion_has_the_exit_code_of_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert adapt_demo(monkeypatch, RESULT).exit_code == 0
     assert adapt_demo(monkeypatch, dataclasses.replace(RESULT, retrained=False)).exit_code == 3
 
 
-def test_the_cameras_see_the_same_digits_differently_and_always_alike(tmp_path: Path) -> None:
+def test_cameras_differ_and_each_is_deterministic(tmp_path: Path) -> None:
     for folder, camera in [("first", first_camera), ("changed", changed_camera), ("again", changed_camera)]:
         write_digits(tmp_path / folder, range(40), camera)
     first, changed, again = (contents(tmp_path / folder) for folder in ("first", "changed", "again"))

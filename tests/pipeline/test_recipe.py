@@ -33,7 +33,7 @@ ADAPT = Path(sys.executable).with_name("adapt")
 
 @dataclass(frozen=True)
 class Done:
-    """What a command has printed: its output and its progress."""
+    """The output and the progress of a command."""
 
     output: str
     progress: str
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def adapt(folder: Path, *words: str, **settings: str) -> Done:
-    """Runs a command to its good end, in another folder and without what this process can import."""
+    """Run a command, check that it succeeds, in another folder and without this process's import path."""
     done = subprocess.run(
         [ADAPT, *words, "-w", str(folder)],
         cwd=folder.parent,
@@ -78,7 +78,7 @@ def rehearsed(folder: Path) -> Done:
 
 
 def model(folder: Path) -> Path:
-    """The SavedModel of the version in service."""
+    """The SavedModel of the serving version."""
     version = Workspace.open(folder).platform.registry.champion()
     assert version
     return Path(version.uri)
@@ -126,7 +126,7 @@ def test_serving_applies_what_transform_learned(trained: Done, folder: Path) -> 
 
 
 def pixels(image: bytes) -> np.ndarray:
-    """An image as the recipe's spec wants it: grey, 8 x 8."""
+    """Return an image of the recipe's spec: grey, 8 x 8."""
     import tensorflow as tf
 
     from models import data
@@ -197,7 +197,7 @@ def test_tasks_rehearsed_here_start_with_the_wheel_of_the_workspace(folder: Path
 
 
 def commands_of(spec: Spec) -> set[tuple[str, ...]]:
-    """What the containers of all tasks start."""
+    """Return the start commands of the containers of all tasks."""
     return {tuple(one["container"]["command"]) for one in spec.executors.values() if "container" in one}
 
 

@@ -1,4 +1,4 @@
-"""The network guard of the whole story, and the cloud that it plays in."""
+"""The network guard of the whole story, and its emulated cloud."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def attempts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="package")
 def guarded(attempts: Path) -> dict[str, str]:
-    """What guards another Python process: its environment."""
+    """The environment that guards another Python process."""
     return {"PYTHONPATH": str(Path(guard.__file__).parent), guard.VARIABLE: str(attempts)}
 
 

@@ -1,4 +1,4 @@
-"""What keeps the story on this machine catches those who try to leave it, by whatever way a Python process has."""
+"""The network guard refuses every way in which a Python process can leave this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.story.guard import sitecustomize as guard
 
-OUTSIDE = "192.0.2.1"  # for documentation: nobody has it
+OUTSIDE = "192.0.2.1"  # reserved for documentation: no host has it
 WAYS = {
     "connect": f"socket.socket().connect(('{OUTSIDE}', 80))",
     "connect_ex": f"socket.socket().connect_ex(('{OUTSIDE}', 80))",
@@ -32,7 +32,7 @@ def record(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_child_process_that_tries_to_leave_is_refused_and_recorded(
+def test_child_process_that_tries_to_leave_is_refused_and_recorded(
     guarded: dict[str, str], record: Path, way: str
 ) -> None:
     code = f"import asyncio, socket, urllib.request\n{WAYS[way]}"
@@ -43,7 +43,7 @@ def test_a_child_process_that_tries_to_leave_is_refused_and_recorded(
     assert place in record.read_text()
 
 
-def test_the_loopback_interface_is_free(guarded: dict[str, str], record: Path) -> None:
+def test_loopback_interface_is_free(guarded: dict[str, str], record: Path) -> None:
     code = """
 import socket
 server = socket.create_server(("127.0.0.1", 0))
@@ -54,7 +54,7 @@ socket.create_connection(server.getsockname()).close()
     assert (result.returncode, record.read_text()) == (0, ""), result.stderr
 
 
-def test_this_process_is_guarded_too(record: Path, attempts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_is_guarded_too(record: Path, attempts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(guard.VARIABLE, str(record))
     with pytest.raises(PermissionError, match=OUTSIDE):
         socket.create_connection((OUTSIDE, 80), timeout=1)

@@ -1,8 +1,8 @@
 """The whole story over the wire: real clients, Google's own addresses, and nothing outside this machine.
 
-A first model is trained and deployed. A month of images from a changed camera arrives in a bucket, and all that follows
+A first model is trained and deployed. A batch of images from a changed camera arrives in a bucket, and all else
 follows by itself: the storage event, the function, the evaluation, the new span, the training, the new version. Each
-fixture goes one step further and hands on what was there afterwards.
+fixture takes one more step and returns the state after it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SETTINGS = {
     "platform.kind": "vertex",
     "data.root": "gs://story-data/spans",
     "collection.root": "gs://story-collection/months",
-    "collection.min_images": len(DRIFTED),  # so that the last image of the month is the one that starts its evaluation
+    "collection.min_images": len(DRIFTED),  # so that the last image of the batch starts its evaluation
     "vertex.project": PROJECT,
     "vertex.location": LOCATION,
     "vertex.root": "gs://story-pipelines/adaptation",
@@ -70,7 +70,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Answers:
-    """Which version the endpoint answered with, and its share of right answers."""
+    """The version that the endpoint answered with, and its share of right answers."""
 
     version: int
     right: float
@@ -78,17 +78,17 @@ class Answers:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there after a step.
+    """The state after a step.
 
     Attributes:
       jobs: All pipeline jobs, oldest first.
-      manifests: Of all spans, each verified.
+      manifests: The manifests of all spans, each verified.
       versions: Numbers of the model's versions.
-      champion: The one in service.
+      champion: The version that has the alias.
       serving: The versions that the endpoint serves.
-      images: How many the month has.
-      archived: How many were moved out of it.
-      answers: What the endpoint said of the newest span's held-out images.
+      images: Number of images in the batch.
+      archived: Number of images moved out of the batch.
+      answers: The endpoint's answers to the newest span's held-out images.
     """
 
     jobs: tuple[Job, ...]
@@ -111,7 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drifted_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The month, by name."""
+    """The images of the batch by name."""
     folder = tmp_path_factory.mktemp("drifted")
     write_digits(folder, DRIFTED, changed_camera)
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
@@ -119,7 +119,7 @@ def drifted_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def first(emulated: Cloud, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Facts:
-    """Span-1 is made in a bucket, both pipelines are published, a first model is trained."""
+    """Make span-1 in a bucket, publish both pipelines, train a first model."""
     images = tmp_path_factory.mktemp("first")
     write_digits(images, FIRST)
     adapt(folder, "init", "--images", str(images))
@@ -163,7 +163,7 @@ def function(emulated: Cloud, folder: Path, first: Facts, tmp_path_factory: pyte
 
 @pytest.fixture(scope="module")
 def evaluated(emulated: Cloud, folder: Path, function: Path, drifted_images: dict[str, bytes]) -> Facts:
-    """The month arrives. From here on all comes by itself: first its evaluation."""
+    """The batch arrives. From here on all follows by itself: first the evaluation."""
     del function
     upload(drifted_images)
     emulated.objects.events.wait(900)
@@ -173,7 +173,7 @@ def evaluated(emulated: Cloud, folder: Path, function: Path, drifted_images: dic
 
 @pytest.fixture(scope="module")
 def adapted(folder: Path, evaluated: Facts) -> Facts:
-    """And then the training."""
+    """Then the training."""
     del evaluated
     await_jobs(folder, TRAINING)
     return facts(folder)
@@ -188,7 +188,7 @@ def again(emulated: Cloud, folder: Path, adapted: Facts, drifted_images: dict[st
     return facts(folder)
 
 
-def test_the_first_model_is_version_1_and_the_endpoint_answers_with_it(first: Facts) -> None:
+def test_first_model_is_version_1_and_the_endpoint_answers_with_it(first: Facts) -> None:
     assert [(job.pipeline, job.state) for job in first.jobs] == [("training", JobState.SUCCEEDED)]
     assert [manifest.images for manifest in first.manifests] == [len(FIRST)]
     assert (first.versions, first.champion.number, first.serving) == ((1,), 1, (1,))
@@ -196,7 +196,7 @@ def test_the_first_model_is_version_1_and_the_endpoint_answers_with_it(first: Fa
     assert first.answers.right >= 0.9
 
 
-def test_the_evaluation_that_the_function_started_found_the_model_wanting(evaluated: Facts, folder: Path) -> None:
+def test_evaluation_started_by_the_function_is_below_the_threshold(evaluated: Facts, folder: Path) -> None:
     evaluation = evaluated.jobs[1]
     assert (evaluation.id, evaluation.state) == ("evaluation-2021-10-0001", JobState.SUCCEEDED), evaluation.message
     measured = codec.decode(newest(Workspace.open(folder), EVALUATION, artifacts.EVALUATION), Evaluation, "newest")
@@ -205,22 +205,22 @@ def test_the_evaluation_that_the_function_started_found_the_model_wanting(evalua
     assert measured.accuracy < 0.9
 
 
-def test_the_month_has_become_span_2(evaluated: Facts, folder: Path, drifted_images: dict[str, bytes]) -> None:
+def test_drifted_batch_becomes_span_2(evaluated: Facts, folder: Path, drifted_images: dict[str, bytes]) -> None:
     assert [manifest.span for manifest in evaluated.manifests] == [1, 2]
     span = images_of(Workspace.open(folder), evaluated.manifests[1])
     assert {image.name: image.data for image in span} == drifted_images
 
 
-def test_version_1_serves_on_until_there_is_a_better_one(evaluated: Facts) -> None:
+def test_version_1_serves_until_a_better_one_is_deployed(evaluated: Facts) -> None:
     assert (evaluated.versions, evaluated.serving, evaluated.answers.version) == ((1,), (1,), 1)
     assert evaluated.answers.right < 0.8
 
 
-def test_the_month_is_archived_once_it_has_been_learnt(adapted: Facts) -> None:
+def test_drifted_batch_is_archived_after_the_training(adapted: Facts) -> None:
     assert (adapted.images, adapted.archived) == (0, len(DRIFTED))
 
 
-def test_the_training_that_the_evaluation_started_met_the_champion_at_the_gate(
+def test_challenger_of_the_evaluation_meets_the_champion_at_the_gate(
     adapted: Facts, first: Facts, folder: Path
 ) -> None:
     training = adapted.jobs[2]
@@ -238,32 +238,32 @@ def test_version_2_serves_alone_and_is_right_about_the_changed_camera(adapted: F
     assert adapted.answers.right >= 0.8
 
 
-def test_each_event_came_twice_and_started_one_evaluation_with_one_training(emulated: Cloud, adapted: Facts) -> None:
+def test_doubled_events_start_one_evaluation_and_one_training(emulated: Cloud, adapted: Facts) -> None:
     assert [job.pipeline for job in adapted.jobs] == [TRAINING, EVALUATION, TRAINING]
     assert emulated.objects.events.failed == []
 
 
-def test_the_same_images_again_start_nothing(emulated: Cloud, adapted: Facts, again: Facts) -> None:
+def test_repeated_images_start_nothing(emulated: Cloud, adapted: Facts, again: Facts) -> None:
     assert (again.jobs, again.versions, again.serving) == (adapted.jobs, adapted.versions, adapted.serving)
     assert again.images == len(DRIFTED)
     assert emulated.objects.events.failed == []
 
 
-def test_nothing_outside_the_loopback_interface_was_asked_for(emulated: Cloud, again: Facts, attempts: Path) -> None:
+def test_story_contacts_nothing_outside_the_loopback_interface(emulated: Cloud, again: Facts, attempts: Path) -> None:
     del again
     assert attempts.read_text() == ""
     assert emulated.proxy.refused == []
 
 
 def adapt(folder: Path, *arguments: str) -> None:
-    """Runs a command in the workspace, in a process of its own; its environment is that of a client of the cloud."""
+    """Run a command in the workspace, in another process whose environment is that of a client of the cloud."""
     command = [ADAPT, *arguments, "--workspace", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 def facts(folder: Path) -> Facts:
-    """Looks around, as a new process would."""
+    """Return the state as a new process sees it."""
     workspace = Workspace.open(folder)
     platform, manifests = workspace.platform, [workspace.spans.verify(span) for span in workspace.spans.spans()]
     return Facts(
@@ -279,19 +279,19 @@ def facts(folder: Path) -> Facts:
 
 
 def await_jobs(folder: Path, pipeline: str) -> None:
-    """Waits until those of a pipeline that have been started have ended."""
+    """Wait until all started jobs of a pipeline have ended."""
     jobs = Workspace.open(folder).jobs
     wait_until(lambda: all(job.state.ended for job in jobs.list() if job.pipeline == pipeline), 1800)
 
 
 def ask(images: Sequence[Held]) -> Answers:
-    """What the endpoint says of images whose labels are known, asked as the SDK's users ask."""
+    """Return the endpoint's answers to images with known labels, requested through the SDK."""
     aiplatform.init(project=PROJECT, location=LOCATION, api_transport="rest", credentials=AnonymousCredentials())
     (endpoint,) = aiplatform.Endpoint.list(filter='display_name="story"')
     instances = [{"image_bytes": {"b64": base64.b64encode(image.data).decode()}} for image in images]
     answer = endpoint.predict(instances=instances)
-    said = [prediction["label"] for prediction in answer.predictions]
-    right = sum(label == image.label for label, image in zip(said, images, strict=True))
+    labels = [prediction["label"] for prediction in answer.predictions]
+    right = sum(label == image.label for label, image in zip(labels, images, strict=True))
     return Answers(int(answer.model_version_id), right / len(images))
 
 
@@ -303,20 +303,20 @@ def images_of(workspace: Workspace, manifest: Manifest) -> Iterator[Held]:
 
 
 def newest(workspace: Workspace, pipeline: str, name: str) -> bytes:
-    """The file of that name which a run of the pipeline wrote last."""
+    """Return the file of that name that a job of the pipeline wrote last."""
     folder = workspace.folder("pipelines", pipeline)
     found = [file.name for file in storage.files_below(folder) if storage.basename(file.name) == name]
     return storage.read(storage.join(folder, found[-1]))
 
 
 def upload(images: Mapping[str, bytes]) -> None:
-    """Puts images into the month, as whoever collects them does."""
+    """Put images into the batch as a collecting camera does."""
     bucket = google_storage.Client(PROJECT, AnonymousCredentials()).bucket("story-collection")
     for name, data in images.items():
         bucket.blob(f"months/{MONTH}/{name}").upload_from_string(data, "image/png")
 
 
 def answers_at(port: int) -> bool:
-    """Whether anything listens there."""
+    """Return whether anything listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0

@@ -1,7 +1,7 @@
-"""Keeps Python processes on the loopback interface: what would leave it is refused, and recorded.
+"""Keep Python processes on the loopback interface: what would leave it is refused, and recorded.
 
-Python imports this module by its name where its folder is on PYTHONPATH. NETWORK_RECORD names the file that gets a line
-for each attempt. What TensorFlow's own HTTP client asks for is the TLS proxy's matter.
+Python imports this module by its name if its folder is on PYTHONPATH. NETWORK_RECORD names the file that gets a line
+for each attempt. Requests of TensorFlow's own HTTP client are left to the TLS proxy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LOOKING_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyad
 
 
 def watch() -> None:
-    """Refuses and records from now on, while NETWORK_RECORD is set."""
+    """Refuse and record from now on, while NETWORK_RECORD is set."""
     sys.addaudithook(_hook)
 
 
@@ -30,7 +30,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _place(event: str, arguments: tuple[Any, ...]) -> str:
-    """The host that is asked for; empty where it is none."""
+    """Return the requested host, or an empty text."""
     if event in _LOOKING_UP:
         return _text(arguments[0])
     if event in _CONNECTING and isinstance(arguments[1], tuple):
