@@ -10,6 +10,7 @@ champion then.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -123,7 +124,7 @@ def decide(records_root: str, decision: Decision) -> None:
     def change(record: TrainingRecord | None) -> TrainingRecord | None:
         if record and record.decision and record.decision.span == decision.span:
             return None
-        return TrainingRecord(decision, record.job if record else "", 0, time=_now())
+        return TrainingRecord(_kept(decision, records_root), record.job if record else "", 0, time=_now())
 
     _update(records_root, change)
 
@@ -133,8 +134,9 @@ def look(records_root: str, jobs: Jobs, registry: Registry) -> Training:
     last = _journal(records_root).last()
     if last is None:
         return NO_TRAINING
-    job = jobs.get(last.value.job) if last.value.job else None
-    return Training(*_next_step(last.value, job, registry), last.value, last.number, job)
+    record = replace(last.value, decision=_resolved_root(last.value.decision, records_root))
+    job = jobs.get(record.job) if record.job else None
+    return Training(*_next_step(record, job, registry), record, last.number, job)
 
 
 def deliver(records_root: str, jobs: Jobs, registry: Registry) -> Training:
@@ -258,10 +260,25 @@ def _update(records_root: str, change: Callable[[TrainingRecord | None], Trainin
 def _is_recorded(records_root: str, record: TrainingRecord, after: int) -> bool:
     """Whether this call made the record the current one; False where another caller was faster."""
     try:
-        _journal(records_root).append(record, after=after)
+        kept = replace(record, decision=_kept(record.decision, records_root))
+        _journal(records_root).append(kept, after=after)
     except FileExistsError:
         return False
     return True
+
+
+def _kept(decision: Decision | None, records_root: str) -> Decision | None:
+    """Return the decision as it is recorded: spans in the same workspace are named relative to it, which may move."""
+    workspace = posixpath.dirname(records_root)
+    if decision is None or not decision.data_root.startswith(f"{workspace}/"):
+        return decision
+    return replace(decision, data_root=posixpath.relpath(decision.data_root, workspace))
+
+
+def _resolved_root(decision: Decision | None, records_root: str) -> Decision | None:
+    if decision is None or posixpath.isabs(decision.data_root) or "://" in decision.data_root:
+        return decision
+    return replace(decision, data_root=storage.join(posixpath.dirname(records_root), decision.data_root))
 
 
 def _journal(records_root: str) -> Journal[TrainingRecord]:

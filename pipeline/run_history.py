@@ -74,7 +74,7 @@ def recorded_runs(workspace: Workspace, pipeline: str) -> list[Run]:
     settings = workspace.settings
     if settings.target.remote:
         return _in_storage(settings.vertex.output_folder(pipeline), settings.name, pipeline)
-    return _on_this_machine(workspace.folder("metadata", f"{pipeline}.sqlite"), pipeline)
+    return _on_this_machine(workspace, pipeline)
 
 
 def timed_by_service(settings: Settings, jobs: Iterable[Job]) -> list[Run]:
@@ -111,7 +111,8 @@ def _succeeded(workspace: Workspace) -> Iterator[Run]:
                 yield run
 
 
-def _on_this_machine(database: str, pipeline: str) -> list[Run]:
+def _on_this_machine(workspace: Workspace, pipeline: str) -> list[Run]:
+    database, root = workspace.folder("metadata", f"{pipeline}.sqlite"), workspace.folder("pipelines", pipeline)
     if not os.path.exists(database):
         return []
     source = mlmd.SqliteMetadataSourceConfig(
@@ -119,7 +120,7 @@ def _on_this_machine(database: str, pipeline: str) -> list[Run]:
     )
     store = MetadataStore(mlmd.ConnectionConfig(sqlite=source))
     contexts = sorted(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
-    return [_run(store, context, pipeline) for context in contexts[-RUNS:]]
+    return [_run(store, context, pipeline, root) for context in contexts[-RUNS:]]
 
 
 def _in_storage(root: str, name: str, pipeline: str) -> list[Run]:
@@ -133,7 +134,7 @@ def _in_storage(root: str, name: str, pipeline: str) -> list[Run]:
     return [Run(job, pipeline, "", (), files) for job, files in sorted(found.items())]
 
 
-def _run(store: MetadataStore, context: mlmd.Context, pipeline: str) -> Run:
+def _run(store: MetadataStore, context: mlmd.Context, pipeline: str, root: str) -> Run:
     executions = sorted(store.get_executions_by_context(context.id), key=lambda execution: execution.id)
     nodes = {execution.id: _node(store, execution) for execution in executions}
     return Run(
@@ -141,7 +142,7 @@ def _run(store: MetadataStore, context: mlmd.Context, pipeline: str) -> Run:
         pipeline=pipeline,
         started=_time(context.create_time_since_epoch),
         tasks=tuple(_task(execution, nodes[execution.id]) for execution in executions),
-        files=_files(store, nodes),
+        files=_files(store, nodes, root),
     )
 
 
@@ -156,11 +157,13 @@ def _task(execution: mlmd.Execution, name: str) -> TaskRun:
     return TaskRun(name, state, milliseconds / 1000)
 
 
-def _files(store: MetadataStore, nodes: Mapping[int, str]) -> dict[str, str]:
+def _files(store: MetadataStore, nodes: Mapping[int, str], root: str) -> dict[str, str]:
+    """Return the URIs of a run's files below the pipeline's root, where a moved or copied workspace has them, too."""
+    below = "/".join(root.rsplit("/", 2)[1:])
     events = [event for event in store.get_events_by_execution_ids(list(nodes)) if event.type == mlmd.Event.OUTPUT]
-    uris = {one.id: one.uri for one in store.get_artifacts_by_id([event.artifact_id for event in events])}
+    recorded = {one.id: one.uri for one in store.get_artifacts_by_id([event.artifact_id for event in events])}
     return {
-        name: storage.join(uris[event.artifact_id], name)
+        name: storage.join(root, recorded[event.artifact_id].rpartition(f"/{below}/")[2], name)
         for event in events
         for name in _FILES.get((nodes[event.execution_id], event.path.steps[0].key), ())
     }

@@ -150,5 +150,9 @@ def _deploy(settings: Settings, trainer: BaseNode, evaluator: BaseNode, place: P
     deployer = VertexDeployer(
         version=uploader.outputs["version"], blessing=gate.outputs["blessing"], platform=place.platform
     ).with_id("Deployer")
-    archiver = BatchArchiver(deployment=deployer.outputs["deployment"], data_root=settings.data.root)
+    archiver = BatchArchiver(
+        deployment=deployer.outputs["deployment"],
+        data_root=settings.data.root,
+        collection_root=settings.collection.root,
+    )
     return [gate, pusher, uploader, deployer, archiver]

@@ -173,10 +173,14 @@ class _Collection:
         if job is None:
             return None
         files = next(run.files for run in runs if run.job == job)
-        snapshot = self._file(job, files, artifacts.SNAPSHOT, Snapshot)
+        snapshot = self._here(self._file(job, files, artifacts.SNAPSHOT, Snapshot))
         evaluation = sources.evaluations[job]
         mistakes = tuple(self._mistake(one, snapshot) for one in evaluation.mistakes[:MISTAKES])
         return calculations.evaluation(job, evaluation, sources.reason_of(job), mistakes)
+
+    def _here(self, snapshot: Snapshot | None) -> Snapshot | None:
+        """Return the snapshot with its batch's folder of today: the workspace may have been moved since."""
+        return snapshot and replace(snapshot, root=storage.join(self.workspace.batches.root, snapshot.batch))
 
     def _mistake(self, one: Mistake, snapshot: Snapshot | None) -> MistakeFacts:
         found = None

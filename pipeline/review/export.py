@@ -60,7 +60,7 @@ class _Predictions:
     """The predictions of one evaluation, by the image's URI."""
 
     folder: str
-    by_uri: Mapping[str, _Prediction]
+    by_name: Mapping[str, _Prediction]
 
 
 def export(workspace: Workspace, batch: Batch, folder: Path, limit: int | None = None, blind: bool = False) -> Export:
@@ -92,7 +92,7 @@ def export(workspace: Workspace, batch: Batch, folder: Path, limit: int | None =
     predictions = None if blind else _predictions(workspace, snapshot)
     shown = _by_confidence(snapshot, drawn, predictions) if predictions else drawn
     labels = None if blind else with_reviews(workspace.labels, snapshot)
-    rows = [_row(batch, image, labels, _find(predictions, snapshot, image)) for image in shown]
+    rows = [_row(batch, image, labels, _find(predictions, image)) for image in shown]
     columns = (*COLUMNS, *PREDICTED) if predictions else COLUMNS
     sheets = write_sheets(folder, f"Images of {batch}", _pictures(snapshot, shown, rows))
     storage.create(storage.absolute(str(table)), _csv(columns, rows))
@@ -135,25 +135,33 @@ def _of_month(folder: str, snapshot: Snapshot) -> dict[str, _Prediction]:
     found: dict[str, _Prediction] = {}
     for block in read_predictions(folder):
         rows = block.drop_nulls("label").select("image", "label", "confidence").iter_rows()
-        there = {image: _Prediction(label, confidence) for image, label, confidence in rows}
-        if there and not any(image.startswith(f"{snapshot.root}/") for image in there):
+        there = {_name(image, snapshot): _Prediction(label, confidence) for image, label, confidence in rows}
+        if there and not any(there):
             return {}
         found |= there
     return found
+
+
+def _name(uri: str, snapshot: Snapshot) -> str:
+    """Return an image's name in its month, also if the workspace has been moved since; empty for another month's."""
+    folder = f"{snapshot.root}/"
+    if uri.startswith(folder):
+        return uri.removeprefix(folder)
+    return uri.partition(f"/{snapshot.batch}/")[2]
 
 
 def _by_confidence(snapshot: Snapshot, images: Sequence[storage.File], predictions: _Predictions) -> list[storage.File]:
     """Least certain first; before them those that the model said nothing about."""
 
     def confidence(image: storage.File) -> float:
-        prediction = _find(predictions, snapshot, image)
+        prediction = _find(predictions, image)
         return -1.0 if prediction is None or prediction.confidence is None else prediction.confidence
 
     return sorted(images, key=confidence)
 
 
-def _find(predictions: _Predictions | None, snapshot: Snapshot, image: storage.File) -> _Prediction | None:
-    return predictions.by_uri.get(storage.join(snapshot.root, image.name)) if predictions else None
+def _find(predictions: _Predictions | None, image: storage.File) -> _Prediction | None:
+    return predictions.by_name.get(image.name) if predictions else None
 
 
 @dataclass(frozen=True)

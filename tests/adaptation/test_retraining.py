@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,22 @@ def test_decision_waits_until_its_span_is_published(world: World) -> None:
     world.publish(2)
     world.deliver()
     assert list(world.jobs.jobs) == [world.look().record.job] and world.look().step is Step.RUNNING  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("change", [shutil.move, shutil.copytree])
+def test_decision_is_about_the_spans_of_a_moved_or_copied_workspace(
+    world: World, tmp_path: Path, change: Callable[[Path, Path], object]
+) -> None:
+    world.decide()
+    there = tmp_path.with_name("there")
+    change(tmp_path, there)
+    moved = World(there, world.jobs)
+    assert moved.look().step is Step.WAIT
+    moved.publish(2)
+    assert moved.deliver().job is not None
+    assert world.look().step is (Step.NONE if change is shutil.move else Step.WAIT)
+    shutil.rmtree(there)
+    tmp_path.mkdir(exist_ok=True)
 
 
 def test_decision_is_recorded_once_for_a_span(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,12 @@ def archiving(world: ComponentWorld, spans: tuple[int, ...]) -> list[Any]:
     verdict = Verdict(False, (), dict.fromkeys(spans, Score(0.5, 10)), {})
     (folder / "deployment.json").write_bytes(codec.encode(Deployment(0, verdict)))
     deployment = importer(File, folder)
-    return [deployment, BatchArchiver(deployment=deployment.outputs["result"], data_root=world.spans.root)]
+    return [
+        deployment,
+        BatchArchiver(
+            deployment=deployment.outputs["result"], data_root=world.spans.root, collection_root=world.batches.root
+        ),
+    ]
 
 
 def test_span_example_gen_links_the_window_without_copying(world: ComponentWorld, run: Any) -> None:
@@ -157,6 +163,19 @@ def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: Com
     assert output.properties["images"] == 40
     assert [file.name for file in world.batches.images(OCTOBER)] == sorted(later)
     assert [file.name for file in world.batches.archived(OCTOBER)] == sorted(first)
+
+
+def test_batch_archiver_moves_the_images_of_a_copied_workspace_and_not_of_the_original(
+    world: ComponentWorld, run: Any
+) -> None:
+    names = world.collect(40)
+    prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
+    copy = ComponentWorld(world.root / "copy")
+    for folder in (world.spans.root, world.batches.root):
+        shutil.copytree(folder, copy.root / Path(folder).name)
+    assert run(archiving(copy, (1,))).outputs["BatchArchiver", "archive"].properties["images"] == 40
+    assert [file.name for file in world.batches.images(OCTOBER)] == sorted(names)
+    assert [file.name for file in copy.batches.archived(OCTOBER)] == sorted(names)
 
 
 def test_batch_archiver_leaves_images_from_elsewhere_alone(world: ComponentWorld, run: Any) -> None:

@@ -110,6 +110,17 @@ def test_samples_show_every_label_of_a_span_in_its_own_colour(facts: Facts) -> N
         assert all(is_like(colour(sample), COLOURS[sample.label]) for sample in span.samples)
 
 
+def test_moved_workspace_has_the_same_report(story: Story, facts: Facts, tmp_path: Path) -> None:
+    moved = Story(story.folder.rename(tmp_path / "moved"))
+    try:
+        found = collect(moved.workspace)
+    finally:
+        moved.folder.rename(story.folder)
+    assert found.evaluation is not None and found.evaluation.mistakes
+    assert (found.events, found.evaluation, found.comparison) == (facts.events, facts.evaluation, facts.comparison)
+    assert found.missing == facts.missing
+
+
 def test_the_mistakes_come_with_their_images(facts: Facts) -> None:
     assert facts.evaluation is not None
     shown = [one.picture for one in facts.evaluation.mistakes]

@@ -153,6 +153,14 @@ def test_predictions_of_the_last_evaluation_are_sorted_by_confidence(world: Worl
     assert f"predictions: {newest}" in shown.stderr
 
 
+def test_predictions_are_found_after_the_workspace_was_moved(world: World, tmp_path: Path) -> None:
+    predicted(world, {"truck_1": 0.9})
+    moved = World(world.folder.rename(tmp_path / "moved"))
+    adapt(moved, "export", "-o", str(tmp_path / "review"))
+    rows = {row["path"]: row["confidence"] for row in rows_of(tmp_path / "review")}
+    assert rows[f"{MONTH}/truck_1.png"] == "0.900"
+
+
 def test_blind_shows_neither_labels_nor_predictions(world: World, tmp_path: Path) -> None:
     predicted(world, {"truck_1": 0.9})
     rows = exported(world, tmp_path / "review", "--blind")
