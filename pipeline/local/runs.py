@@ -85,7 +85,7 @@ def run_training(workspace: Workspace, name: str, window: str = "", digest: str 
     selection = workspace.select(window, digest)
     report(f"training on span {selection.window}: {sum(manifest.images for manifest in selection.manifests)} images")
     with _alone(workspace, "training"):
-        place = _place(workspace, "training", name)
+        place = local_place(workspace, "training", name)
         run = run_pipeline(training_pipeline(workspace.settings, ingestion(workspace.settings, selection), place), name)
     deployment = _read(run.outputs["Deployer", "deployment"], artifacts.DEPLOYMENT, Deployment)
     return TrainingResult(
@@ -110,7 +110,7 @@ def run_evaluation(workspace: Workspace, name: str, batch: str = "") -> Evaluati
       AdaptationError: There is no such batch, or a component failed.
     """
     with _alone(workspace, "evaluation"):
-        place = _place(workspace, "evaluation", name)
+        place = local_place(workspace, "evaluation", name)
         run = run_pipeline(evaluation_pipeline(workspace.settings, batch, place), name)
     metrics = run.outputs["PerformanceEvaluator", "metrics"]
     evaluation = _read(metrics, artifacts.EVALUATION, Evaluation)
@@ -126,7 +126,8 @@ def run_evaluation(workspace: Workspace, name: str, batch: str = "") -> Evaluati
     )
 
 
-def _place(workspace: Workspace, pipeline: str, run: str) -> Place:
+def local_place(workspace: Workspace, pipeline: str, run: str) -> Place:
+    """Return where a run of a pipeline finds its platform, and keeps its outputs and its metadata."""
     database = workspace.folder("metadata", f"{pipeline}.sqlite")
     os.makedirs(os.path.dirname(database), exist_ok=True)
     return Place(
