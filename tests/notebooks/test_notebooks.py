@@ -43,7 +43,7 @@ class Run:
             self._executed[following[0]] = following[1]
         return self._executed[number]
 
-    def said(self, number: str) -> str:
+    def printed(self, number: str) -> str:
         """Return everything that the notebook printed."""
         return text_of(self.notebook(number))
 
@@ -140,51 +140,51 @@ def test_outputs_name_no_place_on_this_machine(in_order: Run, file: Path) -> Non
 
 
 def test_first_notebook_reports_skipped_files_with_reasons(in_order: Run) -> None:
-    said = in_order.said("01")
-    assert "skipped 8_broken.png: cannot be decoded" in said
-    assert "skipped unknown.png: no label" in said
-    assert "notes.txt" not in said
-    assert "61 images of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in said
+    printed = in_order.printed("01")
+    assert "skipped 8_broken.png: cannot be decoded" in printed
+    assert "skipped unknown.png: no label" in printed
+    assert "notes.txt" not in printed
+    assert "61 images of the classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in printed
 
 
 def test_first_notebook_makes_the_same_span_in_a_bucket(in_order: Run) -> None:
-    assert "gs://shop/data/span-1 has 800 images; the same content: True" in in_order.said("01")
+    assert "gs://shop/data/span-1 has 800 images; the same content: True" in in_order.printed("01")
 
 
 def test_second_notebook_deploys_the_model_that_it_trains(in_order: Run) -> None:
-    assert "version 1 is in service, trained on spans (1,)\n" in in_order.said("02")
+    assert "version 1 is in service, trained on spans (1,)\n" in in_order.printed("02")
     version = in_order.workspace.platform.registry.find("1")
-    assert f"span-1: {version.metrics['span-1']:.3f}\n" in in_order.said("02")
+    assert f"span-1: {version.metrics['span-1']:.3f}\n" in in_order.printed("02")
 
 
 @pytest.mark.parametrize(("number", "parameter"), [("02", '"window": "1"'), ("03", '"data_gcs_prefix": "2021-08"')])
 def test_job_on_google_cloud_is_shown_and_not_started(in_order: Run, number: str, parameter: str) -> None:
-    said = in_order.said(number)
-    assert "POST https://us-central1-aiplatform.googleapis.com/v1/projects/shop/" in said
-    assert parameter in said
+    printed = in_order.printed(number)
+    assert "POST https://us-central1-aiplatform.googleapis.com/v1/projects/shop/" in printed
+    assert parameter in printed
 
 
 def test_third_notebook_shows_the_evaluation_and_keeps_the_champion(in_order: Run) -> None:
-    correct, images, accuracy = re.findall(r"(\d+) of (\d+) right: accuracy ([\d.]+)", in_order.said("03"))[0]
+    correct, images, accuracy = re.findall(r"(\d+) of (\d+) right: accuracy ([\d.]+)", in_order.printed("03"))[0]
     interval = wilson_interval(int(correct), int(images))
     assert images == "200" and f"{int(correct) / 200:.3f}" == accuracy
-    assert f"95 % interval {interval.low:.3f} to {interval.high:.3f}, threshold 0.9" in in_order.said("03")
-    assert "the champion stays" in in_order.said("03")
+    assert f"95 % interval {interval.low:.3f} to {interval.high:.3f}, threshold 0.9" in in_order.printed("03")
+    assert "the champion stays" in in_order.printed("03")
 
 
 def test_fourth_notebook_starts_one_evaluation_for_eight_deliveries(in_order: Run) -> None:
-    assert "8 deliveries, 1 job: evaluation-2021-09-0001\n" in in_order.said("04")
-    outcomes = re.findall(r"^(\d+) images: ([a-z ]+), because", in_order.said("04"), re.MULTILINE)
+    assert "8 deliveries, 1 job: evaluation-2021-09-0001\n" in in_order.printed("04")
+    outcomes = re.findall(r"^(\d+) images: ([a-z ]+), because", in_order.printed("04"), re.MULTILINE)
     assert outcomes == [("40", "not enough"), ("90", "not enough"), ("150", "start")]
-    assert re.search(r"^nothing new: ", in_order.said("04"), re.MULTILINE)
+    assert re.search(r"^nothing new: ", in_order.printed("04"), re.MULTILINE)
 
 
 def test_fourth_notebook_shows_the_folder_of_the_function(in_order: Run) -> None:
-    assert "# the folder that is deployed" in in_order.said("04")
+    assert "# the folder that is deployed" in in_order.printed("04")
 
 
 def test_last_notebook_shows_the_drop_and_the_recovery(in_order: Run) -> None:
-    before, threshold, after = map(float, FIGURES.findall(in_order.said("05"))[0])
+    before, threshold, after = map(float, FIGURES.findall(in_order.printed("05"))[0])
     assert before < threshold <= after
     october, november = (
         job.result["accuracy"] for job in in_order.workspace.jobs.list() if job.id.startswith("evaluation-2021-1")
@@ -193,7 +193,7 @@ def test_last_notebook_shows_the_drop_and_the_recovery(in_order: Run) -> None:
 
 
 def test_last_notebook_names_what_differs_on_google_cloud(in_order: Run) -> None:
-    assert "registry: LocalRegistry on one machine, VertexRegistry on Google Cloud" in in_order.said("05")
+    assert "registry: LocalRegistry on one machine, VertexRegistry on Google Cloud" in in_order.printed("05")
 
 
 def test_notebooks_do_not_repeat_the_steps_of_earlier_ones(in_order: Run) -> None:
@@ -208,7 +208,7 @@ def test_notebooks_do_not_repeat_the_steps_of_earlier_ones(in_order: Run) -> Non
 
 
 def test_notebook_alone_makes_what_it_needs(alone: Run) -> None:
-    assert "8 deliveries, 1 job: evaluation-2021-09-0001\n" in alone.said("04")
+    assert "8 deliveries, 1 job: evaluation-2021-09-0001\n" in alone.printed("04")
     assert [job.pipeline for job in alone.workspace.jobs.list()] == ["training", "evaluation"]
     assert [str(batch) for batch in alone.workspace.batches.batches()] == ["2021-09"]
 

@@ -38,7 +38,7 @@ def names(workspace: Workspace, month: scenario.Month) -> list[str]:
     return [image.name for image in workspace.batches.images(month.batch)]
 
 
-def test_every_scan_is_seen_only_once() -> None:
+def test_scans_are_all_seen_only_once() -> None:
     seen = [*scenario.FIRST_SCANS, *(scan for month in MONTHS for scan in month.scans)]
     assert sorted(seen) == list(range(COUNT))
 

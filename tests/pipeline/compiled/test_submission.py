@@ -1,4 +1,4 @@
-"""Submission: what is sent, where to, what is shown of it, and what is refused before anything is sent."""
+"""Submission: the request and its address, the output, and what is refused before anything is sent."""
 
 from __future__ import annotations
 

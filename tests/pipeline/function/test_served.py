@@ -108,7 +108,7 @@ def deliver(address: str) -> requests.Response:
     return requests.post(address, headers={"User-Agent": "Google-Cloud-Scheduler"}, timeout=MINUTES)
 
 
-def asked(request: str) -> tuple[str, str]:
+def needed(request: str) -> tuple[str, str]:
     """Return the permission that a request of the function needs, and its resource."""
     method, target = request.split(" ")
     url = urlsplit(target)
@@ -131,7 +131,7 @@ def refused(shop: Cloud) -> list[str]:
     """Return the requests so far that the rights do not cover."""
     bindings = [step.make for step in deployment_steps(shop.settings, shop.folder) if "managed-folders" in step.make]
     granted = [(right, str(words[4])) for words in bindings for right in STORAGE_RIGHTS[role_of(words)]]
-    return [request for request in sent(shop) if not is_granted(*asked(request), granted)]
+    return [request for request in sent(shop) if not is_granted(*needed(request), granted)]
 
 
 def role_of(words: Sequence[object]) -> str:
@@ -164,7 +164,7 @@ def forget(shop: Cloud) -> None:
 def test_delivery_to_the_built_function_creates_one_job_within_its_rights(python: Path, shop: Cloud) -> None:
     with served(python, shop) as address:
         forget(shop)
-        assert deliver(address).status_code == 500  # neither champion nor image is there yet
+        assert deliver(address).status_code == 500  # no champion and no image yet
         assert refused(shop) == []
         shop.register()
         forget(shop)
@@ -210,7 +210,7 @@ def test_request_beyond_the_rights_is_detected(shop: Cloud) -> None:
 )
 def test_request_without_a_known_right_is_detected(unknown: str) -> None:
     with pytest.raises((KeyError, AssertionError)):
-        asked(unknown)
+        needed(unknown)
 
 
 def test_storage_event_to_the_built_function_creates_one_job(python: Path, shop: Cloud) -> None:

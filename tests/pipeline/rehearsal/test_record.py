@@ -1,4 +1,4 @@
-"""What a rehearsal takes from the record of earlier ones: artifacts, results, the inputs of a task repeated alone."""
+"""Reuse of earlier rehearsals: artifacts, results, the inputs of a task repeated alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is not rehearsed: the cause is reported before anything runs."""
+"""Specs and parameters that are not rehearsed: the cause is reported before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is rehearsed of a workspace of this machine: its pipelines, compiled with its own folders and platform."""
+"""The rehearsal of a local workspace: its pipelines, compiled with its own folders and platform."""
 
 from __future__ import annotations
 

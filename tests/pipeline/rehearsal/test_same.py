@@ -59,7 +59,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class LocalRun:
-    """The local run, while it goes on."""
+    """The local run, while its process runs."""
 
     workspace: Workspace
     process: subprocess.Popen[bytes]
@@ -103,7 +103,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def local_run(start: Path) -> Iterator[LocalRun]:
-    """`adapt train` and `adapt evaluate`, but for their processes; it goes on beside the rehearsal."""
+    """`adapt train` and `adapt evaluate`, but for their processes; it runs beside the rehearsal."""
     workspace = copied(start, "local")
     log = Path(workspace.root, "log.txt")
     command = [sys.executable, "-c", LOCAL, str(workspace.settings.file), MONTH]

@@ -153,7 +153,7 @@ def test_exit_handler_runs_after_all_other_tasks_and_gets_their_status(folder: P
 
 
 def test_condition_lost_by_the_compiler_is_found_before_anything_runs(folder: Path) -> None:
-    """A guarded component that takes the channel of its own condition compiles to an input that is not declared."""
+    """A guarded component that takes the channel of its own condition compiles to an undeclared input."""
     spec = compiled(deciding(folder, guarded_input="metrics"), folder)
     with pytest.raises(BrokenSpec, match="the condition of Prepare asks for _Decide.metrics"):
         rehearse(spec, a_place(folder), run="broken")

@@ -69,7 +69,7 @@ def value_at(facts: Any, path: str) -> Any:
 
 
 def is_shown_as(text: str, path: str, value: Any) -> bool:
-    """Whether a text is a value, rounded as a person reads it."""
+    """Return whether a text is a value, rounded as a person reads it."""
     if value is None or value == "":
         return text == "–"
     if isinstance(value, int):
@@ -168,7 +168,7 @@ def test_headings_are_in_order(browser: Browser, page: Path) -> None:
 
 
 def test_page_is_readable_by_a_screen_reader(browser: Browser, page: Path) -> None:
-    """Images have texts, tables have heads, charts a description, and what scrolls can be reached by the keyboard."""
+    """Images have texts, tables have heads, charts a description, and the keyboard reaches what scrolls."""
     with opened(browser, page) as shown:
         count = shown.page.locator
         assert count("img").count() > 20

@@ -214,7 +214,7 @@ def test_invalid_image_is_refused_and_the_endpoint_continues(
 ) -> None:
     version = platform.registry.find(upload(platform, saved_model, "serving"))
     put_in_service(platform.registry, platform.endpoint, version, "for a test")
-    refusal = asked(instance)
+    refusal = answered(instance)
     assert (refusal.status_code, message in refusal.json()["error"]["message"]) == (400, True), refusal.text
     assert predict({"b64": encoded(grey(BRIGHT))})["predictions"][0]["label"] == "bright"
 
@@ -223,7 +223,7 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def asked(*instances: Any) -> requests.Response:
+def answered(*instances: Any) -> requests.Response:
     """Return the answer of the endpoint's own address."""
     client = VertexClient(CONFIG)
     endpoint = client.named("endpoints", "shop")
@@ -232,7 +232,7 @@ def asked(*instances: Any) -> requests.Response:
 
 
 def predict(*instances: Any) -> dict[str, Any]:
-    answer = asked(*instances)
+    answer = answered(*instances)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -303,7 +303,7 @@ def test_exception_leaves_no_process_behind(tmp_path: Path, saved_model: Path) -
     assert children() == before
 
 
-ASKED_ONCE = """
+CALLED_ONCE = """
 import os, sys
 from pathlib import Path
 from pipeline.rehearsal.cloud.model_server import ModelServer, ServingFailed
@@ -318,7 +318,7 @@ except ServingFailed:
 
 
 def test_serving_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", ASKED_ONCE, str(tmp_path)]
+    command = [sys.executable, "-c", CALLED_ONCE, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:

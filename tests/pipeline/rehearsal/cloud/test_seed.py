@@ -1,4 +1,4 @@
-"""What a rehearsal in the emulated cloud begins with: a copy of a workspace, as a deployment would have it."""
+"""The start of a rehearsal in the emulated cloud: a copy of a workspace, as a deployment has it."""
 
 from __future__ import annotations
 
