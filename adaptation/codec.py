@@ -1,8 +1,7 @@
-"""The form in which this package keeps its values: JSON that is read back as the frozen dataclass that was written.
+"""JSON encoding of this package's frozen dataclasses.
 
-Every state file, and every text that carries a value from one process to another, goes through here. What cannot be
-read, for whatever reason, is the one error `UnreadableState`. What lines of other programs mean (labels, predictions)
-is not decided here.
+Every state file, and every text that carries a value from one process to another, goes through here. Unreadable data
+raises one error, `UnreadableState`. The lines of other programs (labels, predictions) are read elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class UnreadableState(AdaptationError, ValueError):
-    """A text that does not hold the value that it should; the message names the file, the place in it and a remedy."""
+    """A text that does not hold the expected value; the message names the file, the place in it and a remedy."""
 
 
 def encode(value: Any, *, indent: int = 1) -> bytes:
@@ -27,22 +26,22 @@ def encode(value: Any, *, indent: int = 1) -> bytes:
 
     Args:
       value: A dataclass, or anything made of dataclasses, mappings, sequences, texts and finite numbers.
-      indent: Spaces a level; 0 puts all in one line, for values with very many parts.
+      indent: Spaces a level; 0 writes one line, for values with very many parts.
     """
     return msgspec.json.format(msgspec.json.encode(value), indent=indent)
 
 
 def decode(data: bytes | str, kind: type[_T], source: str, *, remedy: str = RESTORE) -> _T:
-    """Return the value that `encode` wrote. Fields that the kind does not have are passed over.
+    """Return the value that `encode` wrote. Unknown fields are ignored.
 
     Args:
       data: The JSON.
       kind: The value's type: a dataclass, or a container of them such as `tuple[Shard, ...]`.
       source: Where the data comes from, for the message: the file's URI, or a parameter's name.
-      remedy: What to do about data that cannot be read, as a sentence.
+      remedy: What to do about unreadable data, as a sentence.
 
     Raises:
-      UnreadableState: It is not JSON, or not that of a `kind`.
+      UnreadableState: The data is not JSON, or not that of a `kind`.
     """
     try:
         with storage.collector_at_rest():  # a list of 200,000 files takes four times as long with it
@@ -52,5 +51,5 @@ def decode(data: bytes | str, kind: type[_T], source: str, *, remedy: str = REST
 
 
 def read(uri: str, kind: type[_T], *, remedy: str = RESTORE) -> _T:
-    """Return the value that a file holds, see `decode`; a missing file is a FileNotFoundError."""
+    """Return the value in a file, see `decode`; a missing file is a FileNotFoundError."""
     return decode(storage.read(uri), kind, uri, remedy=remedy)

@@ -1,14 +1,14 @@
-"""The trigger: when enough new images have arrived, their evaluation is started, exactly once.
+"""The trigger: starts the evaluation of a batch exactly once when enough new images have arrived.
 
-`look` reads the state of things, `plan` says what follows from it, `act` carries it out. Any number of deliveries may
-do so at the same time, and any of them may be cut off after any step: what is triggered is recorded in a journal before
-its job is created, and the number of the record names the job. So a record is made once, its job is created once, and a
-job that is missing is created by the next delivery.
+`look` reads the state, `plan` decides, `act` carries it out. Any number of deliveries may do so at the same time, and
+any of them may be cut off after any step: a journal records what is triggered before its job is created, and the
+record's number names the job. So a record is made once, its job is created once, and the next delivery creates a job
+that is missing.
 
     <records root>/2021-10/0001.json  ->  job evaluation-2021-10-0001
 
-One thing is asked of the jobs: an evaluation has marked its images as evaluated (`BatchStore.mark_evaluated`) before it
-has succeeded. The trainings that evaluations decide on are in `retraining`; each delivery looks after them, too.
+One requirement on the jobs: an evaluation marks its images as evaluated (`BatchStore.mark_evaluated`) before it
+succeeds. The trainings that evaluations decide on are in `retraining`; each delivery advances them, too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_ATTEMPTS = 3
 
 
 class Outcome(StrEnum):
-    """What a delivery leads to."""
+    """The result of a delivery."""
 
     NO_BATCH = "no batch"
     NOTHING_NEW = "nothing new"
@@ -48,10 +48,10 @@ class TriggerRecord:
 
     Attributes:
       job: Id of the job.
-      attempt: 1 for an evaluation's first job, 2 for the one that repeats it after a failure ...
-      images: How many images the batch had. For a first attempt, at least so many: they were counted until there were
-        enough. What has arrived since a failure is told by the last attempt's record, which has them all.
-      digest: Names the list of those that were counted.
+      attempt: 1 for an evaluation's first job, 2 for its first retry after a failure ...
+      images: Number of images of the batch. For a first attempt a lower bound: counting stops at enough. The last
+        attempt's record has them all; later arrivals are counted from it.
+      digest: Digest of the list of the counted images.
       time: ISO 8601, UTC.
       reason: Why it was triggered.
     """
@@ -66,18 +66,18 @@ class TriggerRecord:
 
 @dataclass(frozen=True)
 class State:
-    """What a delivery finds.
+    """The state that a delivery finds.
 
     Attributes:
-      batch: The month that it is about; None where there is none.
-      images: How many images of the batch were counted.
+      batch: The batch, or None if there is none.
+      images: Number of counted images of the batch.
       new: How many of them have not been evaluated.
-      digest: Names the list of the images that were counted.
-      whole: Whether these are all of its images; else there are at least so many.
+      digest: Digest of the list of the counted images.
+      whole: True if all images of the batch were counted; else there are at least so many.
       last: The batch's last record.
-      job: The job that it names, where there is one.
+      job: The job of that record, if it exists.
       min_images: New images that are worth an evaluation.
-      force: Whether a person asked for an evaluation whatever the number of new images.
+      force: True if a person asked for an evaluation whatever the number of new images.
       training: The training that was decided last.
     """
 
@@ -95,10 +95,10 @@ class State:
 
 @dataclass(frozen=True)
 class Plan:
-    """What follows from a state, and the reason for a person to read.
+    """The next action for a state, and the reason for a person to read.
 
-    `job_id`, `number` and `attempt` tell of the job that is meant: the one to create for START, RESUME and RETRY, the
-    one recorded for the others, or none ("", 0, 0). `images` and `digest` go into the record.
+    `job_id`, `number` and `attempt` describe the job to create for START, RESUME and RETRY, the recorded one for the
+    others, or no job ("", 0, 0). `images` and `digest` go into the record.
     """
 
     outcome: Outcome
@@ -121,7 +121,7 @@ class Delivery:
 
 
 def tick(platform: Platform, batches: BatchStore, records_root: str, min_images: int) -> Delivery:
-    """What every occasion leads to, a schedule's, an event's or the watch's: one delivery, if there is a champion.
+    """Make one delivery if there is a champion: the action of a schedule, an event or the watch.
 
     Raises:
       LookupError: There is no champion to evaluate; nothing was started.
@@ -136,9 +136,9 @@ def tick(platform: Platform, batches: BatchStore, records_root: str, min_images:
 def deliver(
     batches: BatchStore, records_root: str, jobs: Jobs, min_images: int, training: Training = NO_TRAINING
 ) -> Delivery:
-    """Look, plan and act once, for the evaluations alone. If another delivery was faster, the plan says so.
+    """Look, plan and act once, for the evaluations alone. The plan says if another delivery was faster.
 
-    Failure: repeat it. Whatever was done is found, and the rest is done.
+    Failure: repeat it. It finds what was done and does the rest.
     """
     planned = plan(look(batches, records_root, jobs, min_images, training=training))
     job = act(planned, records_root, jobs)
@@ -159,37 +159,36 @@ def look(
     whole: bool = False,
     training: Training = NO_TRAINING,
 ) -> State:
-    """Reads the state of a batch: of `batch`, else of the month whose evaluation was cut off, else of the newest.
+    """Read the state of a batch: of `batch`, else of the batch whose evaluation was cut off, else of the newest.
 
-    No more is read than the plan depends on: on object storage, with enough new images, 15 pages of listings (of 1,000
-    names each) at most, and as a rule 8, whatever the number of months and whatever else is in the bucket. These are
+    Reads no more than the plan depends on: on object storage, with enough new images, at most 15 pages of listings (of
+    1,000 names each), usually 8, whatever the number of batches and whatever else is in the bucket. These are
 
-      - one of each folder that months lie in, the images' and the journals', for each step back to the latest month:
-        two where it is not a year old, never more than five, see `BatchStore.latest`;
+      - one of each folder that holds batches, the images' and the journals', for each step back to the latest batch:
+        two if it is not a year old, never more than five, see `BatchStore.latest`;
       - one of each journal of the two latest, and of the batch's own;
       - one of the records of what was evaluated in the batch; these are read, an object for each evaluation;
-      - one or two of the images, up to the last that is needed. None while the evaluation is under way.
+      - one or two of the images, up to the last that is needed. None while the evaluation is running.
 
-    It depends on what is in the batch alone where that tells something. Images that were evaluated and stayed in it are
-    passed over, so many pages more. If fewer are new than needed, or if its evaluation has failed, so that those that
-    have arrived since count, it is read to its end.
+    The batch's content adds to that in two cases. Images that were evaluated and stayed in it cost their pages. If
+    fewer are new than needed, or its evaluation has failed, so that later arrivals count, it is read to its end.
 
     Args:
       batches: The collected images.
       records_root: URI of the folder with the journals of what was triggered.
       jobs: Where the evaluations run.
       min_images: New images that are worth an evaluation.
-      batch: The month to look at, where a person named one.
-      force: Whether a person asked for an evaluation; all images are counted.
+      batch: The batch to look at, if a person named one.
+      force: True if a person asked for an evaluation; all images are counted.
       whole: Whether to count all images in any case, for a person to read.
       training: The training that was decided last, as `retraining.look` returns it.
     """
     batch = batch or _unfinished(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
     if batch is None:
         return State(None, min_images=min_images, force=force)
-    # The order matters. An evaluation may begin and end between two of these reads. With its record in hand, but images
-    # counted before it marked them, it would be followed by a second job for the same images. With its images counted
-    # late and a record from before, no harm is done: `act` refuses to append after a record that is not the last.
+    # The order matters: an evaluation may begin and end between two of these reads. Images counted before it marked
+    # them, then its record, would give a second job for the same images. A record from before, then images counted
+    # late, is harmless: `act` refuses to append after a record that is not the last.
     last = journal(records_root, batch).last()
     job = jobs.get(last.value.job) if last else None
     enough = math.inf if whole or force else _enough(last, job, min_images)
@@ -209,13 +208,13 @@ def look(
 
 
 def plan(state: State) -> Plan:
-    """What follows from a state. Every state has one outcome."""
+    """Decide on the next action. Every state has one outcome."""
     if state.batch is None:
         return Plan(Outcome.NO_BATCH, "there is no batch yet: no folder is named after a month, like 2021-10")
     if state.last is None:
         return _plan_by_images(state)
     if state.job is None or state.job.state is JobState.PENDING:
-        return _about(state, Outcome.RESUME, f"{state.last.value.job} was recorded, but nobody is known to run it")
+        return _about(state, Outcome.RESUME, f"{state.last.value.job} was recorded, but its job has not started")
     if state.job.state is JobState.RUNNING:
         return _about(state, Outcome.RUNNING, f"{state.last.value.job} is running")
     if state.job.state is JobState.FAILED and not state.training.follows(state.last.value.job):
@@ -224,12 +223,12 @@ def plan(state: State) -> Plan:
 
 
 def act(planned: Plan, records_root: str, jobs: Jobs) -> Job | None:
-    """Carries a plan out.
+    """Carry out a plan.
 
     Returns:
-      The job that was created; None where nothing was to be done, or where another delivery has triggered it already.
+      The created job, or None if nothing was to be done or another delivery has triggered it already.
 
-    Failure: repeat the delivery. A record without a job is found and resumed.
+    Failure: repeat the delivery. It finds the record without a job and resumes it.
     """
     if planned.batch is None or planned.outcome not in (Outcome.START, Outcome.RETRY, Outcome.RESUME):
         return None
@@ -239,14 +238,14 @@ def act(planned: Plan, records_root: str, jobs: Jobs) -> Job | None:
 
 
 def journal(records_root: str, batch: Batch) -> Journal[TriggerRecord]:
-    """Return the journal of what was triggered of a batch."""
+    """Return the journal of a batch's triggered evaluations."""
     return Journal(storage.join(records_root, str(batch)), TriggerRecord)
 
 
 def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> Batch | None:
-    """The month whose evaluation goes on only by a delivery; a newer month must not hide it.
+    """Return the batch whose evaluation needs a delivery to go on; a newer batch must not hide it.
 
-    Two months are looked at: the one triggered last, and the one before, which may still have been running then.
+    Two batches are looked at: the one triggered last, and the one before, which may still have been running then.
     """
     triggered = reversed(BatchStore(records_root).latest(2))
     return next((batch for batch in triggered if _needs_delivery(batch, batches, records_root, jobs, training)), None)
@@ -262,14 +261,14 @@ def _needs_delivery(batch: Batch, batches: BatchStore, records_root: str, jobs: 
 
 
 def _enough(last: Record[TriggerRecord] | None, job: Job | None, min_images: int) -> float:
-    """How many new images there have to be for the rest to be of no interest."""
+    """Return the number of new images at which counting may stop."""
     if last is None or (job and job.state is JobState.SUCCEEDED):
         return min_images
     return math.inf if job and job.state is JobState.FAILED else 0
 
 
 def _counted(batches: BatchStore, batch: Batch, enough: float) -> tuple[list[storage.File], int]:
-    """The images of a batch, read until enough of them are new, and how many are."""
+    """Return the images of a batch, read until enough of them are new, and the number of new ones."""
     if not enough:
         return [], 0
     evaluated = batches.evaluated(batch)
@@ -303,7 +302,7 @@ def _plan_by_images(state: State) -> Plan:
     if state.force and state.images:
         return _next(state, Outcome.START, f"asked for: {state.images} images, {state.new} of them new")
     if state.new == 0:
-        return _about(state, Outcome.NOTHING_NEW, f"no image has arrived that was not evaluated ({state.images} there)")
+        return _about(state, Outcome.NOTHING_NEW, f"no new images ({state.images} in the batch, all evaluated)")
     if state.new < state.min_images:
         missing = state.min_images - state.new
         return _about(state, Outcome.NOT_ENOUGH, f"{state.new} new images, {missing} more are needed")
@@ -312,25 +311,25 @@ def _plan_by_images(state: State) -> Plan:
 
 
 def _wait(state: State, arrived: int) -> str:
-    return f"It is tried again after {state.min_images - max(arrived, 0)} more images, or when asked for"
+    return f"The next attempt follows after {state.min_images - max(arrived, 0)} more images, or on request"
 
 
 def _about(state: State, outcome: Outcome, reason: str) -> Plan:
-    """A plan about what is recorded."""
+    """Return a plan about the recorded job."""
     last = state.last
     job_id, number, attempt = (last.value.job, last.number, last.value.attempt) if last else ("", 0, 0)
     return Plan(outcome, reason, state.batch, job_id, number, attempt, state.images, state.digest)
 
 
 def _next(state: State, outcome: Outcome, reason: str, attempt: int = 1) -> Plan:
-    """A plan for the evaluation after the one recorded."""
+    """Return a plan for the evaluation after the recorded one."""
     number = state.last.number + 1 if state.last else 1
     job_id = f"{EVALUATION}-{state.batch}-{number:04d}"
     return Plan(outcome, reason, state.batch, job_id, number, attempt, state.images, state.digest)
 
 
 def _recorded(planned: Plan, triggered: Journal[TriggerRecord]) -> bool:
-    """Records what is about to be triggered; False where another delivery was first."""
+    """Record the evaluation to trigger; return False if another delivery was first."""
     record = TriggerRecord(
         job=planned.job_id,
         attempt=planned.attempt,

@@ -1,6 +1,6 @@
-"""The watch: deliveries to the trigger again and again, on a machine where no schedule and no event makes them.
+"""The watch: repeated deliveries to the trigger, on a machine without a schedule or events.
 
-What a delivery does is the trigger's matter.
+What a delivery does is in `trigger`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from adaptation.trigger import Delivery
 
 
 def watch(tick: Callable[[], Delivery], interval: float, stop: threading.Event, say: Callable[[str], None]) -> None:
-    """Delivers again and again until it is stopped; says one line a change.
+    """Deliver repeatedly until stopped; report one line a change.
 
     Args:
-      tick: Makes one delivery. One that fails is said and made again at the next interval.
+      tick: Makes one delivery. A failed one is reported and repeated at the next interval.
       interval: Seconds between two deliveries.
-      stop: Ends the watch, at once where it waits, else after the delivery at hand.
-      say: Gets the lines.
+      stop: Ends the watch: at once while it waits, else after the current delivery.
+      say: Receives the lines.
     """
     said = None
     while not stop.is_set():

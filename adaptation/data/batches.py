@@ -1,8 +1,7 @@
 """Batches: the months of collected images, `<collection root>/YYYY-MM/`.
 
-A batch is worked on through a `Snapshot`, the list of its images at one moment. What arrives later is no part of it: it
-is neither evaluated nor archived with it, and counts for the next evaluation. What the images show is not looked at
-here.
+Work on a batch uses a `Snapshot`, the list of its images at one moment. Images that arrive later are neither evaluated
+nor archived with it, and count for the next evaluation. The content of images is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ _UNFIT = {"Cc", "Cs", "Zl", "Zp"}
 
 
 class InvalidBatch(AdaptationError, ValueError):
-    """A text that names no month."""
+    """A text that does not name a batch."""
 
 
 class NoBatch(AdaptationError, LookupError):
-    """A batch that does not exist, or has no images."""
+    """A batch that does not exist or has no images."""
 
 
 @dataclass(frozen=True, order=True)
 class Batch:
-    """A month of collected images; batches are ordered by time.
+    """A calendar month of collected images; batches are ordered by time.
 
     >>> Batch.parse("2021-09") < Batch.parse("2021-10")
     True
@@ -52,10 +51,10 @@ class Batch:
 
     @classmethod
     def parse(cls, text: str) -> Batch:
-        """The batch that `YYYY-MM` names.
+        """Return the batch that `YYYY-MM` names.
 
         Raises:
-          InvalidBatch: It is no valid month: 2021-00, 2021-13, 2021-1, 2021-10_old ...
+          InvalidBatch: The text is no valid month: 2021-00, 2021-13, 2021-1, 2021-10_old ...
         """
         match = _MONTH.fullmatch(text)
         if not match:
@@ -71,7 +70,7 @@ class Snapshot:
     """The images of a folder at one moment.
 
     Attributes:
-      batch: Name of the batch, `YYYY-MM`; or another name for images that come from elsewhere.
+      batch: Name of the batch, `YYYY-MM`, or another name for images from elsewhere.
       root: URI of the folder.
       images: The image files, sorted by name; names are relative to `root`.
     """
@@ -92,20 +91,20 @@ class Snapshot:
 
     @property
     def digest(self) -> str:
-        """Names the file list (64 hex digits): the same names and sizes give the same digest."""
+        """Digest of the file list (64 hex digits): the same names and sizes give the same digest."""
         lines = "".join(f"{image.name}\t{image.size}\n" for image in self.images)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     @property
     def key(self) -> str:
-        """What a span made from this snapshot is claimed with: batch name and digest."""
+        """The key that claims a span number for this snapshot: batch name and digest."""
         return f"{self.batch}:{self.digest}"
 
     def without(self, images: Collection[storage.File]) -> Snapshot:
         """Return the snapshot of the other images.
 
         Raises:
-          NoBatch: There are no others.
+          NoBatch: No other image is left.
         """
         others = tuple(image for image in self.images if image not in images)
         if not others:
@@ -114,10 +113,10 @@ class Snapshot:
 
 
 def snapshot_folder(root: str, batch: str) -> Snapshot:
-    """The images below a folder, at any depth.
+    """Return the images below a folder, at any depth.
 
     Raises:
-      NoBatch: There are none.
+      NoBatch: The folder has no images.
     """
     root = storage.absolute(root)
     images = _images_below(root)
@@ -127,16 +126,16 @@ def snapshot_folder(root: str, batch: str) -> Snapshot:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name is an image's: by its ending, in any letter case.
+    """Return True if a file's name is an image's: by its ending, in any letter case.
 
-    Hidden files are none. Nor are names with an empty part (`a//b.jpg`), which no disk could hold, or those that do not
-    fit a text file with one name a line: that hold a line break or another control character, or are no valid text.
+    False for hidden files, for names with an empty part (`a//b.jpg`), which no disk could hold, and for names that do
+    not fit a text file with one name a line: with a line break or another control character, or no valid text.
     """
     return name.lower().endswith(IMAGE_ENDINGS) and not _has_odd_part(name) and _is_one_line(name)
 
 
 def collection_of(snapshot: Snapshot) -> BatchStore | None:
-    """The store that a snapshot is a batch of; None where its images came from elsewhere."""
+    """Return the store that a snapshot is a batch of, or None if its images come from elsewhere."""
     parent, _, name = snapshot.root.rpartition("/")
     return BatchStore(parent) if name == snapshot.batch and _MONTH.fullmatch(name) else None
 
@@ -148,14 +147,14 @@ class BatchStore:
         self.root = storage.absolute(root)
 
     def batches(self) -> list[Batch]:
-        """The valid months that are there, oldest first."""
+        """Return the valid batches, oldest first."""
         return self._between("", _AFTER_ALL_MONTHS)
 
     def newest(self) -> Batch:
-        """The latest month, found as `latest` finds it.
+        """Return the newest batch, found as `latest` finds it.
 
         Raises:
-          NoBatch: There is none.
+          NoBatch: There is no batch.
         """
         batches = self.latest(1)
         if not batches:
@@ -163,11 +162,11 @@ class BatchStore:
         return batches[0]
 
     def latest(self, count: int) -> list[Batch]:
-        """The latest months, the last one first; fewer where there are no more.
+        """Return the latest batches, newest first; fewer if there are no more.
 
-        Looked for from this month on, then in the year before it, in the nine years before that, and so on: older
-        months cost nothing once enough are found. On object storage each of these steps costs a page for every 1,000
-        folders and files that lie directly in the root and are named like a time within it, whatever the folders hold.
+        The search starts with this month, then covers the year before, the nine years before that, and so on: older
+        batches cost nothing once enough are found. On object storage each step costs a page for every 1,000 folders
+        and files that lie directly in the root and whose names fall into its time, whatever the folders hold.
         """
         found: list[Batch] = []
         end = _AFTER_ALL_MONTHS
@@ -179,44 +178,44 @@ class BatchStore:
         return found[:count]
 
     def batch_of(self, uri: str) -> Batch | None:
-        """The month that an image belongs to, by its URI alone; None for what is no image of one of these batches."""
+        """Return the batch of an image by its URI alone, or None if the URI is no image of these batches."""
         month, _, name = uri.removeprefix(f"{self.root}/").partition("/")
         is_ours = uri.startswith(f"{self.root}/") and _MONTH.fullmatch(month) and is_image(name)
         return Batch.parse(month) if is_ours else None
 
     def snapshot(self, batch: Batch) -> Snapshot:
-        """The batch's images now.
+        """Return the current images of the batch.
 
         Raises:
-          NoBatch: There is no such month, or it has no images.
+          NoBatch: The batch does not exist or has no images.
         """
         if not storage.exists(self.folder(batch)):
             raise NoBatch(f"{batch} is not in {self.root} (there: {_enumerate(self.batches())}).")
         return snapshot_folder(self.folder(batch), str(batch))
 
     def images(self, batch: Batch) -> tuple[storage.File, ...]:
-        """The batch's images now; none where the month is missing or empty."""
+        """Return the current images of the batch; none if it is missing or empty."""
         return _images_below(self.folder(batch))
 
     def iter_images(self, batch: Batch) -> Iterator[storage.File]:
-        """The batch's images, in no promised order, found while they are iterated over: who stops early pays for less.
+        """Yield the images of the batch, in any order, listed on demand: stopping early saves pages.
 
-        Images that arrive, or are moved away, meanwhile may be among them or not.
+        Images that arrive or are moved away meanwhile may be included or not.
         """
         return filter(_is_image_file, storage.iter_files_below(self.folder(batch)))
 
     def archived(self, batch: Batch) -> tuple[storage.File, ...]:
-        """The images that were archived from the batch."""
+        """Return the images that were archived from the batch."""
         return _images_below(self._archive(batch))
 
     def mark_evaluated(self, snapshot: Snapshot) -> None:
-        """Records that the snapshot's images have been evaluated; they no longer count as new."""
+        """Record that the snapshot's images have been evaluated; they no longer count as new."""
         self._write_mark(Batch.parse(snapshot.batch), snapshot.images)
 
     def evaluated(self, batch: Batch) -> frozenset[storage.File]:
-        """The batch's images that have been evaluated, archived ones included. Only the records of it are read.
+        """Return the batch's evaluated images, archived ones included. Only the evaluation records are read.
 
-        An image that has come since under the name of an evaluated one, with another size, is not among them.
+        A later image with the name of an evaluated one, but another size, is not included.
         """
         folder = self._marks(batch)
         uris = [storage.join(folder, file.name) for file in storage.files(folder)]
@@ -224,14 +223,13 @@ class BatchStore:
         return frozenset(itertools.chain.from_iterable(marks))
 
     def archive(self, snapshot: Snapshot) -> int:
-        """Moves exactly the snapshot's images to `YYYY-MM_old/`, once; returns how many were still to be moved.
+        """Move exactly the snapshot's images to `YYYY-MM_old/`, once; return how many were still to be moved.
 
-        A snapshot that has been archived is not archived again: what was requeued since stays. An image never
-        overwrites another: where the archive has a different one of that name, the newcomer gets a number
-        (`ship_1~2.jpg`). An image that has changed since the snapshot was taken, as its size tells, stays: it is not
-        the one that was used.
+        A snapshot is archived once: images requeued later stay. An image never overwrites another: if the archive has a
+        different one of that name, the newcomer gets a number (`ship_1~2.jpg`). An image whose size has changed since
+        the snapshot stays: it is not the one that was used.
 
-        Failure: no image is lost; repeating it moves the rest, and leaves none at both places.
+        Failure: no image is lost; a retry moves the rest, and leaves none at both places.
         """
         batch, wanted = Batch.parse(snapshot.batch), set(snapshot.images)
         done = storage.join(self.root, _DONE, str(batch), snapshot.digest)
@@ -244,12 +242,12 @@ class BatchStore:
         return len(names)
 
     def requeue(self, batch: Batch) -> int:
-        """Moves the archived images back, merged with what came since; returns how many. They count as new again.
+        """Move the archived images back, merged with newer ones; return how many. They count as new again.
 
-        On one machine an archiving that is under way is waited for. On object storage, requeue when none is.
+        On one machine this waits for a running archiving. On object storage, requeue only when none is running.
 
         Raises:
-          NoBatch: Nothing of this batch is archived.
+          NoBatch: The batch has no archived images.
 
         Failure: as for `archive`.
         """
@@ -262,7 +260,7 @@ class BatchStore:
         return len(images)
 
     def folder(self, batch: Batch) -> str:
-        """URI of the batch's folder."""
+        """Return the URI of the batch's folder."""
         return storage.join(self.root, str(batch))
 
     def _between(self, start: str, end: str) -> list[Batch]:
@@ -275,7 +273,7 @@ class BatchStore:
         return storage.join(self.root, _EVALUATED, str(batch))
 
     def _moving(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
-        """Two that move the same images in opposite directions would each take the other's copy for the one to keep."""
+        """Lock the batch: two opposite moves of the same images would each keep the other's copy."""
         return storage.locked(storage.join(self.root, _DONE, f"{batch}.lock"))
 
     def _write_mark(self, batch: Batch, images: Iterable[storage.File]) -> str:
@@ -301,7 +299,7 @@ def _is_image_file(file: storage.File) -> bool:
 
 
 def _steps_back(now: datetime) -> Iterator[str]:
-    """Where the steps begin in which months are looked for, the last one first; the first of all months at the end."""
+    """Yield the months at which the steps of the search begin, latest first; the first of all months at the end."""
     for years in _YEARS_BACK:
         if now.year >= years:
             yield f"{now.year - years:04d}-{now.month:02d}"
@@ -325,16 +323,16 @@ def _move_all(source: str, target: str, names: list[str]) -> None:
 
 
 def _move_beside(source: str, target: str, name: str) -> None:
-    """Moves `source/name` below `target`, under a numbered name where another image has taken it."""
+    """Move `source/name` below `target`, under a numbered name if another image has taken it."""
     image, path, number = storage.join(source, name), PurePosixPath(name), 1
-    with contextlib.suppress(FileNotFoundError):  # it is gone: somebody else has moved it
+    with contextlib.suppress(FileNotFoundError):  # another process has moved it
         while not _moved(image, storage.join(target, str(path))):
             number += 1
             path = path.with_name(f"{PurePosixPath(name).stem}~{number}{path.suffix}")
 
 
 def _moved(source: str, target: str) -> bool:
-    """Whether the image is at `target` now, and there alone; False where another one is."""
+    """Move the image so that only `target` has it; return False if another image is there."""
     try:
         storage.move(source, target)
     except FileExistsError:

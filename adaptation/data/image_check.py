@@ -1,10 +1,9 @@
 """Image checks: is an image usable, JPEG or PNG that decodes completely?
 
-Most files are JPEG and need no more than a glance to be known as sound.
-Pillow's own classes take two thirds of the time that an image of a few hundred pixels costs, to collect what nobody
-here asks for. So the header is walked here, and Pillow's decoder, which is libjpeg, is given the rest. It reads every
-bit of the picture, and works out one pixel of 8 x 8: what is wrong with a file is found in reading, not in the pixels.
-Whatever is not quite usual is left to Pillow; nothing is refused here.
+Most files are JPEG and quickly found sound. For an image of a few hundred pixels, Pillow's own classes take two thirds
+of the time, to collect what nobody here needs. So this module reads the header itself and passes the rest to Pillow's
+decoder, libjpeg. It reads every bit of the picture and computes one pixel of 8 x 8: damage shows while reading, not in
+the pixels. Anything unusual is left to Pillow; the fast path refuses nothing.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class _Frame(NamedTuple):
 
 
 def image_problem(data: bytes) -> str | None:
-    """Why an image cannot be used; None where it can: it is JPEG or PNG and decodes to its end.
+    """Return the reason why an image is unusable, or None. Usable means JPEG or PNG that decodes completely.
 
-    The reason is for a person to read, and the same whenever it is asked for: it becomes part of the span's digest.
+    The reason is for people, and always the same for the same data: it becomes part of the span's digest.
     """
     if not data:
         return "is empty"
@@ -58,38 +57,38 @@ def image_problem(data: bytes) -> str | None:
             image.load()
     except MemoryError:
         raise
-    except Exception:  # what Pillow raises for damaged files is not documented, and its words differ between versions
+    except Exception:  # Pillow does not document its errors for damaged files; their words differ between versions
         return "cannot be decoded: it is damaged or cut off"
     return None
 
 
 def is_whole(data: bytes, most_pixels: int) -> bool:
-    """Whether the data is a JPEG file of an everyday kind that decodes to its end.
+    """Return True if the data is a JPEG file of an everyday kind that decodes to its end.
 
     Args:
-      data: What a file holds.
-      most_pixels: An image of more is not looked at.
+      data: The file's content.
+      most_pixels: Larger images are not decoded.
 
     Returns:
-      True only where Pillow would decode the file, too. False says nothing.
+      True only if Pillow would decode the file, too. False does not mean that the file is damaged.
     """
     try:
         frame = _frame(_header(data))
         return frame is not None and 0 < frame.width * frame.height <= most_pixels and _decodes(data, frame)
     except MemoryError:
         raise
-    except Exception:  # the header ends too early, or the decoder is not as it was in another version of Pillow
+    except Exception:  # the header ends too early, or the decoder of this Pillow version differs
         return False
 
 
 def _header(data: bytes) -> bytes:
-    """All that comes before the picture, and the marker with which that begins."""
+    """Return everything before the picture, and the marker with which that begins."""
     return data[: data.index(_START_OF_SCAN, 0, _LONGEST_HEADER) + _SEGMENT.size]
 
 
 @lru_cache(maxsize=256)  # cameras write the same header again and again
 def _frame(header: bytes) -> _Frame | None:
-    """What a header says of the picture; None where there is anything in it that is not everyday."""
+    """Return what a header says about the picture, or None if it has anything unusual."""
     frame, place = None, 2
     while True:
         marker, length = _SEGMENT.unpack_from(header, place)

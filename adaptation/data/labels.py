@@ -1,8 +1,8 @@
-"""Labels: where the true label of an image comes from, and what becomes of images that have none.
+"""Labels: the source of an image's true label, and the treatment of images without one.
 
-By the prefix of the file's name, by the folder that the image is in, or by a table that people wrote; before any of
-these by what people said when they reviewed the image, see `reviews`. A label is never guessed: an image without one is
-skipped with a reason, and too many of them stop the work. What the labels are compared with is not looked at here.
+A label comes from the file name's prefix, from the image's folder, or from a table that people wrote; the labels of a
+review go before these, see `reviews`. A label is never guessed: an image without one is skipped with a reason, and too
+many skipped images stop the work. Labels are compared with predictions elsewhere.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NAMES_SHOWN = 10
 
 
 class InvalidLabels(AdaptationError, ValueError):
-    """Label names, or a table of labels, that cannot be used; the message names every fault."""
+    """Unusable label names or table of labels; the message names every fault."""
 
 
 class UnknownLabel(AdaptationError, LookupError):
-    """An image without a known label; the message says why, fit to be the reason why it is skipped."""
+    """An image without a known label; the message is the reason for skipping it."""
 
 
 class TooManySkipped(AdaptationError, ValueError):
@@ -43,18 +43,18 @@ class TooManySkipped(AdaptationError, ValueError):
 
 @dataclass(frozen=True, order=True)
 class Skipped:
-    """An image that was left out: its name relative to the batch, and why."""
+    """An image that was left out: its name relative to the batch, and the reason."""
 
     name: str
     reason: str
 
 
 def refuse_if_too_many(skipped: Sequence[Skipped], total: int, max_share: float) -> None:
-    """Stops the work where too many of its images had to be left out.
+    """Raise if too many images had to be left out.
 
     Args:
       skipped: The images that were left out.
-      total: Number of all images, those included.
+      total: Number of all images, including these.
       max_share: The largest share of them that may be left out, 0 to 1.
 
     Raises:
@@ -64,8 +64,8 @@ def refuse_if_too_many(skipped: Sequence[Skipped], total: int, max_share: float)
         return
     examples = "".join(f"\n  {one.name}: {one.reason}" for one in sorted(skipped)[:_EXAMPLES])
     raise TooManySkipped(
-        f"{len(skipped)} of {total} images were skipped, {len(skipped) / total:.1%}, where {max_share:.1%} may be. "
-        f"Mend the images or their labels, or allow a larger share in the settings. For example:{examples}"
+        f"{len(skipped)} of {total} images were skipped, {len(skipped) / total:.1%}; {max_share:.1%} may be. "
+        f"Fix the images or their labels, or allow a larger share in the settings. For example:{examples}"
     )
 
 
@@ -89,7 +89,7 @@ def changed_label(names: Sequence[str], earlier: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Labels:
-    """The label names and where an image's label comes from.
+    """The label names and the source of an image's label.
 
     >>> Labels(("ship", "traffic_light")).of("traffic_light_0001.jpg")
     'traffic_light'
@@ -101,11 +101,11 @@ class Labels:
         `label`, or a file of JSON lines with these fields (`.jsonl`, `.ndjson`); a path is the image's name relative to
         the batch, or its full URI.
       file: URI of that file.
-      reviewed: Labels by image name that go before all these. They are no part of the text form: whoever takes the
-        labels from there adds those of the batch at hand, see `reviews.with_reviews`.
+      reviewed: Labels by image name that go before all these. The text form omits them: its reader adds those of its
+        batch, see `reviews.with_reviews`.
 
     Raises:
-      InvalidLabels: No names, an empty or unprintable one or one twice; an unknown source; a file missing, or in vain.
+      InvalidLabels: No names, an empty, unprintable or repeated one; an unknown source; a file missing or superfluous.
     """
 
     names: tuple[str, ...]
@@ -119,13 +119,13 @@ class Labels:
             raise InvalidLabels(complaint)
 
     def of(self, name: str) -> str:
-        """The true label of an image.
+        """Return the true label of an image.
 
         Args:
           name: The image's name relative to the batch, e.g. `ship_1.jpg` or `ship/1.jpg`.
 
         Raises:
-          UnknownLabel: It has none, or none of the names.
+          UnknownLabel: The image has no label, or one that is none of the names.
           InvalidLabels: The file of labels is broken or missing.
         """
         found = self._find(name)
@@ -134,14 +134,14 @@ class Labels:
         return found
 
     def why_unknown(self, name: str) -> str:
-        """The reason, for people, why an image has no label."""
+        """Return the reason, for people, why an image has no label."""
         where = {"prefix": "by its name's prefix", "folder": "by its folder", "file": f"in {self.file}"}[self.source]
         where = "of its review" if name in self.reviewed else where
         found, known = self._find(name), f"(known: {_some(self.names)})"
         return f"the label {found!r} {where} is not known {known}" if found else f"no label {where} {known}"
 
     def of_all(self, names: pl.Series) -> pl.Series:
-        """The true labels of many images at once, in their order, as an Enum series; null where `of` finds none."""
+        """Return the true labels of many images, in their order, as an Enum series; null where `of` finds none."""
         import polars as pl  # here, because it takes longer to import than all the rest of this module
 
         if self.source == "file":
@@ -158,17 +158,17 @@ class Labels:
         return found.cast(pl.Enum(self.names), strict=False)
 
     def index(self, label: str) -> int:
-        """The label's number: its place among the names.
+        """Return the label's number: its place among the names.
 
         Raises:
-          UnknownLabel: It is none of them.
+          UnknownLabel: It is not one of the names.
         """
         if label not in self._indices:
             raise UnknownLabel(f"{label!r} is no label (known: {_some(self.names)})")
         return self._indices[label]
 
     def to_json(self) -> str:
-        """The labels as a component's parameter; `from_json` reads it."""
+        """Return the labels as a component's parameter; `from_json` reads it."""
         return json.dumps({"names": self.names, "source": self.source, "file": self.file})
 
     @classmethod
@@ -203,7 +203,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A row of a table of labels: the line that it ends on, and what its columns hold; None where one is missing."""
+    """A row of a table of labels: the line that it ends on, and its path and label, each None if missing."""
 
     line: int
     path: object
@@ -211,17 +211,17 @@ class LabelRow:
 
 
 def read_rows(uri: str) -> list[LabelRow]:
-    """The rows of a table of labels: CSV where its name ends so, else JSON lines. What they hold is not checked.
+    """Return the rows of a table of labels: CSV if its name ends so, else JSON lines. Their content is not checked.
 
     Raises:
-      InvalidLabels: There is no such file, it has not the columns `path` and `label`, or is written as neither; the
+      InvalidLabels: The file is missing, lacks the columns `path` and `label`, or is neither CSV nor JSON lines; the
         message names the line.
     """
     try:
         rows = _csv_rows if uri.lower().endswith(".csv") else _json_rows
         return list(rows(storage.read(uri).decode("utf-8-sig")))
     except FileNotFoundError as error:
-        raise InvalidLabels(f"the file of labels {uri} is not there. Put it there, or name another.") from error
+        raise InvalidLabels(f"the file of labels {uri} is missing. Put it there, or name another.") from error
     except UnicodeDecodeError as error:
         raise InvalidLabels(f"{uri} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     except ValueError as error:
@@ -229,7 +229,7 @@ def read_rows(uri: str) -> list[LabelRow]:
 
 
 class _Table:
-    """The labels of a file: by the image's name relative to the batch, or by full URI, which the name must end."""
+    """The labels of a file: by the image's name relative to the batch, or by full URI, which ends in that name."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = labels
@@ -239,7 +239,7 @@ class _Table:
                 self._uris.setdefault(storage.basename(path), []).append(path)
 
     def find(self, name: str) -> str:
-        """The image's label; all of them where URIs with different labels end in its name; an empty text for none."""
+        """Return the image's label, all of them if URIs with different labels end in its name, or "" for none."""
         if name in self._labels:
             return self._labels[name]
         uris = self._uris.get(storage.basename(name), [])
@@ -268,7 +268,7 @@ def _csv_rows(text: str) -> Iterator[LabelRow]:
         for row in reader:
             yield LabelRow(reader.line_num, row["path"], row["label"])
     except csv.Error as error:
-        raise ValueError(f"after line {reader.line_num}: {error}. Mend it, or save the table as CSV again.") from error
+        raise ValueError(f"after line {reader.line_num}: {error}. Fix it, or save the table as CSV again.") from error
 
 
 def _json_rows(text: str) -> Iterator[LabelRow]:
@@ -290,7 +290,7 @@ def _unambiguous(uri: str, rows: list[LabelRow]) -> dict[str, str]:
     for row in rows:
         place, path, label = f"{uri}, line {row.line}", row.path, row.label
         if not isinstance(path, str) or not isinstance(label, str) or not path:
-            raise InvalidLabels(f"{place}: path {path!r}, label {label!r}. Both must be there, as texts.")
+            raise InvalidLabels(f"{place}: path {path!r}, label {label!r}. Both must be texts.")
         if labels.setdefault(path, label) != label:
             raise InvalidLabels(f"{place}: {path} is {label!r}, and {labels[path]!r} before. Keep one of the two.")
     return labels

@@ -1,9 +1,9 @@
-"""Review: what people said of collected images. It goes before every other label of theirs.
+"""Reviews: labels that people gave to collected images. They go before all other labels.
 
     <collection root>/_reviewed/2021-10/0001.json ...   a journal: each record holds what one import changed
 
-A label is that of an image as it was reviewed, by name and size: another image under the same name has none. Which
-images are shown to people, and how, is not decided here.
+A label belongs to an image by name and size: another image under the same name has none. The choice and display of the
+images to review are elsewhere.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _FAULTS_SHOWN = 50
 
 @dataclass(frozen=True)
 class Review:
-    """What a reviewed table says.
+    """The content of a reviewed table.
 
     Attributes:
-      labels: The labels of each month's images.
-      open: How many rows have no label yet.
+      labels: The labels of each batch's images.
+      open: Number of rows without a label.
     """
 
     labels: Mapping[Batch, Mapping[storage.File, str]]
@@ -39,7 +39,7 @@ class Review:
 
 @dataclass(frozen=True)
 class _Import:
-    """A journal's record: name, size and label of each image that got another label, and when (ISO 8601, UTC)."""
+    """A journal's record: name, size and label of each image whose label changed, and when (ISO 8601, UTC)."""
 
     labels: tuple[tuple[str, int, str], ...]
     time: str
@@ -52,13 +52,13 @@ class Reviews:
         self._collection = collection
 
     def of(self, batch: Batch) -> dict[storage.File, str]:
-        """The labels of a month's reviewed images; of an image reviewed more than once the last one."""
+        """Return the labels of a batch's reviewed images; the last one of an image reviewed more than once."""
         return _merged(self._journal(batch).records())
 
     def add(self, batch: Batch, labels: Mapping[storage.File, str]) -> int:
-        """Makes labels the truth; returns how many of them were not before. The others of the month stay.
+        """Set the labels of reviewed images; return how many changed. Other labels of the batch stay.
 
-        Failure: all of them are the truth, or none is; adding them again changes nothing.
+        Failure: all of them are set, or none; adding them again changes nothing.
         """
         journal = self._journal(batch)
 
@@ -75,7 +75,7 @@ class Reviews:
 
 
 def with_reviews(labels: Labels, snapshot: Snapshot) -> Labels:
-    """The same labels but for the images of the snapshot that were reviewed."""
+    """Return the labels with those of the snapshot's reviewed images added."""
     collection = collection_of(snapshot)
     if collection is None:
         return labels
@@ -84,21 +84,21 @@ def with_reviews(labels: Labels, snapshot: Snapshot) -> Labels:
 
 
 def path_in_collection(batch: Batch, image: storage.File) -> str:
-    """How a table names an image: relative to the collection, so that it says the month and survives a move."""
+    """Return an image's name in a table: relative to the collection, so that it holds the batch and survives a move."""
     return f"{batch}/{image.name}"
 
 
 def read_review(uri: str, collection: BatchStore, names: Sequence[str]) -> Review:
-    """Reads a table that people have filled in: CSV, or JSON lines, with `path` and `label`; other columns are ignored.
+    """Read a table that people have filled in: CSV, or JSON lines, with `path` and `label`; other columns are ignored.
 
     Args:
       uri: The table. A row without a label is left open.
-      collection: The images that it may speak of, archived ones too.
+      collection: The images that it may name, archived ones included.
       names: The labels.
 
     Raises:
-      InvalidLabels: It is no such table, or a row names no image of the collection, no known label, or an image that
-        another row names; or no row has a label.
+      InvalidLabels: It is no such table; a row names no image of the collection, an image of another row, or no known
+        label; or no row has a label.
     """
     draft = _Draft(collection, names)
     for row in read_rows(uri):
@@ -107,17 +107,17 @@ def read_review(uri: str, collection: BatchStore, names: Sequence[str]) -> Revie
         draft.faults.append("no row has a label yet")
     if draft.faults:
         more = [f"... and {len(draft.faults) - _FAULTS_SHOWN} more"] if len(draft.faults) > _FAULTS_SHOWN else []
-        told = [f"nothing of {uri} was taken. Mend:", *draft.faults[:_FAULTS_SHOWN], *more]
-        raise InvalidLabels("\n  ".join(told))
+        message = [f"nothing of {uri} was taken. Fix:", *draft.faults[:_FAULTS_SHOWN], *more]
+        raise InvalidLabels("\n  ".join(message))
     return Review(draft.labels, draft.open)
 
 
 class _Fault(Exception):
-    """What is wrong with a row."""
+    """The fault of a row."""
 
 
 class _Draft:
-    """What the rows taken so far say, and what is wrong with them."""
+    """The content of the rows taken so far, and their faults."""
 
     def __init__(self, collection: BatchStore, names: Sequence[str]) -> None:
         self.labels: dict[Batch, dict[storage.File, str]] = defaultdict(dict)
@@ -129,7 +129,7 @@ class _Draft:
         self._months: dict[Batch, dict[str, storage.File]] = {}
 
     def take(self, row: LabelRow) -> None:
-        """Takes a row, or notes what is wrong with it."""
+        """Take a row, or note its fault."""
         try:
             batch, image = self._image(row)
             if row.label == "":

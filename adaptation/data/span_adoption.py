@@ -1,8 +1,7 @@
-"""Adoption: a span folder that came from elsewhere, for example a TFDS export, is verified and signed.
+"""Adoption: verifies and signs a span folder from elsewhere, for example a TFDS export.
 
-The records are written anew in this project's form, with the span's number and an id; the images' bytes stay as they
-are. The files that came are kept under `<data root>/_adopted/span-<N>/`. How loose images become a span is in
-`span_preparation`.
+It rewrites the records in this project's form, with the span's number and an id; the images' bytes stay unchanged. The
+original files are kept under `<data root>/_adopted/span-<N>/`. `span_preparation` makes spans of loose images.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class _Source:
-    """A file of the folder: its name relative to it, where it came, and where it is kept in the end."""
+    """A file of the folder: its name relative to it, its original URI, and the URI where it is kept."""
 
     name: str
     came: str
@@ -52,19 +51,19 @@ class _Draft:
 
 
 def adopt(store: SpanStore, span: Span, labels: tuple[str, ...], run: str = "") -> Manifest:
-    """Publishes the folder `span-<N>`, which has `train/` and `test/` with TFRecords of Examples but no manifest.
+    """Publish the folder `span-<N>`, which has `train/` and `test/` with TFRecords of Examples but no manifest.
 
-    Each Example has `image` (encoded JPEG or PNG) and `label` (int64, an index into `labels`); `id` is kept where it is
-    there. Nothing is moved before every record has been read.
+    Each Example has `image` (encoded JPEG or PNG) and `label` (int64, an index into `labels`); an existing `id` is
+    kept. Nothing is moved before every record has been read.
 
     Returns:
-      The manifest; where the span is published already, the one that it has.
+      The manifest; the existing one if the span is published already.
 
     Failure: cut off at any point, nothing is visible or the whole span is; adopting again finishes.
 
     Raises:
-      InvalidSpan: A split has no images, a record is not as above, a batch is being prepared under the number, or the
-        newest span has label names that `labels` does not begin with.
+      InvalidSpan: A split has no images, a record is not as above, a batch is being prepared under the number, or
+        `labels` does not begin with the newest span's label names.
       CorruptRecords: A file was cut off or changed.
     """
     if published := find_published(store, span):
@@ -84,7 +83,7 @@ def adopt(store: SpanStore, span: Span, labels: tuple[str, ...], run: str = "") 
 
 
 def _sources(store: SpanStore, span: Span) -> list[_Source]:
-    """The folder's files; where an adoption was cut off those that it listed: its shards lie in the folder too."""
+    """Return the folder's files; after a cut-off adoption those that it listed: its shards are in the folder too."""
     folder, kept = store.folder(span), storage.join(store.root, _KEPT, str(span))
     listed = _listed(store, span)
     names = [file.name for file in storage.files_below(folder)] if listed is None else listed
@@ -166,7 +165,7 @@ def _manifest(store: SpanStore, span: Span, labels: tuple[str, ...], drafts: lis
 
 
 def _keep(store: SpanStore, span: Span, sources: list[_Source]) -> None:
-    """Moves the files out of the folder, where the shards go next; their list is written first, see `_sources`."""
+    """Move the files out of the folder, where the shards go next; their list is written first, see `_sources`."""
     storage.write(_list_uri(store, span), codec.encode([source.name for source in sources], indent=0))
     for source in sources:
         try:

@@ -1,9 +1,9 @@
 """Preparation: a snapshot of images becomes a published span.
 
 `begin` claims the number and cuts the snapshot into chunks, `write_chunk` turns one chunk into staged shards, `finish`
-publishes. A chunk is worked on alone, so that any runner can spread them: `prepare` does them here one after another,
-the SpanPreparator component hands them to Beam. The result is the same bytes whoever does it, and however often. Which
-images there are is in `batches`, what a published span is in `spans`, which images are usable in `image_check`.
+publishes. Chunks are independent, so that any runner can spread them: `prepare` does them here one after another, the
+SpanPreparator component passes them to Beam. Every worker and every repetition gives the same bytes. See `batches` for
+the images, `spans` for published spans, `image_check` for usable images.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Chunk:
 
 
 class Accepted(NamedTuple):
-    """An image that is in the span: name and label."""
+    """An image of the span: name and label."""
 
     name: str
     label: str
@@ -46,15 +46,15 @@ class Accepted(NamedTuple):
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """What became of a chunk.
+    """The result of a chunk.
 
     Attributes:
       chunk: The chunk.
-      shards: The shards staged; a split without images has none.
+      shards: The staged shards; none for a split without images.
       counts: Images by split and label.
       contents: The accepted images by content digest.
-      skipped: The images that could not be used, with reasons.
-      duplicates: The images whose content another one has.
+      skipped: The unusable images, with reasons.
+      duplicates: The images that have the content of another.
     """
 
     chunk: Chunk
@@ -67,14 +67,14 @@ class ChunkReport:
 
 @dataclass(frozen=True)
 class Preparation:
-    """A span in the making: everything that a chunk's worker needs, so that it can be sent to one.
+    """A span being prepared: everything that a chunk's worker needs, in a form that can be sent to it.
 
     Attributes:
-      data_root: Where the spans are.
-      span: The number claimed.
+      data_root: Folder or URI of the spans.
+      span: The claimed number.
       snapshot: The images.
-      labels: Where their labels come from.
-      split: The train/test split; what other spans have is on the same side in this one.
+      labels: The source of their labels.
+      split: The train/test split; content that other spans have is on the same side in this one.
       max_skipped: Share of images that may be unusable.
       run: The pipeline run.
     """
@@ -99,19 +99,19 @@ def prepare(
     run: str = "",
     key: str = "",
 ) -> Manifest:
-    """Makes a snapshot a published span, in this process.
+    """Prepare and publish a span from a snapshot, in this process.
 
-    The number is claimed for the snapshot or, where one is given, for `key`: another snapshot under the same key gets
-    the same number, as long as nothing is published under it.
+    The number is claimed for the snapshot or, if given, for `key`: another snapshot under the same key gets the same
+    number, as long as nothing is published under it.
 
     Returns:
-      The manifest; of the span that is there where the same snapshot was prepared before.
+      The manifest; the existing one if the same snapshot was prepared before.
 
     Failure: cut off at any point, no span or the whole one is visible; the next call with the same snapshot finishes.
 
     Raises:
       TooManySkipped: More than `max_skipped` of the images have no known label or cannot be decoded.
-      InvalidSpan: A split would be empty, or the newest span has label names that `labels` does not begin with.
+      InvalidSpan: A split would be empty, or `labels` does not begin with the newest span's label names.
     """
     preparation = begin(store, snapshot, labels, split, max_skipped, run, key)
     if published := find_published(store, preparation.span):
@@ -123,7 +123,7 @@ def prepare(
 def begin(
     store: SpanStore, snapshot: Snapshot, labels: Labels, split: Split, max_skipped: float, run: str, key: str = ""
 ) -> Preparation:
-    """Claims the span's number, for the snapshot or for `key`; the same one gets the same number again."""
+    """Claim the span's number, for the snapshot or for `key`; the same one gets the same number again."""
     refuse_changed_labels(store, labels.names)
     span = store.claim(key or snapshot.key)
     kept = split if store.is_published(span) else keep_sides(store, span, split)
@@ -131,7 +131,7 @@ def begin(
 
 
 def find_published(store: SpanStore, span: Span) -> Manifest | None:
-    """The manifest where the span is published already; what earlier attempts left of it is removed."""
+    """Return the manifest if the span is published already, and remove what earlier attempts left of it."""
     if not store.is_published(span):
         return None
     manifest = store.manifest(span)
@@ -154,7 +154,7 @@ def refuse_changed_labels(store: SpanStore, names: tuple[str, ...]) -> None:
 
 
 def chunks(snapshot: Snapshot, shard_bytes: int) -> list[Chunk]:
-    """Cuts a snapshot into chunks of about `shard_bytes`, which depend on nothing but the file list.
+    """Cut a snapshot into chunks of about `shard_bytes`, which depend only on the file list.
 
     The images are ordered by a hash of their names, so that each chunk holds a fair sample of all classes.
     """
@@ -171,15 +171,15 @@ def chunks(snapshot: Snapshot, shard_bytes: int) -> list[Chunk]:
 
 
 def write_chunk(preparation: Preparation, chunk: Chunk, seen: Mapping[bytes, Accepted] | None = None) -> ChunkReport:
-    """Reads a chunk's images and stages its shards, one per split.
+    """Read a chunk's images and stage its shards, one per split.
 
     Args:
-      preparation: The span in the making.
+      preparation: The span being prepared.
       chunk: Its images.
       seen: Images of earlier chunks by content digest; an image with such content is left out.
 
-    Failure: staged files are replaced by the next attempt; an image that is gone, or has changed since the snapshot was
-    taken, is skipped with a reason; any other failure to read is raised.
+    Failure: the next attempt replaces staged files; an image that was deleted or changed after the snapshot is skipped
+    with a reason; any other failure to read is raised.
     """
     draft = _Draft(preparation, seen or {})
     parts = _parts(chunk)
@@ -194,7 +194,7 @@ def write_chunk(preparation: Preparation, chunk: Chunk, seen: Mapping[bytes, Acc
 
 
 def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest:
-    """Publishes the span from the reports of all its chunks, given in any order; errors as for `prepare`."""
+    """Publish the span from the reports of all its chunks, in any order; errors as for `prepare`."""
     found = list(_without_duplicates(preparation, reports))
     skipped = sorted(skipped for chunk in found for skipped in chunk.skipped)
     refuse_if_too_many(skipped, len(preparation.snapshot.images), preparation.max_skipped)
@@ -203,19 +203,19 @@ def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest
         if not manifest.images_in(split):
             raise InvalidSpan(
                 f"{preparation.span} would have no {split} image: {manifest.images} of "
-                f"{len(preparation.snapshot.images)} images can be used. Collect more, then run it again."
+                f"{len(preparation.snapshot.images)} images are usable. Collect more, then run it again."
             )
     return SpanStore(preparation.data_root).publish(manifest, preparation.snapshot)
 
 
-# An image that can be in the span: name, label, side of the split, digest of its content, record. A plain tuple: very
-# many travel between processes, and named ones would take twice as long.
+# A usable image: name, label, side of the split, digest of its content, record. A plain tuple: very many travel between
+# processes, and named ones would take twice as long.
 _Usable = tuple[str, str, str, bytes, bytes]
 
 
 @dataclass(frozen=True)
 class _Examiner:
-    """Reads images and makes records of those that can be used: all that may be done anywhere, in any order."""
+    """Reads images and makes records of the usable ones: the work that can be done anywhere, in any order."""
 
     root: str
     labels: Labels
@@ -257,7 +257,7 @@ class _Draft:
         self.duplicates: list[Skipped] = []
 
     def add(self, examined: Iterable[_Usable | Skipped]) -> None:
-        """Takes the images that can be used and that none before has the content of."""
+        """Take the usable images whose content none before has."""
         for one in examined:
             if isinstance(one, Skipped):
                 self.skipped.append(one)
@@ -265,7 +265,7 @@ class _Draft:
                 self._accept(one)
 
     def stage(self, split: str, place: str) -> Shard:
-        """Writes the split's shard."""
+        """Write the split's shard."""
         content = b"".join(self.records[split])
         shard = Shard.of(split, place, content, len(self.records[split]))
         SpanStore(self.preparation.data_root).stage(self.preparation.span, shard, content)
@@ -283,11 +283,11 @@ class _Draft:
 
 
 class _Unusable(Exception):
-    """Why an image is left out."""
+    """The reason for leaving an image out."""
 
 
 def _parts(chunk: Chunk) -> list[tuple[storage.File, ...]]:
-    """The chunk's images in portions of little work each."""
+    """Return the chunk's images in small portions of work."""
     parts: list[list[storage.File]] = [[]]
     filled = 0
     for image in chunk.images:
@@ -301,7 +301,7 @@ def _parts(chunk: Chunk) -> list[tuple[storage.File, ...]]:
 
 def _checked(image: storage.File, data: bytes | OSError) -> bytes:
     if isinstance(data, FileNotFoundError):
-        raise _Unusable("is gone since the snapshot was taken")
+        raise _Unusable("was deleted after the snapshot was taken")
     if isinstance(data, OSError):
         raise data
     if len(data) != image.size:
@@ -312,7 +312,7 @@ def _checked(image: storage.File, data: bytes | OSError) -> bytes:
 
 
 def _without_duplicates(preparation: Preparation, reports: Iterable[ChunkReport]) -> Iterator[ChunkReport]:
-    """The reports in order; a chunk that repeats an image of an earlier one is written again without it."""
+    """Yield the reports in order; a chunk that repeats an image of an earlier one is written again without it."""
     seen: dict[bytes, Accepted] = {}
     for chunk_report in sorted(reports, key=lambda one: one.chunk.number):
         if seen.keys() & chunk_report.contents.keys():

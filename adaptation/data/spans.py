@@ -1,8 +1,8 @@
 """Spans: the numbered, immutable portions of training data, `<data root>/span-<N>/{train,test}/*.tfrecord`.
 
-A span is published when its `manifest.json` is there, and never changes afterwards. Here are the values (`Span`,
-`Shard`, `Manifest`) and the store that claims numbers, publishes and verifies. How images become shards is in
-`span_preparation`, which spans a training run takes in `windows`.
+A span with a `manifest.json` is published and never changes afterwards. This module has the values (`Span`, `Shard`,
+`Manifest`) and the store that claims numbers, publishes and verifies. `span_preparation` turns images into shards;
+`windows` chooses the spans of a training job.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _RESTORE = "Restore it, or the span, from its source."
 
 
 class InvalidSpan(AdaptationError, ValueError):
-    """A span that cannot be made: its name, its number, its split or its data."""
+    """An unusable span: its name, its number, its split or its data."""
 
 
 class SpanNotPublished(AdaptationError, LookupError):
-    """A span that has no manifest."""
+    """A span without a manifest."""
 
 
 class CorruptSpan(AdaptationError, ValueError):
-    """A published span whose files are not what its manifest says."""
+    """A published span whose files do not match its manifest."""
 
 
 @dataclass(frozen=True, order=True)
@@ -58,10 +58,10 @@ class Span:
 
     @classmethod
     def parse(cls, text: str) -> Span:
-        """The span that `span-N`, or `N` alone, names.
+        """Return the span that `span-N`, or `N` alone, names.
 
         Raises:
-          InvalidSpan: It is neither.
+          InvalidSpan: The text is neither.
         """
         match = _NAME.fullmatch(text if text.startswith("span-") else f"span-{text}")
         if not match:
@@ -83,7 +83,7 @@ class Shard:
 
     @classmethod
     def of(cls, split: str, place: str, content: bytes, images: int) -> Shard:
-        """The shard with this content. Its name holds the checksum, so that other content never takes its place."""
+        """Return the shard with this content. Its name holds the checksum, so that other content never replaces it."""
         crc = tfrecords.crc32c(content)
         return cls(f"{split}/shard-{place}-{crc}.tfrecord", len(content), crc, images)
 
@@ -95,15 +95,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a published span is.
+    """The description of a published span.
 
     Attributes:
       span: Its number.
       batch: Name of the batch that it was made from.
-      key: Names what it was made from: the batch and the digest of its file list.
+      key: Key of its source: the batch and the digest of its file list.
       counts: Images by split and label.
       shards: Its files.
-      skipped: Inputs that are not in it, with reasons.
+      skipped: Inputs that were left out, with reasons.
       seed: Seed of the train/test split.
       ratio: Share of the test split.
       labels: Label names; an image's label is an index into them.
@@ -125,7 +125,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Names the content (64 hex digits): the same input gives the same digest."""
+        """Digest of the content (64 hex digits): the same input gives the same digest."""
         value = msgspec.to_builtins(self)
         content = {name: value[name] for name in value if name not in ("run", "created")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -136,7 +136,7 @@ class Manifest:
         return sum(shard.images for shard in self.shards)
 
     def images_in(self, split: str) -> int:
-        """Number of images in one split."""
+        """Return the number of images in one split."""
         return sum(shard.images for shard in self.shards if shard.split == split)
 
     def to_json(self) -> bytes:
@@ -148,8 +148,8 @@ class Manifest:
         """Return the manifest that `to_json` wrote.
 
         Raises:
-          UnreadableState: It is something else; the message names the `source`.
-          CorruptSpan: It was changed since.
+          UnreadableState: The data is something else; the message names the `source`.
+          CorruptSpan: The manifest was changed afterwards.
         """
         manifest = codec.decode(data, cls, source, remedy=_RESTORE)
         if manifest.digest != codec.decode(data, _Signature, source, remedy=_RESTORE).digest:
@@ -159,14 +159,14 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Signature:
-    """What a manifest's file has beside the manifest."""
+    """The fields of a manifest's file beside the manifest."""
 
     digest: str
 
 
 @dataclass(frozen=True)
 class _Claim:
-    """A span number that is taken: the record of the same number. `key` names what the span is made from."""
+    """A claimed span number: the record of the same number. `key` names the span's source."""
 
     key: str
 
@@ -179,25 +179,25 @@ class SpanStore:
         self._claims = Journal(storage.join(self.root, "_claims"), _Claim)
 
     def spans(self) -> list[Span]:
-        """The published spans in the order of their numbers."""
+        """Return the published spans in the order of their numbers."""
         there = self._folders()
         return list(itertools.compress(there, storage.in_parallel(self.is_published, there)))
 
     def unsigned(self) -> list[Span]:
-        """Span folders without manifest that nobody has claimed: data from elsewhere, to be adopted.
+        """Return unclaimed span folders without a manifest: data from elsewhere, to be adopted.
 
-        Those whose adoption was cut off are among them.
+        Those whose adoption was cut off are included.
         """
         claims = {Span(claim.number): claim.value.key for claim in self._claims.records()}
         free = (span for span in self._folders() if claims.get(span, adoption_key(span)) == adoption_key(span))
         return sorted(set(free) - set(self.spans()))
 
     def manifest(self, span: Span) -> Manifest:
-        """The manifest of a published span.
+        """Return the manifest of a published span.
 
         Raises:
-          SpanNotPublished: It has none.
-          UnreadableState: It cannot be read.
+          SpanNotPublished: The span has no manifest.
+          UnreadableState: The manifest cannot be read.
           CorruptSpan: It was changed, or is another span's.
         """
         uri = self._uri(span, _MANIFEST)
@@ -213,11 +213,11 @@ class SpanStore:
         return manifest
 
     def manifests(self, spans: Iterable[Span]) -> list[Manifest]:
-        """The manifests of published spans; errors as for `manifest`."""
+        """Return the manifests of published spans; errors as for `manifest`."""
         return storage.in_parallel(self.manifest, spans)
 
     def snapshot(self, span: Span) -> Snapshot | None:
-        """Return the images that a published span was made from; None where it was adopted.
+        """Return the images that a published span was made from, or None if it was adopted.
 
         Raises:
           UnreadableState: Their list cannot be read.
@@ -228,7 +228,7 @@ class SpanStore:
             return None
 
     def images_of(self, batch: str) -> frozenset[storage.File]:
-        """Return the batch's images that are in a published span; those that a span had to skip are in none.
+        """Return the batch's images that are in a published span, without those that a span skipped.
 
         Raises:
           CorruptSpan: The list of a span's images, or its manifest, cannot be read.
@@ -238,9 +238,9 @@ class SpanStore:
         return frozenset(itertools.chain.from_iterable(map(self._images, published)))
 
     def claim(self, key: str) -> Span:
-        """The span number of a key: the one that the key has, or else the next free one.
+        """Return the span number of a key: its present one, else the next free one.
 
-        Two different keys never get the same number; one key never keeps two, however many ask at once.
+        Two keys never get the same number and one key never keeps two, however many callers ask at once.
 
         Failure: cut off at any point, the next call with the same key gets the same number.
         """
@@ -255,10 +255,10 @@ class SpanStore:
                 self._claims.append(_Claim(key), after=max(taken, default=0))
 
     def reserve(self, span: Span, key: str) -> None:
-        """Keeps a number that is taken by a folder from ever being claimed for something else.
+        """Reserve the number of an existing folder, so that no other key can claim it.
 
         Raises:
-          InvalidSpan: It has been, for something else.
+          InvalidSpan: Another key has claimed it.
         """
         with contextlib.suppress(FileExistsError):
             self._claims.append(_Claim(key), after=span.number - 1)
@@ -268,11 +268,11 @@ class SpanStore:
             )
 
     def is_published(self, span: Span) -> bool:
-        """Whether the span has a manifest."""
+        """Return True if the span has a manifest."""
         return storage.exists(self._uri(span, _MANIFEST))
 
     def stage(self, span: Span, shard: Shard, content: bytes) -> None:
-        """Writes a shard where nobody sees it as part of the span yet; no more once the span is published."""
+        """Write a shard where it is not yet part of the span; do nothing once the span is published."""
         try:
             storage.write(self._staged(span, shard.path), content)
         except OSError:
@@ -280,10 +280,10 @@ class SpanStore:
                 raise
 
     def publish(self, manifest: Manifest, snapshot: Snapshot | None = None) -> Manifest:
-        """Moves the staged shards in place; the manifest comes last and makes the span visible, whole.
+        """Move the staged shards into place; the manifest comes last and makes the whole span visible.
 
         Returns:
-          The manifest that is published: this one, or that of another attempt with the same key that was first.
+          The published manifest: this one, or that of a faster attempt with the same key.
 
         Failure: cut off at any point, nothing is visible or the whole span is; staging and publishing again finishes.
         """
@@ -298,7 +298,7 @@ class SpanStore:
         return published
 
     def sweep(self, manifest: Manifest) -> None:
-        """Removes the shards that attempts that were cut off, or came second, left behind of a published span."""
+        """Remove the shards of a published span that slower or cut-off attempts left behind."""
         span = Span(manifest.span)
         for path in self._unlisted(manifest):
             if _SHARD.fullmatch(path):
@@ -306,25 +306,23 @@ class SpanStore:
         storage.remove_folder(self._staged(span))
 
     def verify(self, span: Span) -> Manifest:
-        """Reads every byte of a published span and holds it against the manifest.
+        """Read every byte of a published span and compare it with the manifest.
 
         Raises:
-          SpanNotPublished: It has no manifest.
-          CorruptSpan: A file is missing, changed or not listed, or its records are not those counted.
+          SpanNotPublished: The span has no manifest.
+          CorruptSpan: A file is missing, changed or not listed, or its record counts differ.
         """
         manifest = self.manifest(span)
         if problems := self._problems(manifest):
-            raise CorruptSpan(
-                f"{span} is not what its manifest says: {'; '.join(problems)}. Restore it from its source."
-            )
+            raise CorruptSpan(f"{span} does not match its manifest: {'; '.join(problems)}. Restore it from its source.")
         return manifest
 
     def shard_uri(self, span: Span, shard: Shard) -> str:
-        """URI of a published shard."""
+        """Return the URI of a published shard."""
         return self._uri(span, shard.path)
 
     def folder(self, span: Span) -> str:
-        """URI of the span's folder."""
+        """Return the URI of the span's folder."""
         return storage.join(self.root, str(span))
 
     def _images(self, span: Span) -> list[storage.File]:
@@ -388,12 +386,12 @@ class SpanStore:
 
 
 def adoption_key(span: Span) -> str:
-    """What the number of a span that was adopted is claimed with."""
+    """Return the key that claims the number of an adopted span."""
     return f"adopted:{span}"
 
 
 def enumerate_spans(spans: Iterable[Span]) -> str:
-    """Span numbers for a person to read, runs drawn together.
+    """Return span numbers for people, consecutive ones as ranges.
 
     >>> enumerate_spans([Span(1), Span(2), Span(3), Span(9)])
     '1-3,9'
@@ -407,12 +405,12 @@ def enumerate_spans(spans: Iterable[Span]) -> str:
 
 
 def count_labels(labels: Iterable[str], names: Iterable[str]) -> dict[str, int]:
-    """How many there are of each label name, those without any included."""
+    """Return the count of each label name, zeros included."""
     return _all_labels(Counter(labels), names)
 
 
 def content_digest(manifests: Iterable[Manifest]) -> str:
-    """Names the content of several spans together (64 hex digits), whatever the order they are given in."""
+    """Return the digest of the content of several spans (64 hex digits), whatever their order."""
     digests = [manifest.digest for manifest in sorted(manifests, key=lambda manifest: manifest.span)]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 

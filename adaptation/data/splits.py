@@ -1,7 +1,7 @@
-"""Splits: on which side of a span, train or test, an image is.
+"""Splits: the side of a span, train or test, of each image.
 
-The content decides, so that an image that comes again is on the same side: in a span of the same seed and ratio by its
-draw alone, in one of another ratio because the earlier spans are asked. How a span is made is in `span_preparation`.
+The content decides, so that a repeated image is on the same side: among spans of the same seed and ratio by its draw
+alone, in a span of another ratio by looking into the earlier spans. `span_preparation` makes the spans.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Split:
     Attributes:
       seed: Another seed gives another split.
       ratio: Share of the test split, between 0 and 1.
-      moved: Draws of the images that are on the side that their draw does not say, because another span has them there.
+      moved: Draws of the images that another span has on the other side; they follow that span.
     """
 
     seed: int = 0
@@ -35,12 +35,12 @@ class Split:
     moved: frozenset[bytes] = frozenset()
 
     def side(self, content: bytes) -> str:
-        """`train` or `test`, from an image's content digest."""
+        """Return `train` or `test` for an image's content digest."""
         draw = self.draw(content)
         return _OTHER[self.drawn(draw)] if draw in self.moved else self.drawn(draw)
 
     def draw(self, content: bytes) -> bytes:
-        """Return the number that decides (8 bytes, the most significant first); it stands for the content, too."""
+        """Return the number that decides (8 bytes, most significant first); it also stands for the content."""
         return hashlib.sha256(f"{self.seed}:".encode() + content).digest()[:_BYTES]
 
     def drawn(self, draw: bytes) -> str:
@@ -56,16 +56,16 @@ def test_share(images: int, least: float) -> float:
 def keep_sides(store: SpanStore, span: Span, split: Split) -> Split:
     """Return the split under which no image of the other published spans changes sides.
 
-    An image that has been trained on stays in train, also where another span has tested on it. Spans that are prepared
-    at the same time do not see each other.
+    An image that has been trained on stays in train, even if another span has tested on it. Spans that are prepared at
+    the same time do not see each other.
 
     Args:
       store: The spans.
-      span: The one that is to be split.
-      split: What its images' draws say.
+      span: The one to split.
+      split: The split by its images' draws.
 
-    Failure: the draws of each span that was split otherwise are read from its shards once, and kept below
-    `<data root>/_draws/`; what is missing there is read again.
+    Failure: the draws of each span with another split are read from its shards once, and kept below
+    `<data root>/_draws/`; missing ones are read again.
     """
     others = (store.manifest(other) for other in store.spans() if other != span)
     unlike = [manifest for manifest in others if (manifest.seed, manifest.ratio) != (split.seed, split.ratio)]
@@ -94,7 +94,7 @@ def _kept(store: SpanStore, manifest: Manifest, split: Split, side: str) -> byte
 
 
 def _contents(store: SpanStore, manifest: Manifest, side: str) -> Iterator[bytes]:
-    """Return the digests of the images' contents, one shard after another: each takes as much memory as it is large."""
+    """Yield the digests of the images' contents, shard by shard: each takes as much memory as its size."""
     for shard in manifest.shards:
         if shard.split == side:
             uri = store.shard_uri(Span(manifest.span), shard)

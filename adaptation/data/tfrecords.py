@@ -4,8 +4,8 @@ Sources of the two contracts: tensorflow/core/example/example.proto and feature.
 rebuilt here, in a pool of its own, so that it never meets TensorFlow's); tensorflow/core/lib/io/record_writer.h for the
 file: a record is its length (uint64), the masked CRC-32C of the length, the data, the masked CRC-32C of the data.
 
-Messages are read with protobuf, and written without: there are very many, and to fill a message object takes several
-times as long as to put down its bytes. They are those of protobuf's deterministic serialization: features by name.
+Messages are read with protobuf but written without it: there are very many, and filling a message object takes several
+times as long as writing its bytes. They are those of protobuf's deterministic serialization: features by name.
 """
 
 from __future__ import annotations
@@ -49,31 +49,31 @@ class LabelledImage:
     span: int
 
     def to_record(self) -> bytes:
-        """The record as TFRecord bytes; the same image gives the same bytes."""
+        """Return the record as TFRecord bytes; the same image gives the same bytes."""
         name = self.id.encode()
         features = (_head(b"id", len(name)), name, _head(b"image", len(self.image)), self.image)
         return frame(_field(1, b"".join((*features, _number(b"label", self.label), _number(b"span", self.span)))))
 
     @classmethod
     def parse(cls, data: bytes) -> LabelledImage:
-        """The image in a serialized Example.
+        """Return the image in a serialized Example.
 
         Raises:
-          CorruptRecords: It is no Example, or has not exactly one value of each feature.
+          CorruptRecords: The data is no Example, or has not exactly one value of each feature.
         """
         match parse_features(data):
             case {"image": [bytes(image)], "label": [int(label)], "id": [bytes(name)], "span": [int(span)]}:
                 return cls(image, label, name.decode(), span)
         raise CorruptRecords(
-            "a record is no Example with one image, label, id and span. Prepare the span again, or mend its source."
+            "a record is no Example with one image, label, id and span. Prepare the span again, or fix its source."
         )
 
 
 def parse_features(data: bytes) -> dict[str, list[bytes | float | int]]:
-    """The features of a serialized Example, whatever they are.
+    """Return the features of a serialized Example, whatever they are.
 
     Raises:
-      CorruptRecords: It is no Example.
+      CorruptRecords: The data is no Example.
     """
     try:
         features = _example_class().FromString(data).features.feature
@@ -83,13 +83,13 @@ def parse_features(data: bytes) -> dict[str, list[bytes | float | int]]:
 
 
 def frame(data: bytes) -> bytes:
-    """The data as one TFRecord."""
+    """Return the data as one TFRecord."""
     length = struct.pack("<Q", len(data))
     return b"".join([length, _FOOTER.pack(_masked_crc(length)), data, _FOOTER.pack(_masked_crc(data))])
 
 
 def unframe(content: bytes, name: str) -> Iterator[bytes]:
-    """The data of each record in a TFRecord file's content.
+    """Yield the data of each record in a TFRecord file's content.
 
     Raises:
       CorruptRecords: A length or checksum is wrong, or the file ends within a record; `name` is in the message.
@@ -101,17 +101,17 @@ def unframe(content: bytes, name: str) -> Iterator[bytes]:
 
 
 def crc32c(data: bytes) -> str:
-    """The CRC-32C of a file's content, as 8 hex digits."""
+    """Return the CRC-32C of a file's content, as 8 hex digits."""
     return f"{google_crc32c.value(data):08x}"
 
 
 def _field(number: int, data: bytes) -> bytes:
-    """A field of a message: bytes, or another message (source: protobuf.dev/programming-guides/encoding)."""
+    """Return a field of a message: bytes, or another message (source: protobuf.dev/programming-guides/encoding)."""
     return _opening(number, len(data)) + data
 
 
 def _opening(number: int, size: int) -> bytes:
-    """What comes before the so many bytes of a field."""
+    """Return the bytes before a field's content of this size."""
     return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(size)
 
 
@@ -126,13 +126,13 @@ def _varint(value: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _number(name: bytes, value: int) -> bytes:
-    """A feature with one int64, as an entry of the map `Features.feature`."""
+    """Return a feature with one int64, as an entry of the map `Features.feature`."""
     return _field(1, _field(1, name) + _field(2, _field(3, _field(1, _varint(value)))))
 
 
 @lru_cache(maxsize=1024)  # small images have few different sizes
 def _head(name: bytes, size: int) -> bytes:
-    """What comes before the so many bytes of a feature that holds nothing else, as an entry of the same map."""
+    """Return the bytes before the content of a feature that holds nothing else, as an entry of the same map."""
     head = b""
     for number in (1, 1, 2):  # BytesList.value, Feature.bytes_list, the entry's value; from the inside out
         head = _opening(number, len(head) + size) + head

@@ -1,6 +1,6 @@
-"""Windows: which spans a training run takes, `all`, `last:K` or a list like `1,3,9-11`.
+"""Windows: the choice of spans for a training job, `all`, `last:K` or a list like `1,3,9-11`.
 
-A window is resolved against the published spans: the result is a selection, with the digest that names its content.
+A window is resolved against the published spans: the result is a selection, with the digest of its content.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class InvalidWindow(AdaptationError, ValueError):
 
 @dataclass(frozen=True)
 class Window:
-    """A choice of spans that is resolved against those published when it is used.
+    """A choice of spans, resolved against the published ones when it is used.
 
     Attributes:
-      last: The number of newest spans; None where the spans are named or all are taken.
-      numbers: The numbers named, sorted; empty where none are.
+      last: The number of newest spans, or None if the spans are named or all are taken.
+      numbers: The numbers named, sorted; empty if none are.
 
     >>> Window.parse("1,9-11").numbers
     (1, 9, 10, 11)
@@ -44,10 +44,10 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """The window that a text means.
+        """Return the window that a text means.
 
         Raises:
-          InvalidWindow: It is none of the three forms.
+          InvalidWindow: The text has none of the three forms.
         """
         text = text.strip()
         if text == "all":
@@ -63,10 +63,10 @@ class Window:
         return enumerate_spans(map(Span, self.numbers)) if self.numbers else "all"
 
     def resolve(self, published: Iterable[Span]) -> tuple[Span, ...]:
-        """The window's spans, oldest first.
+        """Return the window's spans, oldest first.
 
         Raises:
-          SpanNotPublished: It names a span that is not published, or none is published at all.
+          SpanNotPublished: The window names an unpublished span, or no span is published.
         """
         there = sorted(published)
         if not there:
@@ -104,12 +104,12 @@ class Selection:
 
     @property
     def digest(self) -> str:
-        """Names their content (64 hex digits)."""
+        """Digest of their content (64 hex digits)."""
         return content_digest(self.manifests)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label names: those of the spans that have the most; the others have the first of them."""
+        """The label names: the longest list of the spans; the others are the beginning of it."""
         return self._longest.labels
 
     @property
@@ -118,19 +118,18 @@ class Selection:
 
 
 def select(data_root: str, window: str, digest: str = "", labels: tuple[str, ...] = ()) -> Selection:
-    """Resolves a window against the spans published now.
+    """Resolve a window against the published spans.
 
     Args:
       data_root: Folder or gs:// URI that has the spans.
       window: `all`, `last:K` or a list like `1,3,9-11`.
-      digest: The content that is meant; any where it is left out.
-      labels: The label names that are meant: those of the spans, and perhaps others appended to them; any where they
-        are left out.
+      digest: The expected content; "" accepts any.
+      labels: The expected label names: those of the spans, perhaps with others appended; () accepts any.
 
     Raises:
-      SpanNotPublished: The window names a span that is not there.
-      InvalidWindow: The text is no window, the label names of spans differ by more than appended ones or are not those
-        that are meant, or their content is not that of `digest`.
+      SpanNotPublished: The window names an unpublished span.
+      InvalidWindow: The text is no window, the spans' label names differ by more than appended ones or are not the
+        expected ones, or their content is not that of `digest`.
     """
     store = SpanStore(data_root)
     selection = Selection(tuple(store.manifests(Window.parse(window).resolve(store.spans()))))
@@ -142,14 +141,14 @@ def select(data_root: str, window: str, digest: str = "", labels: tuple[str, ...
         )
     if digest and digest != selection.digest:
         raise InvalidWindow(
-            f"the spans {selection.window} have the digest {selection.digest[:12]}, but {digest[:12]} was asked for. "
+            f"the spans {selection.window} have the digest {selection.digest[:12]}, but {digest[:12]} was requested. "
             "Start the run again with the present digest."
         )
     return selection
 
 
 def training_parameters(data_root: str, selection: Selection, ingestion: str) -> dict[str, str]:
-    """What a run of the training pipeline is told, so that it trains on exactly this.
+    """Return the parameters with which the training pipeline trains on exactly these spans.
 
     Args:
       data_root: Folder or gs:// URI that has the spans.
@@ -157,7 +156,7 @@ def training_parameters(data_root: str, selection: Selection, ingestion: str) ->
       ingestion: `spans`: the pipeline begins with SpanExampleGen; `import`: with ImportExampleGen.
 
     Raises:
-      InvalidWindow: ImportExampleGen cannot be told these spans.
+      InvalidWindow: ImportExampleGen cannot select these spans.
     """
     if ingestion == "spans":
         return {"window": selection.window, "digest": selection.digest}
@@ -165,7 +164,7 @@ def training_parameters(data_root: str, selection: Selection, ingestion: str) ->
 
 
 def input_config(data_root: str, selection: Selection) -> str:
-    """What an ImportExampleGen over the data root reads to get these spans, and their two splits, exactly.
+    """Return the input of an ImportExampleGen over the data root that reads exactly these spans and their two splits.
 
     Returns:
       `tfx.proto.Input` as protocol-buffer JSON (source: tfx/proto/example_gen.proto).
@@ -180,19 +179,19 @@ def input_config(data_root: str, selection: Selection) -> str:
 
 
 def span_pattern(spans: Sequence[Span], others: Iterable[Span]) -> str:
-    """The file pattern that matches the folders of exactly these spans, as an ExampleGen's input split takes it.
+    """Return the file pattern that matches the folders of exactly these spans, for an ExampleGen's input split.
 
-    A pattern has no alternation, so that 9, 10 and 11 together cannot be written; see `InvalidWindow`.
+    A pattern has no alternation: it cannot select 9, 10 and 11 together; see `InvalidWindow`.
 
     Args:
       spans: The spans wanted.
-      others: The other spans that have a folder; `span-*` serves only where there are none.
+      others: The other spans that have a folder; `span-*` is used only if there are none.
 
     Returns:
       For example `span-7`, `span-[123]`, `span-1[02]` or `span-*`.
 
     Raises:
-      InvalidWindow: No pattern selects them; the message names the way that does.
+      InvalidWindow: No pattern selects them; the message names the setting that does.
     """
     if not set(others) - set(spans):
         return "span-*"

@@ -217,7 +217,7 @@ def test_skipping_more_is_refused_with_counts_and_examples() -> None:
     with pytest.raises(TooManySkipped) as caught:
         refuse_if_too_many(skipped(6), 100, 0.05)
     message = str(caught.value)
-    assert "6 of 100 images were skipped, 6.0%, where 5.0% may be" in message
+    assert "6 of 100 images were skipped, 6.0%; 5.0% may be" in message
     assert "0.jpg: reason 0" in message and "2.jpg: reason 2" in message and "3.jpg" not in message
 
 

@@ -392,7 +392,7 @@ def test_images_that_vanish_or_change_after_the_snapshot_are_skipped(store: Span
     storage.write(snapshot.uris[7], image("another", size=(9, 9)))
     manifest = prepared(store, snapshot)
     assert manifest.skipped == (
-        Skipped(snapshot.names[3], "is gone since the snapshot was taken"),
+        Skipped(snapshot.names[3], "was deleted after the snapshot was taken"),
         Skipped(snapshot.names[7], "has changed since the snapshot was taken"),
     )
 
@@ -456,14 +456,14 @@ def test_after_mending_the_labels_the_refused_snapshot_gets_its_number_after_all
 def test_a_span_without_images_in_a_split_is_refused(store: SpanStore, month: str, ratio: float, split: str) -> None:
     snapshot = collected(month, 4)
     with pytest.raises(
-        InvalidSpan, match=f"span-1 would have no {split} image: 4 of 4 images can be used. Collect more"
+        InvalidSpan, match=f"span-1 would have no {split} image: 4 of 4 images are usable. Collect more"
     ):
         prepared(store, snapshot, Split(ratio=ratio))
     assert store.spans() == []
 
 
 def test_a_snapshot_without_images_is_too_small(store: SpanStore, month: str) -> None:
-    with pytest.raises(InvalidSpan, match="0 of 0 images can be used"):
+    with pytest.raises(InvalidSpan, match="0 of 0 images are usable"):
         prepared(store, Snapshot("2021-10", month, ()))
 
 

@@ -271,7 +271,7 @@ def test_content_digest_of_spans_does_not_depend_on_their_order(store: SpanStore
 def test_missing_shard_is_named(store: SpanStore) -> None:
     shard = published(store).shards[0]
     storage.remove(store.shard_uri(Span(1), shard))
-    with pytest.raises(CorruptSpan, match=f"span-1 is not what its manifest says: {shard.path} is missing. Restore it"):
+    with pytest.raises(CorruptSpan, match=f"span-1 does not match its manifest: {shard.path} is missing. Restore it"):
         store.verify(Span(1))
 
 

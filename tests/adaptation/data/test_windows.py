@@ -155,7 +155,7 @@ def test_selection_with_another_digest_is_refused(store: SpanStore) -> None:
     assert select(store.root, "1", selection.digest) == selection
     published(store)
     with pytest.raises(
-        InvalidWindow, match=f"the spans 1-2 have the digest .{{12}}, but {selection.digest[:12]} was asked"
+        InvalidWindow, match=f"the spans 1-2 have the digest .{{12}}, but {selection.digest[:12]} was requested"
     ):
         select(store.root, "all", selection.digest)
 
