@@ -1,7 +1,6 @@
 """Accuracy: the figures of an evaluation, from predictions and true labels.
 
-How the predictions are compared with the images and their true labels is in `confusion`; what is decided on the figures
-is in `decision`.
+`confusion` compares the predictions with the images and their true labels; `decision` decides on the figures.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How one class fared; a figure is None where it would divide by zero.
+    """The figures of one class; a figure is None if it would divide by zero.
 
     Attributes:
       label: The class.
@@ -57,7 +56,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was predicted wrongly; `confidence` is None where the model gave none."""
+    """An image with a wrong prediction; `confidence` is None if the model gave none."""
 
     name: str
     truth: str
@@ -67,20 +66,20 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on a batch.
+    """A model's figures on a batch.
 
     Attributes:
       batch: Name of the batch.
-      images: Number of images that were evaluated; those that were skipped are not among them.
-      correct: Number of images that were predicted rightly.
-      accuracy: Share of them; None where no image was evaluated.
+      images: Number of evaluated images, without the skipped ones.
+      correct: Number of images with the right prediction.
+      accuracy: Share of them; None if no image was evaluated.
       interval: The accuracy's 95 % Wilson interval.
       classes: The figures of each class, in the order of the labels.
       label_names: The labels.
       confusion: Numbers of images: a row for each true label, in it a column for each predicted one.
       skipped: Images without a known label or with a prediction error, sorted by name.
       mistakes: Up to 20 of the wrong ones, the most confident first.
-      fresh: The confusion of those images alone that no earlier evaluation of the same champion has counted; empty in
+      fresh: The confusion of the images that no earlier evaluation of the same champion has counted; empty in
         evaluations of version 0.1.0.
     """
 
@@ -107,26 +106,26 @@ def evaluate(
     """Compare the predictions of a snapshot's images with their true labels.
 
     Args:
-      snapshot: The images that were to be predicted.
+      snapshot: The images to predict.
       predictions_folder: URI of the folder with the results, files and lines in any order.
-      labels: Where the true labels come from. The model predicts no others; it may not know all of them: what it
-        predicts for an image of a class that was appended since counts as wrong.
+      labels: The source of the true labels. The model predicts no others; it may lack the last ones: its prediction for
+        an image of a class that was appended later counts as wrong.
       max_skipped: Share of the images, 0 to 1, that may lack a known label or have a prediction error.
       counted: Images that an earlier evaluation of the same champion has counted.
 
     Raises:
-      InvalidPredictions: There are none, a line is broken, a label is unknown, or they are not exactly one for each
-        image of the snapshot.
+      InvalidPredictions: There are none, a line is broken, a label is unknown, or an image of the snapshot has not
+        exactly one.
       TooManySkipped: More images than allowed had to be left out.
     """
-    told = tally(snapshot, predictions_folder, labels, [image.name for image in snapshot.images if image in counted])
-    skipped = tuple(sorted(told.skipped))
+    counts = tally(snapshot, predictions_folder, labels, [image.name for image in snapshot.images if image in counted])
+    skipped = tuple(sorted(counts.skipped))
     refuse_if_too_many(skipped, len(snapshot.images), max_skipped)
-    return _evaluation(snapshot.batch, told, labels.names, skipped)
+    return _evaluation(snapshot.batch, counts, labels.names, skipped)
 
 
 def wilson_interval(correct: int, images: int, z: float = Z_95) -> Interval:
-    """The Wilson score interval of the share `correct / images`; all of 0 to 1 where there are no images.
+    """Return the Wilson score interval of the share `correct / images`; all of 0 to 1 without images.
 
     Args:
       correct: Number of successes.
@@ -143,8 +142,8 @@ def wilson_interval(correct: int, images: int, z: float = Z_95) -> Interval:
     return Interval(low, high)
 
 
-def _evaluation(batch: str, told: Tally, names: tuple[str, ...], skipped: tuple[Skipped, ...]) -> Evaluation:
-    confusion = told.confusion
+def _evaluation(batch: str, counts: Tally, names: tuple[str, ...], skipped: tuple[Skipped, ...]) -> Evaluation:
+    confusion = counts.confusion
     images, correct = int(confusion.sum()), int(confusion.trace())
     return Evaluation(
         batch=batch,
@@ -156,8 +155,8 @@ def _evaluation(batch: str, told: Tally, names: tuple[str, ...], skipped: tuple[
         label_names=names,
         confusion=tuple(map(tuple, confusion.tolist())),
         skipped=skipped,
-        mistakes=tuple(Mistake(*row) for row in told.mistakes.iter_rows()),
-        fresh=tuple(map(tuple, told.fresh.tolist())),
+        mistakes=tuple(Mistake(*row) for row in counts.mistakes.iter_rows()),
+        fresh=tuple(map(tuple, counts.fresh.tolist())),
     )
 
 

@@ -1,8 +1,8 @@
-"""Tally: the results of a batch prediction, counted against the images that were to be predicted.
+"""Tally: counts the results of a batch prediction against the images that were to be predicted.
 
-Each image of the snapshot must have one prediction or error, and no other image any. A block of results is read, held
-against the true labels, counted and forgotten: its counts stay, its worst mistakes and what had to be skipped. Which
-figures follow from the counts is in `accuracy`.
+Each image of the snapshot must have one prediction or error, and no other image any. Blocks of results are read,
+compared with the true labels, counted and dropped: only the counts, the worst mistakes and the skipped images stay.
+`accuracy` computes figures from the counts.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SEEDS = (1, 2)
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Tells whether two lists hold the same texts, in whatever order: their number, and sums of two hashes of 64 bits.
+    """Digest of a list of texts in any order: their number, and sums of two hashes of 64 bits.
 
-    It takes a fraction of the time that texts would. Others have the same one by a chance of 1 in 2**128, if the hashes
-    are as good as random ones; they are no defence against somebody who makes names up to that end.
+    It takes a fraction of the time that comparing texts would. Two lists collide by a chance of 1 in 2**128, if the
+    hashes are as good as random ones; it is no defence against names made up to collide.
     """
 
     count: int = 0
@@ -41,7 +41,7 @@ class Fingerprint:
 
     @classmethod
     def of_names(cls, snapshot: Snapshot) -> Fingerprint:
-        """That of the images' names."""
+        """Return the fingerprint of the images' names."""
         images = snapshot.images
         slices = (images[start : start + _NAMES_AT_ONCE] for start in range(0, len(images), _NAMES_AT_ONCE))
         names = (pl.Series([image.name for image in part], dtype=pl.String) for part in slices)
@@ -49,7 +49,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, texts: pl.Series) -> Fingerprint:
-        """That of all texts of a series."""
+        """Return the fingerprint of all texts of a series."""
         return cls(len(texts), tuple(int(texts.hash(seed).to_numpy().sum(dtype=np.uint64)) for seed in _SEEDS))
 
     def __add__(self, other: Fingerprint) -> Fingerprint:
@@ -59,15 +59,15 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Tally:
-    """What results amount to: all of them, or a part.
+    """The counts of all results or a part of them.
 
     Attributes:
-      images: What the images' names amount to.
-      is_foreign: Whether there is an image from outside the snapshot's folder, or a predicted label that is none.
+      images: Fingerprint of the images' names.
+      is_foreign: True if an image is from outside the snapshot's folder, or a predicted label is unknown.
       confusion: Numbers of images by true label (row) and predicted one (column), without those that are skipped; int64
         [labels, labels].
-      fresh: The same of the images that no evaluation has counted before.
-      skipped: The images that have no known label or no prediction, in no order.
+      fresh: The same for the images that no evaluation has counted before.
+      skipped: The images without a known label or prediction, in no order.
       mistakes: The worst mistakes, at most `MISTAKES`, in order: name, true label, predicted label and confidence.
     """
 
@@ -80,7 +80,7 @@ class Tally:
 
     @classmethod
     def sum(cls, parts: Iterable[Tally]) -> Tally:
-        """The whole of at least one part; their order means nothing."""
+        """Return the sum of at least one part; their order does not matter."""
         every = list(parts)
         return cls(
             images=sum((part.images for part in every), Fingerprint()),
@@ -96,9 +96,9 @@ def tally(snapshot: Snapshot, predictions_folder: str, labels: Labels, counted: 
     """Count the predictions of a snapshot's images, whatever the order of files and lines.
 
     Args:
-      snapshot: The images that were to be predicted.
+      snapshot: The images to predict.
       predictions_folder: URI of the folder with the results.
-      labels: Where the true labels come from.
+      labels: The source of the true labels.
       counted: Names of the images that an earlier evaluation has counted.
 
     Raises:
@@ -107,17 +107,17 @@ def tally(snapshot: Snapshot, predictions_folder: str, labels: Labels, counted: 
     folder, known = storage.join(snapshot.root, ""), pl.Series(counted, dtype=pl.String)
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(Fingerprint.of_names, snapshot)
-        told = Tally.sum(conclude_predictions(predictions_folder, lambda told: _counted(told, folder, labels, known)))
-    if told.is_foreign or told.images != listed.result():
+        counts = Tally.sum(conclude_predictions(predictions_folder, lambda part: _counted(part, folder, labels, known)))
+    if counts.is_foreign or counts.images != listed.result():
         _refuse(snapshot, predictions_folder, labels)
-    return told
+    return counts
 
 
-def _counted(told: pl.DataFrame, folder: str, labels: Labels, known: pl.Series) -> Tally:
-    """What the results say of images, as frames of `read_predictions`, held against the true labels."""
-    told = told.drop_nulls("image")
-    names = told["image"].str.slice(len(folder)).alias("name")
-    outcomes = told.select(
+def _counted(results: pl.DataFrame, folder: str, labels: Labels, known: pl.Series) -> Tally:
+    """Return the counts of results, frames of `read_predictions`, compared with the true labels."""
+    results = results.drop_nulls("image")
+    names = results["image"].str.slice(len(folder)).alias("name")
+    outcomes = results.select(
         names,
         labels.of_all(names).alias("truth"),
         pl.col("label").cast(pl.Enum(labels.names), strict=False),
@@ -127,7 +127,7 @@ def _counted(told: pl.DataFrame, folder: str, labels: Labels, known: pl.Series) 
     fresh = evaluated.filter(~pl.col("name").is_in(known)) if len(known) else evaluated
     return Tally(
         images=Fingerprint.of(names),
-        is_foreign=not told["image"].str.starts_with(folder).all() or _has_foreign_label(outcomes),
+        is_foreign=not results["image"].str.starts_with(folder).all() or _has_foreign_label(outcomes),
         confusion=_confusion(evaluated, len(labels.names)),
         fresh=_confusion(fresh, len(labels.names)),
         skipped=_skipped(outcomes, labels),
@@ -154,28 +154,28 @@ def _confusion(evaluated: pl.DataFrame, classes: int) -> npt.NDArray[np.int64]:
 
 
 def _worst(wrong: pl.DataFrame) -> pl.DataFrame:
-    """The most confident mistakes, of equal ones the first by name; those without a confidence come last."""
+    """Return the most confident mistakes, equal ones by name; those without a confidence come last."""
     columns = wrong.select("name", "truth", "label", "confidence")
     worst = columns.top_k(MISTAKES, by=["confidence", "name"], reverse=[False, True])
     return worst.sort(["confidence", "name"], descending=[True, False], nulls_last=True)
 
 
 def _refuse(snapshot: Snapshot, folder: str, labels: Labels) -> NoReturn:
-    """Says what is wrong with results that are not those of the snapshot's images, from all their texts."""
-    told = pl.concat(read_predictions(folder)).join(_listed(snapshot), on="image", how="left", maintain_order="left")
-    _refuse_foreign_labels(told, labels)
-    _refuse_unless_one_each(snapshot, folder, told)
+    """Raise the error that explains why results are not those of the snapshot's images, from all their texts."""
+    results = pl.concat(read_predictions(folder)).join(_listed(snapshot), on="image", how="left", maintain_order="left")
+    _refuse_foreign_labels(results, labels)
+    _refuse_unless_one_each(snapshot, folder, results)
     raise InvalidPredictions(f"{folder} changed while it was read. Evaluate it again when its prediction has ended.")
 
 
 def _listed(snapshot: Snapshot) -> pl.DataFrame:
-    """The row of each image and, as `image`, its URI."""
+    """Return the row of each image and, as `image`, its URI."""
     return pl.DataFrame({"image": snapshot.uris}, schema={"image": pl.String}).with_row_index("row")
 
 
-def _refuse_foreign_labels(told: pl.DataFrame, labels: Labels) -> None:
-    """Refuses a predicted label that is none of the labels, because the model then speaks of something else."""
-    foreign = told.filter(~pl.col("label").is_in(labels.names))
+def _refuse_foreign_labels(results: pl.DataFrame, labels: Labels) -> None:
+    """Refuse a predicted label that is not one of the labels: the model was trained with others."""
+    foreign = results.filter(~pl.col("label").is_in(labels.names))
     if len(foreign):
         image, label = foreign.select("image", "label").row(0)
         raise InvalidPredictions(
@@ -184,15 +184,15 @@ def _refuse_foreign_labels(told: pl.DataFrame, labels: Labels) -> None:
         )
 
 
-def _refuse_unless_one_each(snapshot: Snapshot, folder: str, told: pl.DataFrame) -> None:
-    strays = told.filter(pl.col("row").is_null())
+def _refuse_unless_one_each(snapshot: Snapshot, folder: str, results: pl.DataFrame) -> None:
+    strays = results.filter(pl.col("row").is_null())
     unlisted = strays["image"].drop_nulls()
     if len(unlisted):
         raise InvalidPredictions(
             f"{folder} has {len(unlisted)} predictions for images that are not listed in {snapshot.root}: "
             f"{_examples(unlisted)}. Evaluate the results of this very file list."
         )
-    counts = np.bincount(told["row"].drop_nulls().to_numpy(), minlength=len(snapshot.images))
+    counts = np.bincount(results["row"].drop_nulls().to_numpy(), minlength=len(snapshot.images))
     if duplicated := np.flatnonzero(counts > 1).tolist():
         raise InvalidPredictions(
             f"{folder} has more than one prediction or error for {len(duplicated)} images: "

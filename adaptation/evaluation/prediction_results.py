@@ -1,8 +1,8 @@
-"""Batch prediction results: the folder that Vertex AI writes, and the local predictor in its likeness.
+"""Batch prediction results: the folder that Vertex AI writes, and that the local predictor imitates.
 
 `prediction-<model>-<timestamp>/` holds `prediction.results-NNNNN-of-NNNNN`, one JSON object a line, and
-`prediction.errors_stats-NNNNN-of-NNNNN`. Here such a folder is written, and read in each form that Vertex AI gives it.
-Whether the predictions are right, or even those that were asked for, is the evaluation's matter.
+`prediction.errors_stats-NNNNN-of-NNNNN`. This module writes such a folder and reads every form that Vertex AI uses. The
+evaluation checks that the predictions are the requested ones, and right.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ class InvalidPredictions(AdaptationError, ValueError):
 
 
 def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
-    """Reads the results of a batch prediction, block by block: memory holds a few blocks, whatever the files' sizes.
+    """Read the results of a batch prediction, block by block: memory holds a few blocks, whatever the files' sizes.
 
     A line is `{"instance": ..., "prediction": ...}` or `{"instance": ..., "error": ...}`, in either kind of file. The
-    instance is the image's URI, or an object that names it by its field `uri`, `path` or `key`, the first that is a
-    text; where the service echoes a key of its own (`"key": ...` beside the prediction), that is the image. The
-    prediction is `{"label": ..., "confidence": ...}` or the label alone; a label that is a number counts as its text.
-    What an errors file says without naming an image, such as Vertex AI's counts of failures, is kept as it is.
+    instance is the image's URI, or an object with it in the field `uri`, `path` or `key`, the first that is a text; if
+    the service echoes its key (`"key": ...` beside the prediction), that is the image. The prediction is `{"label":
+    ..., "confidence": ...}` or the label alone; a numeric label counts as its text. Entries of an errors file that name
+    no image, such as Vertex AI's counts of failures, are kept unchanged.
 
     Args:
       folder: URI of the folder that holds the files, local or remote.
 
     Yields:
-      Frames with the columns `image` (text; null where an error names no image), `label` (text; null where there is an
-      error), `confidence` (float64; null where there is none) and `error` (text; null where there is none). The first
-      one is empty: there is one even where there are no lines.
+      Frames with the columns `image` (text; null if an error names no image), `label` (text; null for an error),
+      `confidence` (float64; null if missing) and `error` (text; null if none). The first one is empty: there is one
+      even without lines.
 
     Raises:
       InvalidPredictions: There are no results, or a line is broken or of another form; the message names it.
@@ -79,16 +79,16 @@ def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
 
 
 def conclude_predictions(folder: str, conclude: Callable[[pl.DataFrame], _T]) -> Iterator[_T]:
-    """What `conclude` makes of each of the frames of `read_predictions`, in their order.
+    """Yield the result of `conclude` for each of the frames of `read_predictions`, in their order.
 
-    Blocks are parsed and concluded from in threads, a few at once; what is concluded is all that stays of them.
+    Threads parse and conclude a few blocks at once; of a block only its result stays in memory.
 
     Args:
       folder: URI of the folder that holds the files, local or remote.
-      conclude: What is to be done with a frame; it is called from several threads at a time.
+      conclude: The function for a frame; several threads call it at a time.
 
     Raises:
-      Exception: As for `read_predictions`, and what `conclude` raises, in the place of its block.
+      Exception: As for `read_predictions`, and the errors of `conclude`, in the place of their block.
     """
     names = [file.name for file in storage.files(folder) if file.name.startswith((RESULTS, ERRORS))]
     if not any(name.startswith(RESULTS) for name in names):
@@ -111,22 +111,22 @@ def _blocks(uri: str) -> Iterator[_Block]:
 
 @dataclass(frozen=True)
 class _Block:
-    """Whole lines of a file, and the byte that they start at."""
+    """Whole lines of a file, and the byte at which they start."""
 
     uri: str
     start: int
     lines: bytes
 
     def read(self) -> pl.DataFrame:
-        """What the lines say."""
+        """Return the lines as a frame."""
         common = _read_common_form(self.lines)
         return _read_any_form(self) if common is None else common
 
 
 def _read_common_form(lines: bytes) -> pl.DataFrame | None:
-    """The lines read by polars alone, which is fast; None where that cannot be trusted and each must be looked at.
+    """Return the lines read by polars alone, which is fast, or None if each line must be checked.
 
-    Polars takes an object or a list as its JSON text where it expects a text, and what is missing as null.
+    Polars reads an object or a list as its JSON text where it expects a text, and reads missing values as null.
     """
     try:
         told = pl.read_ndjson(lines, schema=_LINE).select(**_COMMON_FORM)
@@ -154,7 +154,7 @@ def _invalid(line: bytes, place: str, error: ValueError) -> InvalidPredictions:
 
 
 def _lines_before(block: _Block) -> int:
-    """How many lines end before a block; counted only where somebody is told, because it takes long."""
+    """Return the number of lines before a block; counted only for an error message, because it takes long."""
     with fsspec.open(block.uri, "rb") as file:
         return sum(file.read(min(BLOCK, block.start - at)).count(b"\n") for at in range(0, block.start, BLOCK))
 
@@ -233,24 +233,24 @@ class ResultsWriter:
     """Writes the results of one batch prediction; a context manager.
 
     Failure: the folder appears under its name at the end, complete and flushed to disk, or not at all. What a killed
-    process leaves is a hidden folder that no reader looks into.
+    process leaves is a hidden folder that no reader opens.
 
     Attributes:
-      folder: `<output>/prediction-<model>-<timestamp>`, where the results are once the context is left.
+      folder: `<output>/prediction-<model>-<timestamp>`, which has the results after the context.
     """
 
     def __init__(self, output: str, model: str, started: datetime, shard_lines: int = SHARD_LINES) -> None:
-        """Opens the writer; nothing is written yet.
+        """Prepare the writer; nothing is written yet.
 
         Args:
           output: Folder on this machine under which the results' folder is made.
           model: Name or version number of the model.
-          started: When the prediction was started, with its time zone.
-          shard_lines: Most lines that one file gets.
+          started: Start of the prediction, with its time zone.
+          shard_lines: Most lines in one file.
 
         Raises:
           InvalidPredictions: `output` is not on this machine's disk.
-          FileExistsError: The folder is there already.
+          FileExistsError: The folder exists already.
         """
         if not storage.is_local(output):
             raise InvalidPredictions(
@@ -264,14 +264,14 @@ class ResultsWriter:
         self._errors = _Shards(self._staging, ERRORS, shard_lines)
 
     def prediction(self, uri: str, label: str, confidence: float) -> None:
-        """Adds an image's prediction. A confidence that is no number, which JSON cannot hold, makes it an error."""
+        """Add an image's prediction. A confidence that is no number, which JSON cannot hold, makes it an error."""
         if math.isfinite(confidence):
             self._results.write({"instance": uri, "prediction": {"label": label, "confidence": confidence}})
         else:
             self.error(uri, INVALID_ARGUMENT, f"the model's confidence is {confidence}")
 
     def error(self, uri: str, code: int, message: str) -> None:
-        """Adds the reason why an image has no prediction; `code` is one of google.rpc.Code (3: invalid argument)."""
+        """Add the reason why an image has no prediction; `code` is a google.rpc.Code (3: invalid argument)."""
         self._errors.write({"instance": uri, "error": {"code": code, "message": message}})
 
     def __enter__(self) -> ResultsWriter:
@@ -291,7 +291,7 @@ class ResultsWriter:
 
 
 class _Shards:
-    """Files of at most `lines` lines each; their names tell how many there are, so they get them at the end."""
+    """Files of at most `lines` lines each; their names contain their number, so they are named at the end."""
 
     def __init__(self, folder: Path, kind: str, lines: int) -> None:
         self._folder, self._kind, self._lines = folder, kind, lines
@@ -306,7 +306,7 @@ class _Shards:
         self._free -= 1
 
     def finish(self) -> None:
-        """Closes the last file, an empty one where nothing was written, and gives all their names."""
+        """Close the last file, an empty one if nothing was written, and name all files."""
         if not self._files:
             self._next()
         self._close()
@@ -327,6 +327,6 @@ class _Shards:
 
 
 def _timestamp(moment: datetime) -> str:
-    """The moment as Vertex AI writes it into a folder's name, e.g. 2021_10_15T05_00_00_123Z."""
+    """Return the moment in the form of Vertex AI's folder names, e.g. 2021_10_15T05_00_00_123Z."""
     utc = moment.astimezone(UTC)
     return f"{utc:%Y_%m_%dT%H_%M_%S}_{utc.microsecond // 1000:03d}Z"

@@ -1,8 +1,8 @@
 """A journal: numbered records in a folder, each created once; the last one is current.
 
-It is the one device by which concurrent or repeated work is kept apart: to change what is current is to create the
-record after the one that was read, which exactly one of any number of callers can do. That is a compare-and-swap with
-its history kept, on a disk and on object storage alike. Their writers decide what the records mean.
+It keeps concurrent and repeated work apart: to change the current state, a caller creates the record after the one that
+it read, which exactly one of any number of callers can do. That is a compare-and-swap with its history kept, on a disk
+and on object storage alike. The meaning of the records is their writers'.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Record(Generic[_T]):
 class Journal(Generic[_T]):
     """The records `0001.json`, `0002.json` ... of one folder, each a value of one kind.
 
-    A record that cannot be read is an `UnreadableState` for all that need it, with the file's name.
+    An unreadable record raises `UnreadableState` with the file's name.
     """
 
     def __init__(self, folder: str, kind: type[_T]) -> None:
@@ -41,7 +41,7 @@ class Journal(Generic[_T]):
         return storage.in_parallel(self._read, self._numbers())
 
     def last(self) -> Record[_T] | None:
-        """Return the current record; None where the journal is empty."""
+        """Return the current record, or None if the journal is empty."""
         numbers = self._numbers()
         return self._read(numbers[-1]) if numbers else None
 
@@ -55,23 +55,23 @@ class Journal(Generic[_T]):
         return Record(after + 1, value)
 
     def update(self, change: Callable[[Record[_T] | None], _T | None]) -> Record[_T] | None:
-        """Make current what follows from the current record, however many callers do so at the same time.
+        """Make the successor of the current record current, however many callers do so at the same time.
 
         Args:
-          change: Gets the current record, or None, and returns the value of the next one; None leaves all as it is. It
-            is called again where another caller was first. What it reads of the journal is no older than what it gets.
+          change: Gets the current record, or None, and returns the next value; None leaves the journal unchanged. It is
+            called again if another caller was first. What it reads of the journal is no older than its argument.
 
         Returns:
-          The record that was made; None where the current one was left.
+          The new record, or None if nothing changed.
 
-        Failure: the record is there, whole, or it is not.
+        Failure: the record exists, complete, or it does not.
         """
         while True:
             last = self.last()
             value = change(last)
             if value is None:
                 return None
-            with contextlib.suppress(FileExistsError):  # another caller was first: this one comes after it
+            with contextlib.suppress(FileExistsError):  # another caller was first: try again after its record
                 return self.append(value, after=last.number if last else 0)
 
     def _numbers(self) -> list[int]:

@@ -1,7 +1,7 @@
-"""Locks between the processes of one machine. What they guard is not known here.
+"""Locks between the processes of one machine.
 
-The operating system holds them for a process and takes them back when it ends, however it ends: a lock that can be had
-says that nobody alive has it.
+The operating system holds them for a process and releases them when it ends, however it ends: a free lock means that no
+living process has it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Holds the lock on a file while the context lasts; waits for it. The file is made where there is none."""
+    """Hold the lock on a file while the context lasts; wait for it. A missing file is made."""
     with _descriptor(path) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -22,13 +22,13 @@ def locked(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_if_free(path: str) -> Iterator[bool]:
-    """Like `locked`, but never waits: gives False, without the lock, where another has it."""
+    """Like `locked`, but never wait: yield False, without the lock, if another process has it."""
     with _descriptor(path) as descriptor:
         yield _acquired(descriptor)
 
 
 def is_locked(path: str) -> bool:
-    """Whether somebody holds the lock. For the moment that it takes to look, the lock is not to be had."""
+    """Return True if another process holds the lock. The check itself holds the lock for a moment."""
     if not os.path.exists(path):
         return False
     with locked_if_free(path) as free:
@@ -41,7 +41,7 @@ def _descriptor(path: str) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        # Not left to the closing: a process forked meanwhile has the descriptor, and with it the lock, as well.
+        # Unlocked explicitly: a process forked meanwhile has the descriptor, and with it the lock, as well.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 

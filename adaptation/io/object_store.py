@@ -1,6 +1,6 @@
-"""Object stores: what they do otherwise than a disk, and what has to be made sure of on top of their clients.
+"""Object stores: their differences from a disk, and the guarantees added on top of their clients.
 
-`storage` is the one that calls this room, and the one that the others call. A path is `bucket/key`, without a scheme.
+Only `storage` calls this module; the others call `storage`. A path is `bucket/key`, without a scheme.
 """
 
 from __future__ import annotations
@@ -28,54 +28,54 @@ _R = TypeVar("_R")
 
 
 class StorageFailed(AdaptationError, OSError):
-    """An object store that could not be reached, or that failed; it may work again later."""
+    """An object store that could not be reached, or that failed; a retry may succeed later."""
 
 
 class StorageRefused(AdaptationError, PermissionError):
-    """An object store that refuses a request, and will refuse it again."""
+    """An object store that refuses a request, and will refuse a retry."""
 
 
 class NoBucket(AdaptationError, FileNotFoundError):
-    """A bucket that is not there."""
+    """A bucket that does not exist."""
 
 
-def told(operation: Callable[Concatenate[str, _P], _R]) -> Callable[Concatenate[str, _P], _R]:
-    """Puts what the client libraries raise, which have tried again by then, into errors of ours."""
+def translate_errors(operation: Callable[Concatenate[str, _P], _R]) -> Callable[Concatenate[str, _P], _R]:
+    """Replace the errors of the client libraries, which have retried by then, by ours."""
 
     @functools.wraps(operation)
-    def telling(uri: str, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with _telling(uri):
+    def translating(uri: str, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _translated(uri):
             return operation(uri, *args, **kwargs)
 
-    return telling
+    return translating
 
 
-def told_one_by_one(
+def translate_iterator_errors(
     operation: Callable[Concatenate[str, _P], Iterator[_R]],
 ) -> Callable[Concatenate[str, _P], Iterator[_R]]:
-    """`told` for what is found while it is iterated over."""
+    """Do the same as `translate_errors` for an operation that yields."""
 
     @functools.wraps(operation)
-    def telling(uri: str, /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_R]:
-        with _telling(uri):
+    def translating(uri: str, /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_R]:
+        with _translated(uri):
             yield from operation(uri, *args, **kwargs)
 
-    return telling
+    return translating
 
 
 def store(protocol: str) -> AbstractFileSystem:
-    """The object store that URIs of a protocol name. Its listings are never stale, its requests have an end."""
+    """Return the object store of a protocol. Its listings are never stale, its requests have timeouts."""
     if protocol not in ("gs", "gcs"):
         return fsspec.filesystem(protocol)
     from aiohttp import ClientTimeout
-    from gcsfs.core import GCSFileSystem  # the one that fsspec knows asks of each bucket first what kind it is
+    from gcsfs.core import GCSFileSystem  # fsspec's own choice first asks each bucket for its kind
 
     timeout = ClientTimeout(total=SECONDS_PER_REQUEST, sock_connect=SECONDS_OF_SILENCE, sock_read=SECONDS_OF_SILENCE)
     return GCSFileSystem(use_listings_cache=False, requests_timeout=timeout)
 
 
 def read_all(fs: AbstractFileSystem, uris: Sequence[str]) -> Iterator[bytes | OSError]:
-    """The objects' contents in order, an OSError in the place of each that could not be read."""
+    """Yield the objects' contents in order, an OSError in the place of each unreadable one."""
     paths = [fs._strip_protocol(uri) for uri in uris]
     contents = fs.cat_ranges(paths, None, None, batch_size=REQUESTS_IN_FLIGHT, on_error="return")
     for uri, content in zip(uris, contents, strict=True):
@@ -88,12 +88,12 @@ def read_all(fs: AbstractFileSystem, uris: Sequence[str]) -> Iterator[bytes | OS
 
 
 def create(fs: AbstractFileSystem, path: str, data: bytes) -> None:
-    """Makes an object if there is none.
+    """Create an object if there is none.
 
-    It is marked, for where the answer is lost on the way: the request that is sent again then finds its own object.
+    It carries a mark, in case the response is lost: the retry then recognizes its own object.
 
     Raises:
-      FileExistsError: There is one of somebody else's.
+      FileExistsError: Another caller's object exists.
     """
     mark = uuid.uuid4().hex
     try:
@@ -104,11 +104,11 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> None:
 
 
 def move(fs: AbstractFileSystem, path: str, new_path: str) -> None:
-    """Moves an object where there is none; within a bucket by one request, which cannot be cut off half-way.
+    """Move an object without overwriting; within a bucket by one request, which cannot be cut off half-way.
 
     Raises:
-      FileExistsError: There is one.
-      FileNotFoundError: There is none to move.
+      FileExistsError: The target exists.
+      FileNotFoundError: The source does not exist.
     """
     (bucket, _, key), (new_bucket, _, new_key) = path.partition("/"), new_path.partition("/")
     if hasattr(fs, "call") and bucket == new_bucket:  # the `mv_file` of gcsfs would overwrite
@@ -121,10 +121,10 @@ def move(fs: AbstractFileSystem, path: str, new_path: str) -> None:
 
 
 def objects_below(fs: AbstractFileSystem, path: str) -> Iterator[dict[str, Any]]:
-    """The objects inside a folder at any depth, in the order of their names, as fsspec describes them.
+    """Yield the objects inside a folder at any depth, in the order of their names, as fsspec describes them.
 
-    Pages of up to 1,000 names are requested one by one, as far as they are iterated over. For the slash, the objects of
-    the folder's namesakes (`2021-10_old`) are not listed.
+    Pages of up to 1,000 names are requested one by one, as iteration needs them. The slash excludes the objects of
+    folders whose names continue this one (`2021-10_old`).
     """
     folder = path.rstrip("/") + "/"
     if not _has_pages(fs):
@@ -135,10 +135,10 @@ def objects_below(fs: AbstractFileSystem, path: str) -> Iterator[dict[str, Any]]
 
 
 def children(fs: AbstractFileSystem, path: str, start: str = "", end: str = "") -> Iterator[dict[str, Any]]:
-    """The objects and folders directly inside a folder, as fsspec describes them.
+    """Yield the objects and folders directly inside a folder, as fsspec describes them.
 
-    Where there are pages, as for `objects_below`, what is in the folders is on none of them, nor is what comes before
-    the name `start`, or from `end` on.
+    With pages, as for `objects_below`, no page has the content of the folders, nor names before `start` or from `end`
+    on.
     """
     folder = path.rstrip("/") + "/"
     if not _has_pages(fs):
@@ -158,7 +158,7 @@ def _has_pages(fs: AbstractFileSystem) -> bool:
 def _pages(
     fs: AbstractFileSystem, folder: str, *, delimiter: str = "", start: str = "", end: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """A listing page by page, see `objects.list` of the JSON API. The listings of gcsfs cannot be left early."""
+    """Yield a listing page by page, see `objects.list` of the JSON API; a listing of gcsfs cannot be stopped early."""
     bucket, _, prefix = folder.partition("/")
     query = {"prefix": prefix, "delimiter": delimiter, "startOffset": start and prefix + start}
     query |= {"endOffset": end and prefix + end, "maxResults": str(NAMES_PER_PAGE), "fields": _FIELDS}
@@ -168,7 +168,7 @@ def _pages(
         try:
             page: dict[str, Any] = fs.call("GET", "b/{}/o", bucket, json_out=True, **sent)
         except FileNotFoundError as error:
-            raise NoBucket(f"there is no bucket {bucket!r}. Make it, or mend the URI.") from error
+            raise NoBucket(f"there is no bucket {bucket!r}. Create it, or fix the URI.") from error
         yield page
         token = page.get("nextPageToken", "")
         if not token:
@@ -182,7 +182,7 @@ def _objects(page: dict[str, Any], folder: str) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _telling(uri: str) -> Iterator[None]:
+def _translated(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -193,7 +193,7 @@ def _telling(uri: str) -> Iterator[None]:
 
 
 def _failure(uri: str, error: Exception) -> Exception:
-    """An error of ours in the place of one of the clients' own; others stay."""
+    """Return our error in place of a client's own; other errors stay."""
     if _is_refusal(error):
         return StorageRefused(
             f"{uri}: the object store refuses it ({' '.join(str(error).split())}). "
@@ -209,7 +209,7 @@ def _failure(uri: str, error: Exception) -> Exception:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether gcsfs was answered that it will not do, now or later; for some of these it has no class of its own."""
+    """Return True if the service refused for good; for some refusals gcsfs has no class of its own."""
     code = getattr(error, "code", None)
     if isinstance(code, int):
         return 400 <= code < 500 and code not in (408, 429)

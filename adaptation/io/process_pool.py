@@ -1,9 +1,9 @@
-"""Workers: what helps with work on very many things, of which few are held at a time.
+"""A pool of processes and threads for work on very many items, few of which are in memory at a time.
 
-What Python itself has to do is shared with other processes of this machine. They are plain Python processes that talk
-over pipes. So they may be started from any process, whatever threads and libraries it holds (a fork may not), and
-import nothing but what their task needs (the standard library's would import the program that started them, which may
-be all of TFX). What libraries do outside of Python's lock takes no more than threads.
+Work in Python itself is shared with other processes of this machine. They are plain Python processes that talk over
+pipes, so that any process may start them, whatever threads and libraries it holds (a fork may not), and import no more
+than their task needs (the standard library's would import the program that started them, perhaps all of TFX). Libraries
+that release Python's lock need only threads.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from adaptation.errors import AdaptationError
 
 _SERVE = "import sys; sys.path[:] = {path!r}; from adaptation.io.process_pool import serve; serve()"
 _LENGTH = struct.Struct("<Q")
-_PIPE_BYTES = 2**20  # a worker goes on while its result waits
+_PIPE_BYTES = 2**20  # a worker continues while its result waits
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 class WorkerLost(AdaptationError, RuntimeError):
-    """A worker that ended in the middle of its work."""
+    """A worker ended in the middle of its work."""
 
 
 def share(task: Callable[[_T], _R], items: Sequence[_T], workers: int) -> list[_R]:
-    """`task` of every item, in order, by this process and by others that help it.
+    """Return `task` of every item, in order, computed by this process and its workers.
 
     Args:
       task: A function that can be pickled: one of a module, or a `functools.partial` of one.
-      items: What it is to be done for; each takes what it does next, so that none waits for a slower one.
-      workers: How many processes are to help; more than there are idle processors are not started.
+      items: The task's arguments; each process takes the next one when it is ready, so that none waits for another.
+      workers: The number of workers; no more than idle processors are started.
 
     Raises:
-      Exception: What the task raised, here or there.
+      Exception: An error of the task, here or in a worker.
       WorkerLost: A worker was ended from outside.
     """
     todo, done = deque(enumerate(items)), dict[int, _R]()
@@ -61,13 +61,13 @@ def share(task: Callable[[_T], _R], items: Sequence[_T], workers: int) -> list[_
 
 
 def ahead(task: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
-    """`task` of each item, in order, while the next ones are under way in so many threads of this process.
+    """Yield `task` of each item, in order, while so many threads of this process compute the next ones.
 
-    An item is taken from `items` when its turn comes: no more than `threads` of them wait, or are being worked on, or
-    are done and not asked for yet, besides the one whose result is waited for. So memory is bounded by them.
+    An item is taken from `items` only when a thread is free for it: at most `threads` of them wait, run or are done but
+    not yet consumed, besides the one whose result is awaited. So memory is bounded by them.
 
     Raises:
-      Exception: What the task raised, in its item's place.
+      Exception: An error of the task, in its item's place.
     """
     with ThreadPoolExecutor(threads) as pool:
         under_way: deque[Future[_R]] = deque()
@@ -80,12 +80,12 @@ def ahead(task: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterat
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def serve() -> None:
-    """The life of a worker: a task comes first, then items; the result of each goes back. It ends with its input."""
+    """Run a worker: receive a task, then items; send back each result. End with the input."""
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what a task prints must not mix with its results
     task = _receive(incoming)
@@ -100,17 +100,17 @@ def _work(task: Callable[[Any], Any], todo: deque[tuple[int, Any]], done: dict[i
 
 
 def _help(task: Callable[[Any], Any], todo: deque[tuple[int, Any]], done: dict[int, Any]) -> None:
-    """Has a worker do what there is to do. It has the next item before it is asked for the result of the last."""
+    """Have a worker do the work left. It has the next item before its last result is read."""
     try:
         with _worker(task) as (results, items):
             _feed(items, results, todo, done)
     except BaseException:
-        todo.clear()  # nobody begins anything more
+        todo.clear()  # nobody begins another item
         raise
 
 
 def _feed(items: IO[bytes], results: IO[bytes], todo: deque[tuple[int, Any]], done: dict[int, Any]) -> None:
-    """Gives a worker one item ahead, but none that could block this side while a large result blocks the other."""
+    """Give a worker one item ahead, but none so large that both sides could block on each other."""
     asked: deque[int] = deque()
     room = _room(items)
     for number, item in _taken(todo):
@@ -157,7 +157,7 @@ def _widen(pipe: IO[bytes]) -> None:
 
 
 def _room(pipe: IO[bytes]) -> int:
-    """How many bytes may wait in a pipe; 0 where the system does not tell."""
+    """Return how many bytes may wait in a pipe; 0 if the system does not say."""
     return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 0
 
 
@@ -183,7 +183,7 @@ def _write(pipe: IO[bytes], message: bytes) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> Any:
-    """A value in two reads: while this process is at work itself, each costs a turn of Python's global lock."""
+    """Receive a value in two reads: while this process works, each read costs a turn of Python's global lock."""
     head = pipe.read(_LENGTH.size)
     if not head:
         raise EOFError

@@ -1,14 +1,14 @@
 """One storage API over fsspec: local paths and `gs://` URIs alike.
 
-A URI is a string: an absolute local path, or `gs://bucket/key`, taken literally: no character in it is a pattern. What
-lives here is what the contracts of the other rooms need and no more: whole-file reads and writes that are atomic, an
-exclusive create, a move that never overwrites, listings that are never stale, bulk reads that keep many requests in
-flight. What is not here: what the files mean, and what only object stores need (`object_store`).
+A URI is a string: an absolute local path, or `gs://bucket/key`, taken literally: no character in it is a pattern. This
+module has only what the other modules need: whole-file reads and writes that are atomic, an exclusive create, a move
+that never overwrites, listings that are never stale, bulk reads with many requests in flight. Needs of object stores
+alone are in `object_store`.
 
-A write is seen whole or not at all, also when the process dies in the middle of it. Locally the bytes go to a hidden
-neighbour that is flushed to disk and then renamed or linked into place; an object store does the same by itself. One
-that cannot be reached is tried again for a while, then `StorageFailed` is raised; `StorageRefused` where something is
-not allowed.
+A write is seen whole or not at all, even if the process dies in the middle of it. Locally the bytes go to a hidden
+neighbour that is flushed to disk and then renamed or linked into place; an object store does the same by itself. If the
+store cannot be reached, requests are retried for a while, then `StorageFailed` is raised; `StorageRefused` if something
+is not allowed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from adaptation.io import locks, object_store
-from adaptation.io.object_store import REQUESTS_IN_FLIGHT, told, told_one_by_one
+from adaptation.io.object_store import REQUESTS_IN_FLIGHT, translate_errors, translate_iterator_errors
 
 TEMPORARY = ".tmp-"
 _READ_BYTES = 2**20
@@ -38,14 +38,14 @@ _R = TypeVar("_R")
 
 
 class File(NamedTuple):
-    """A file found by listing. `name` is relative to the folder that was listed, `size` is in bytes."""
+    """A listed file. `name` is relative to the listed folder, `size` is in bytes."""
 
     name: str
     size: int
 
 
 def join(base: str, *parts: str) -> str:
-    """Joins URI parts with single slashes.
+    """Join URI parts with single slashes.
 
     >>> join("gs://bucket/data/", "span-1", "train")
     'gs://bucket/data/span-1/train'
@@ -54,7 +54,7 @@ def join(base: str, *parts: str) -> str:
 
 
 def basename(uri: str) -> str:
-    """The last part of a URI.
+    """Return the last part of a URI.
 
     >>> basename("gs://bucket/2021-10/airplane_1.jpg")
     'airplane_1.jpg'
@@ -63,28 +63,28 @@ def basename(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Whether the URI names a place on this machine's own file system."""
+    """Return True if the URI names a place on this machine's own file system."""
     return _protocol(uri) in LocalFileSystem.protocol
 
 
 def absolute(uri: str) -> str:
-    """The URI as other processes can use it: local paths made absolute, others unchanged."""
+    """Return the URI in a form that other processes can use: local paths made absolute, others unchanged."""
     return os.path.abspath(_open(uri)[1]) if is_local(uri) else uri.rstrip("/")
 
 
-@told
+@translate_errors
 def exists(uri: str) -> bool:
-    """Whether a file or a folder is there."""
+    """Return True if a file or a folder exists."""
     fs, path = _open(uri)
     return bool(fs.exists(path))
 
 
-@told
+@translate_errors
 def read(uri: str) -> bytes:
-    """The whole file.
+    """Return the content of a file.
 
     Raises:
-      FileNotFoundError: There is no such file.
+      FileNotFoundError: The file does not exist.
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
@@ -94,7 +94,7 @@ def read(uri: str) -> bytes:
 
 
 def read_many(uris: Sequence[str], chunk: int = 4 * REQUESTS_IN_FLIGHT) -> Iterator[bytes | OSError]:
-    """The files' contents in the order of `uris`, an OSError in the place of each that could not be read.
+    """Yield the files' contents in the order of `uris`, an OSError in the place of each unreadable one.
 
     Holds at most `chunk` files in memory. On object storage their requests are in flight together.
     """
@@ -106,9 +106,9 @@ def read_many(uris: Sequence[str], chunk: int = 4 * REQUESTS_IN_FLIGHT) -> Itera
             yield from object_store.read_all(_open(part[0])[0], part)
 
 
-@told
+@translate_errors
 def write(uri: str, data: bytes) -> None:
-    """Writes the file, replacing one that is there.
+    """Write the file, replacing an existing one.
 
     Failure: the old content, or none, is left; never a part of the new one.
     """
@@ -120,12 +120,12 @@ def write(uri: str, data: bytes) -> None:
         fs.pipe_file(path, data)
 
 
-@told
+@translate_errors
 def create(uri: str, data: bytes) -> None:
-    """Writes the file if, and only if, there is none: of any number of callers exactly one succeeds.
+    """Write the file only if it does not exist: of any number of callers exactly one succeeds.
 
     Raises:
-      FileExistsError: There is one already; it is left as it is.
+      FileExistsError: The file exists already; it is left unchanged.
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
@@ -135,17 +135,17 @@ def create(uri: str, data: bytes) -> None:
         object_store.create(fs, path, data)
 
 
-@told
+@translate_errors
 def move(source: str, target: str) -> None:
-    """Moves one file without ever overwriting another.
+    """Move one file without ever overwriting another.
 
     Failure: cut off half-way, the file is at both places, with the same content; moving it again raises
-    FileExistsError. On object storage, where the answer was lost on the way, either error may be raised although the
-    file has been moved.
+    FileExistsError. On object storage, if the response was lost, either error may be raised although the file has been
+    moved.
 
     Raises:
-      FileExistsError: There is a file at `target`.
-      FileNotFoundError: There is none at `source`.
+      FileExistsError: `target` exists.
+      FileNotFoundError: `source` does not exist.
     """
     fs, path = _open(source)
     _, new_path = _open(target)
@@ -156,9 +156,9 @@ def move(source: str, target: str) -> None:
         object_store.move(fs, path, new_path)
 
 
-@told
+@translate_errors
 def link(source: str, target: str) -> None:
-    """Makes `target` the same immutable file as `source` without moving its bytes through this process.
+    """Make `target` the same immutable file as `source` without moving its bytes through this process.
 
     A hard link on one disk, a server-side copy on object storage, a plain copy between disks. Repeating it is safe.
     """
@@ -176,17 +176,17 @@ def link(source: str, target: str) -> None:
         write(target, read(source))
 
 
-@told
+@translate_errors
 def remove(uri: str) -> None:
-    """Removes a file; one that is not there is no error."""
+    """Remove a file; a missing one is no error."""
     _remove(*_open(uri))
 
 
-@told
+@translate_errors
 def remove_folder(uri: str) -> None:
-    """Removes a folder with all that is in it, unfinished writes too; one that is not there is no error.
+    """Remove a folder with its content, unfinished writes too; a missing one is no error.
 
-    What cannot be removed, because somebody writes there at the same time, is left.
+    Files that others write at the same time may stay.
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
@@ -195,14 +195,14 @@ def remove_folder(uri: str) -> None:
         in_parallel(lambda item: _remove(fs, item["name"]), object_store.objects_below(fs, path))
 
 
-@told
+@translate_errors
 def folders(uri: str, start: str = "", end: str = "") -> list[str]:
-    """The names of the folders directly inside, sorted; none where the folder itself is missing.
+    """Return the names of the folders directly inside, sorted; none if the folder itself is missing.
 
     Args:
       uri: The folder.
-      start: The first name that is wanted, included.
-      end: The last one, not included; all that follow where it is empty. What is outside costs no page of a listing.
+      start: The first name to return.
+      end: The name to stop before; "" for no end. Names outside cost no page of a listing.
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
@@ -213,9 +213,9 @@ def folders(uri: str, start: str = "", end: str = "") -> list[str]:
     return sorted(name for name in found if start <= name and (not end or name < end))
 
 
-@told
+@translate_errors
 def files(uri: str) -> list[File]:
-    """The files directly inside, sorted by name, without unfinished writes; none where the folder is missing."""
+    """Return the files directly inside, sorted by name, without unfinished writes; none if the folder is missing."""
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
         return _sorted(_local_files(path))
@@ -223,18 +223,18 @@ def files(uri: str) -> list[File]:
 
 
 def files_below(uri: str) -> list[File]:
-    """The files inside at any depth, sorted by their name relative to `uri`, without unfinished writes.
+    """Return the files inside at any depth, sorted by name relative to `uri`, without unfinished writes.
 
-    A symbolic link to a file counts as the file; folders that are linked into the tree are not entered.
+    A symbolic link to a file counts as the file; linked folders are not entered.
     """
     return _sorted(iter_files_below(uri))
 
 
-@told_one_by_one
+@translate_iterator_errors
 def iter_files_below(uri: str) -> Iterator[File]:
-    """What `files_below` lists, in no promised order, found while it is iterated over.
+    """Yield the files that `files_below` returns, in any order, listed on demand.
 
-    Who stops early pays for what was found until then: on object storage, for the pages of up to 1,000 names so far.
+    Stopping early saves what is not yet listed: on object storage, pages of up to 1,000 names.
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
@@ -245,10 +245,10 @@ def iter_files_below(uri: str) -> Iterator[File]:
 
 @contextlib.contextmanager
 def locked(uri: str) -> Iterator[None]:
-    """Keeps the other processes of this machine out while the context lasts; waits for them.
+    """Lock out the other processes of this machine while the context lasts; wait for the lock.
 
-    The system takes the lock back when the process ends, however it ends. Object storage has no such lock: there nobody
-    is kept out.
+    The system releases the lock when the process ends, however it ends. Object storage has no such lock: there this
+    does nothing.
     """
     fs, path = _open(uri)
     if not isinstance(fs, LocalFileSystem):
@@ -260,17 +260,17 @@ def locked(uri: str) -> Iterator[None]:
 
 
 def in_parallel(task: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """`task` of every item, in order, with many requests in flight."""
+    """Return `task` of every item, in order, with many requests in flight."""
     with ThreadPoolExecutor(REQUESTS_IN_FLIGHT) as pool:
         return list(pool.map(task, items))
 
 
 @contextlib.contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """Keeps the garbage collector of this process off while very many objects are made at once that all stay.
+    """Switch this process's garbage collector off while very many lasting objects are made at once.
 
-    It searches them again and again, the more there are, and finds nothing to throw away. Importing TFX takes a third
-    longer with it, reading a list of a million files several times as long.
+    It would search them again and again and find no garbage. Importing TFX takes a third longer with it, reading a list
+    of a million files several times as long.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -289,7 +289,7 @@ def _open(uri: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _path(uri: str) -> str:
-    """The path of a local URI; one that is a path already is not looked at twice, because there are very many."""
+    """Return the path of a local URI; a path is returned unchanged and quickly, because there are very many."""
     is_path = uri.startswith("/") and not uri.endswith("/")
     return uri if is_path else str(_LOCAL._strip_protocol(uri))
 
@@ -303,13 +303,13 @@ def _link_exclusively(path: str, new_path: str) -> None:
         os.makedirs(os.path.dirname(new_path), exist_ok=True)
         try:
             return os.link(path, new_path)
-        except FileNotFoundError:  # which the system also says of a file that is being replaced at this very moment
+        except FileNotFoundError:  # the system also reports it for a file that is just being replaced
             if not os.path.lexists(path):
                 raise
 
 
 def _read_or_error(path: str) -> bytes | OSError:
-    """Python's own file objects would take half of the time that a small file costs."""
+    """Read with the system's calls: Python's file objects would take half of a small file's time."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -326,7 +326,7 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
 
 
 def _remote_files(items: Iterable[dict[str, Any]], path: str) -> Iterator[File]:
-    """The files among what was listed; objects whose names end with a slash are some tools' way to make a folder."""
+    """Yield the listed files; some tools make folders as objects whose names end with a slash."""
     prefix = path.rstrip("/") + "/"
     found = (item for item in items if item["type"] == "file" and not item["name"].endswith("/"))
     listed = (File(item["name"].removeprefix(prefix), int(item["size"])) for item in found)
@@ -339,12 +339,12 @@ def _sorted(files: Iterable[File]) -> list[File]:
 
 
 def _local_files(folder: str) -> Iterator[File]:
-    """The files directly inside."""
+    """Yield the files directly inside."""
     return (File(entry.name, size) for entry in _entries(folder) if (size := _size(entry)) is not None)
 
 
 def _local_files_below(folder: str, place: str = "") -> Iterator[File]:
-    """The files at any depth; `place` is where the folder is in the one that is listed, with a slash at its end."""
+    """Yield the files at any depth; `place` is the folder's path in the listed one, with a slash at its end."""
     inside = []
     for entry in _entries(folder):
         if (size := _size(entry)) is not None:
@@ -356,7 +356,7 @@ def _local_files_below(folder: str, place: str = "") -> Iterator[File]:
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:
-    """The entry's size, if it is a file and no unfinished write."""
+    """Return the entry's size if it is a file and no unfinished write, else None."""
     if entry.name.startswith(TEMPORARY) or not entry.is_file():
         return None
     try:
@@ -366,9 +366,9 @@ def _size(entry: os.DirEntry[str]) -> int | None:
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """What is directly in a folder; nothing where it is missing.
+    """Yield the entries of a folder; none if it is missing.
 
-    The folder is opened once: the system would go through its whole path again for the size of every file.
+    The folder is opened once: else the system would resolve its whole path again for the size of every file.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""The champion's files, where a training or a comparison reads them. Who the champion is, only the registry says."""
+"""The champion's files, for a training or a comparison. Only the registry says which version is the champion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def link_champion(registry: Registry, folder: str) -> ModelVersion | None:
     """Link the champion's SavedModel into a folder; before the first champion return None and leave the folder empty.
 
     Args:
-      registry: The model's.
-      folder: Gets the files, in place of what it has: hard links on one disk, server-side copies on object storage.
+      registry: The registry of the model.
+      folder: Target, whose content is replaced: hard links on one disk, server-side copies on object storage.
 
     Raises:
       NoSuchModel: There is a champion, but its files are missing.

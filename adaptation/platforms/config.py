@@ -1,6 +1,6 @@
-"""What the configuration of every platform can do; `connect` lists the platforms.
+"""The common interface of all platforms' configurations; `connect` lists the platforms.
 
-Another platform is one more subclass, and a section of the settings that makes it.
+A new platform is a subclass, and a section of the settings that creates it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class PlatformConfig(ABC):
     """A platform's configuration, a frozen dataclass.
 
     Attributes:
-      kind: Names the platform in settings and texts.
-      remote: Whether jobs run elsewhere than on this machine, and keep what they make in object storage.
+      kind: Name of the platform in settings and texts.
+      remote: True if jobs run on other machines and keep their outputs in object storage.
       root: Folder, or `gs://` folder, of jobs, records and pipeline outputs.
     """
 
@@ -32,15 +32,15 @@ class PlatformConfig(ABC):
 
     @property
     def run_prefix(self) -> str:
-        """What a run's name has before its job's id."""
+        """Prefix of a job's id in the name of its pipeline run."""
         return ""
 
     def to_json(self) -> str:
         """Return the configuration as text, which `connect` reads.
 
-        Only what differs from the defaults is in it. Every component that reaches the platform gets this one text: what
-        a component does not use (a predictor the serving container, say) is missing from it anyway, unless a person has
-        set it, and a separate text for each would declare a second time which part needs which value.
+        It holds only values that differ from the defaults. Every component that uses the platform gets this one text:
+        settings that a component does not use (the serving container, for a predictor) are usually missing anyway, and
+        a text for each component would declare a second time which part needs which value.
         """
         return codec.encode({"platform": self.kind, **_set_values(self)}, indent=0).decode()
 

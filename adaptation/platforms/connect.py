@@ -1,6 +1,6 @@
-"""From a configuration that travels as text (a component's parameter, an environment variable) to a platform.
+"""Turns a configuration in text form (a component's parameter, an environment variable) into a platform.
 
-Which configuration a person's settings ask for is not decided here.
+The settings choose the configuration elsewhere.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from adaptation.platforms.vertex.config import VertexConfig
 
 
 class UnknownPlatform(AdaptationError, ValueError):
-    """A configuration that names no platform of this package, or not all that it needs."""
+    """A configuration that names no platform of this package, or lacks a value."""
 
 
 @dataclass(frozen=True)
 class LocalConfig(PlatformConfig):
-    """One machine.
+    """The configuration of one machine.
 
     Attributes:
       root: Folder with the jobs, the registry and the endpoint.
-      command: What runs a job, with the job's folder as the last argument.
+      command: The command that runs a job, with the job's folder as the last argument.
     """
 
     kind: ClassVar[str] = "local"
@@ -78,12 +78,12 @@ def parse(text: str) -> PlatformConfig:
     except codec.UnreadableState as error:
         raise UnknownPlatform(str(error)) from error
     if unknown := list(_unknown(json.loads(text), config)):
-        raise UnknownPlatform(f"{source} has {', '.join(unknown)}, which this version does not know. Publish it again.")
+        raise UnknownPlatform(f"{source} has {', '.join(unknown)}, unknown to this version. Publish it again.")
     return config
 
 
 def _unknown(value: Mapping[str, Any], config: object, prefix: str = "") -> Iterator[str]:
-    """The names in a text that its configuration does not have, such as those of another version."""
+    """Yield the names in a text that its configuration does not have, such as those of another version."""
     for name, part in value.items():
         if not hasattr(config, name) and prefix + name != "platform":
             yield prefix + name

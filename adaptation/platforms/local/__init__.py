@@ -1,4 +1,4 @@
-"""One machine: folders and processes. Jobs, registry, endpoint and predictor have a file each; this one names them."""
+"""One machine as a platform: folders and processes. Jobs, registry, endpoint and predictor have a file each."""
 
 from __future__ import annotations
 

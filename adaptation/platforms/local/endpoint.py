@@ -1,7 +1,7 @@
 """The endpoint as a folder that TensorFlow Serving watches: `<folder>/<N>/saved_model.pb` for the version served.
 
 TensorFlow Serving loads each numbered folder that appears and unloads those that disappear; it looks at no other names.
-Which version ought to be served is not decided here.
+The caller decides which version to serve.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from adaptation.platforms.base import ModelVersion
 
 
 class LocalEndpoint:
-    """What a model server of this machine watches."""
+    """The folder that a model server of this machine watches."""
 
     def __init__(self, folder: str) -> None:
         self.folder = storage.absolute(folder)
 
     def deploy(self, version: ModelVersion) -> None:
-        """Serves this version, and no other once it serves; repeating it is safe.
+        """Serve this version, then no other; repeating it is safe.
 
-        Failure: every version to be seen is whole. Cut off, the old version is still there, beside the new one perhaps;
+        Failure: every visible version is complete. Cut off, the old version still serves, perhaps beside the new one;
         repeating it ends with the new one alone.
         """
         os.makedirs(self.folder, exist_ok=True)
@@ -36,7 +36,7 @@ class LocalEndpoint:
                     self._take_out(number)
 
     def serving(self) -> list[int]:
-        """The numbers of the versions that are being served, in their order."""
+        """Return the numbers of the serving versions, in their order."""
         return sorted(int(name) for name in storage.folders(self.folder) if name.isdecimal())
 
     def _put(self, version: ModelVersion) -> None:
@@ -46,7 +46,7 @@ class LocalEndpoint:
         os.rename(staging, self._served(version.number))
 
     def _take_out(self, number: int) -> None:
-        hidden = self._hidden()  # renamed first: a version that is half deleted is never to be seen
+        hidden = self._hidden()  # renamed first: a half-deleted version must never be visible
         os.rename(self._served(number), hidden)
         storage.remove_folder(hidden)
 

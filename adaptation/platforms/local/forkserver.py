@@ -1,14 +1,14 @@
-"""A fork server: a process that has imported what others need, and forks whenever one of them is to be started.
+"""A fork server: a process that has imported a module and forks for each process to start.
 
 Importing TFX takes longer than many a job's work. A series of processes, started from one and from each other, can
-share one import: `serving` holds a server as long as its context lasts, and `start` has it fork where it serves the
-command. Where there is no server, or none any more, `start` does nothing, and its caller starts a process in the
-ordinary way. What the processes do is not known here.
+share one import: `serving` holds a server as long as its context lasts, and `start` forks from it if it serves the
+command. Without a running server `start` does nothing, and its caller starts a process in the ordinary way.
 
-A server runs the code that it once imported. So it is for a series that soon ends, not for what starts jobs for days.
+A server runs the code that it once imported. So it suits a series that soon ends, not a program that starts jobs for
+days.
 
-It has no address. Who asks it writes to one end of a pair of sockets that its owner made; the owner and what the server
-has forked have that end open, and it closes in whatever program they execute.
+It has no address. Clients write to one end of a pair of sockets that its owner made; the owner and the forked processes
+have that end open, and it closes in any program that they execute.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import IO, NamedTuple
 
 from adaptation.io.storage import collector_at_rest
 
-PATIENCE_SECONDS = 120.0  # it may still be importing
+TIMEOUT_SECONDS = 120.0  # it may still be importing
 _PYTHON = (sys.executable, "-P")
 _SERVE = "from adaptation.platforms.local.forkserver import serve; serve({module!r}, {preload!r}, {asking}, {asked})"
 _REQUEST_BYTES = 2**18
@@ -40,26 +40,26 @@ _BEGUN = b"\n"
 
 @dataclass(frozen=True)
 class Forked:
-    """A process that was forked. It holds the other end of the connection as long as it lives."""
+    """A forked process. It holds the other end of the connection as long as it lives."""
 
     connection: socket.socket
 
     def wait(self) -> None:
-        """Waits until it has ended, however it does."""
+        """Wait until it has ended, however it does."""
         with self.connection, contextlib.suppress(ConnectionError):
             self.connection.recv(1)
 
 
 @dataclass(frozen=True)
 class _Server:
-    """The server that this process can ask: the start of the commands that it serves, and where to ask."""
+    """The server of this process: the start of the commands that it serves, and the socket to write to."""
 
     command: tuple[str, ...]
     asking: socket.socket
 
 
 class _Request(NamedTuple):
-    """What a forked process gets: JSON, and the descriptors of its connection and its log."""
+    """A request for a process: JSON, and the descriptors of its connection and its log."""
 
     content: bytes
     connection: int
@@ -71,14 +71,14 @@ _server: _Server | None = None
 
 @contextlib.contextmanager
 def serving(module: str, preload: str) -> Iterator[None]:
-    """Holds a server for the commands `python -P -m MODULE ...`. It imports while the caller goes on.
+    """Hold a server for the commands `python -P -m MODULE ...`. It imports while the caller continues.
 
-    It ends with the context, and with this process, however that ends; what it has forked goes on. There is none but on
-    Linux: elsewhere libraries with threads of their own do not survive a fork.
+    It ends with the context, and with this process, however that ends; processes that it has forked continue. It exists
+    only on Linux: elsewhere libraries with threads of their own do not survive a fork.
 
     Args:
-      module: The module that it runs.
-      preload: The module that it imports first. That must neither begin work nor start threads that anybody waits for.
+      module: The module to run.
+      preload: The module to import first. It must neither begin work nor start threads that anything waits for.
     """
     global _server
     if sys.platform != "linux":
@@ -96,17 +96,17 @@ def serving(module: str, preload: str) -> Iterator[None]:
 
 
 def start(command: Sequence[str], log: IO[bytes]) -> Forked | None:
-    """Starts a process in a session of its own, without input, that runs the command; None where no server does.
+    """Start a process that runs the command in its own session, without input; return None if no server serves it.
 
     Args:
       command: Program and arguments.
-      log: A file; the process writes there whatever it prints.
+      log: A file that receives the process's output.
     """
     if _server is None or tuple(command[: len(_server.command)]) != _server.command:
         return None
     connection, theirs = socket.socketpair()
-    connection.settimeout(PATIENCE_SECONDS)
-    with contextlib.suppress(OSError):  # the server has ended, or does not answer
+    connection.settimeout(TIMEOUT_SECONDS)
+    with contextlib.suppress(OSError):  # the server has ended, or does not respond
         with theirs:
             _ask(_server.asking, _content(command[len(_server.command) :]), [theirs.fileno(), log.fileno()])
         if connection.recv(1) == _BEGUN:
@@ -117,14 +117,14 @@ def start(command: Sequence[str], log: IO[bytes]) -> Forked | None:
 
 
 def serve(module: str, preload: str, asking: int, asked: int) -> None:
-    """The life of the server and, from the fork on, of each process that was asked for."""
+    """Run the server and, from the fork on, each requested process."""
     global _server
     _server = _Server(_command(module), _inherited(asking))
     with collector_at_rest():
         importlib.import_module(preload)
-    gc.freeze()  # else the collectors of the forked processes write to what was imported, and so make copies of it
+    gc.freeze()  # else the collectors of the forked processes write to the imported objects, and so copy them
     sys.stdout.flush()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended: the system need not keep it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # exit codes are not used: the system need not keep them
     with _inherited(asked) as requests:
         request = _forked(requests)
     if request:
@@ -139,7 +139,7 @@ def _started(module: str, preload: str, asking: socket.socket, asked: socket.soc
         stdin=subprocess.PIPE,  # it closes when this process ends
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # who interrupts this process at the terminal does not mean the server
+        start_new_session=True,  # an interrupt at the terminal of this process must not end the server
         pass_fds=(asking.fileno(), asked.fileno()),
     )
 
@@ -149,13 +149,13 @@ def _command(module: str) -> tuple[str, ...]:
 
 
 def _ask(asking: socket.socket, content: bytes, descriptors: Sequence[int]) -> None:
-    """Like `socket.send_fds`, but where the queue is full it raises: Python 3.11 forgets the flags there."""
+    """Send like `socket.send_fds`, but raise if the queue is full: Python 3.11 forgets the flags there."""
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
     asking.sendmsg([content], [rights], socket.MSG_DONTWAIT)
 
 
 def _content(arguments: Sequence[str]) -> bytes:
-    """What a process has from its creator."""
+    """Return the settings that a process inherits from its creator."""
     value = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
     return json.dumps(value).encode()
 
@@ -166,7 +166,7 @@ def _inherited(descriptor: int) -> socket.socket:
 
 
 def _forked(requests: socket.socket) -> _Request | None:
-    """Forks for each request: that is what the forked process gets. The server gets None, when its owner has ended."""
+    """Fork for each request and return it in the forked process. In the server return None when its owner has ended."""
     while sys.stdin not in select.select([sys.stdin, requests], [], [])[0]:
         content, descriptors, *_ = socket.recv_fds(requests, _REQUEST_BYTES, 2)
         if os.fork() == 0:
@@ -177,7 +177,7 @@ def _forked(requests: socket.socket) -> _Request | None:
 
 
 def _become(request: _Request) -> None:
-    """Makes this process what its creator would have started. Where that fails, it ends without having begun."""
+    """Turn this process into the requested one. If that fails, it ends without having begun."""
     value = json.loads(request.content)
     os.chdir(value["folder"])
     os.environ.clear()

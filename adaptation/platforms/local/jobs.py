@@ -1,13 +1,13 @@
-"""Jobs as recorded folders, each run by one process of this machine that outlives whoever created it.
+"""Jobs as recorded folders, each run by one process of this machine that outlives its creator.
 
-    jobs/<id>/request.json     what was asked for; it makes the job exist
-              state.json       RUNNING, SUCCEEDED or FAILED; before the first there is none: PENDING
-              result.json      what the run concluded
-              progress.jsonl   what `adaptation.progress` reported, a line a step
+    jobs/<id>/request.json     the request; it makes the job exist
+              state.json       RUNNING, SUCCEEDED or FAILED; PENDING jobs have none
+              result.json      the result of the work
+              progress.jsonl   the reports of `adaptation.progress`, a line a step
               log.txt          everything that the process printed
               lock             held by the process as long as it lives
 
-`LocalJobs` creates, watches and lists; `run_recorded` is what the process itself calls. What they do is unknown here.
+`LocalJobs` creates, watches and lists; the process itself calls `run_recorded`. The work is defined by its caller.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ class _Status:
 
 
 class LocalJobs:
-    """Jobs in the folders below one, run by a command of this machine."""
+    """Jobs in subfolders, run by a command of this machine."""
 
     def __init__(self, folder: str, command: tuple[str, ...]) -> None:
-        """Opens the jobs; the folder need not exist.
+        """Open the jobs; the folder need not exist.
 
         Args:
-          folder: Where the jobs' folders are.
+          folder: Parent of the jobs' folders.
           command: Program and arguments; with a job's folder as the last argument it must call `run_recorded`.
         """
         self.folder = storage.absolute(folder)
         self.command = command
 
     def create(self, request: JobRequest) -> Job:
-        """Starts the job once; a job of that id that is there already is returned as it stands.
+        """Start the job once; return an existing job of that id unchanged.
 
         Failure: cut off before its process was started, the job is PENDING; creating it again starts it.
 
@@ -83,23 +83,23 @@ class LocalJobs:
         return _job(folder)
 
     def get(self, job_id: str) -> Job | None:
-        """The job, or None where none of that id was created. A job whose process was killed is FAILED."""
+        """Return the job, or None if it was never created. A job whose process was killed is FAILED."""
         folder = self._folder(job_id)
         return _job(folder) if storage.exists(storage.join(folder, REQUEST)) else None
 
     def list(self) -> list[Job]:
-        """All jobs, oldest first."""
+        """Return all jobs, oldest first."""
         folders = (storage.join(self.folder, name) for name in storage.folders(self.folder) if _ID.fullmatch(name))
         created = [_job(folder) for folder in folders if storage.exists(storage.join(folder, REQUEST))]
         return sorted(created, key=lambda job: job.created)
 
     def follow(self, job_id: str) -> Iterator[str]:
-        """The job's progress messages from its first on, as they come, until it has ended.
+        """Yield the job's progress messages from the first on, as they come, until it has ended.
 
-        A job whose process died before it took the job up, with nobody left who waits for it, is started again.
+        A job whose process died before it began, with no other process waiting for it, is started again.
 
         Raises:
-          NoSuchJob: None of that id was created.
+          NoSuchJob: No job of that id was created.
         """
         shown, started = 0, time.monotonic()
         while True:
@@ -131,20 +131,20 @@ class LocalJobs:
             try:
                 process = _started([*self.command, folder], log)
             except OSError as error:
-                raise JobFailed(f"{folder} was not started: {error}. Mend that and create it again.") from error
+                raise JobFailed(f"{folder} was not started: {error}. Fix that and create it again.") from error
         threading.Thread(target=_attend, args=(process, folder), daemon=True).start()
 
 
 def run_recorded(folder: str, work: Callable[[JobRequest], Any]) -> None:
-    """Runs a job's work in this process and records how it goes, unless the job was taken up before.
+    """Run a job's work in this process and record its course, unless the job was started before.
 
     Args:
       folder: The job's folder.
-      work: Gets the request; what it returns, a dataclass or a mapping, becomes the job's result. An exception makes
-        the job FAILED.
+      work: Gets the request; its result, a dataclass or a mapping, becomes the job's. An exception makes the job
+        FAILED.
     """
-    # Who finds the lock taken looks again until the state has changed: it may have been taken for a look only
-    # (is_locked), or by a process that was killed before it wrote that it runs the job.
+    # If the lock is taken, try again until the state has changed: another process may hold it only for a check
+    # (is_locked), or was killed before it recorded that it runs the job.
     while _recorded(folder).state is JobState.PENDING:
         with locked_if_free(storage.join(folder, LOCK)) as mine:
             if mine and _recorded(folder).state is JobState.PENDING:
@@ -198,11 +198,11 @@ def _started(command: list[str], log: IO[bytes]) -> forkserver.Forked | subproce
 
 
 def _attend(process: forkserver.Forked | subprocess.Popen[bytes], folder: str) -> None:
-    """Waits for the process; where it ended without taking up the job, nobody else will, and the job has failed."""
+    """Wait for the process; if it ended without starting the job, no other will, and the job has failed."""
     process.wait()
     with contextlib.suppress(OSError), locked_if_free(storage.join(folder, LOCK)) as alone:
         if alone and _recorded(folder).state is JobState.PENDING:
-            message = f"the process ended before it began; {storage.join(folder, LOG)} may tell why"
+            message = f"the process ended before it began; {storage.join(folder, LOG)} may say why"
             _record(folder, _Status(JobState.FAILED, message))
 
 
@@ -222,14 +222,14 @@ def _job(folder: str) -> Job:
 
 
 def _status(folder: str) -> _Status:
-    """The recorded status, corrected where the process died without a word."""
+    """Return the recorded status, corrected if the process died without recording its end."""
     status = _recorded(folder)
     if status.state is not JobState.RUNNING or is_locked(storage.join(folder, LOCK)):
         return status
-    status = _recorded(folder)  # it may have ended in order between the first look and the lock's
+    status = _recorded(folder)  # the process may have ended normally between the two checks
     if status.state is not JobState.RUNNING:
         return status
-    return _Status(JobState.FAILED, f"the process was killed; the end of {storage.join(folder, LOG)} may tell why")
+    return _Status(JobState.FAILED, f"the process was killed; the end of {storage.join(folder, LOG)} may say why")
 
 
 def _recorded(folder: str) -> _Status:

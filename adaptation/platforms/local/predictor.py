@@ -1,8 +1,7 @@
 """Batch prediction on this machine: a version's SavedModel, loaded once, over a file list of any length.
 
-Reads ahead in one thread while the model works, and holds no more images than two batches. An image that cannot be read
-or decoded costs itself alone. `adaptation.evaluation.prediction_results` knows how results lie in files, and
-`adaptation.evaluation.accuracy` what they say about the model.
+Reads ahead in one thread while the model works, and holds no more images than two batches. An unreadable image affects
+no other. `adaptation.evaluation.prediction_results` writes the results.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ class LocalPredictor:
         self._registry = registry
 
     def predict(self, file_list: str, output: str, model: str = CHAMPION) -> str:
-        """Predicts the images named in a file list.
+        """Predict the images named in a file list.
 
         Args:
           file_list: URI of a text file, one image URI a line.
           output: Folder of this machine under which a `prediction-<model>-<timestamp>` folder is made.
-          model: `champion` or a version number; which version that is, is asked once, at the start.
+          model: `champion` or a version number; resolved once, at the start.
 
         Returns:
           The folder with the results, in Vertex AI's layout.
 
         Raises:
           EmptyFileList: The file names no image.
-          LookupError: There is no such version.
+          LookupError: The version does not exist.
 
-        Failure: nothing is seen of a prediction that did not come to its end; repeating it makes another folder.
+        Failure: an unfinished prediction is never visible; repeating it makes another folder.
         """
         uris = _uris(file_list)
         version = self._registry.find(model)
@@ -78,7 +77,7 @@ def _load(folder: str) -> Any:
 
 
 def _batches(uris: Sequence[str]) -> Iterator[list[_Image]]:
-    """The images in batches of a bounded number, and of bounded bytes where they are large."""
+    """Yield the images in batches of a bounded number, and of bounded bytes if they are large."""
     batch: list[_Image] = []
     size = 0
     for uri, data in zip(uris, storage.read_many(uris), strict=True):
@@ -92,7 +91,7 @@ def _batches(uris: Sequence[str]) -> Iterator[list[_Image]]:
 
 
 def _one_ahead(batches: Iterator[list[_Image]]) -> Iterator[list[_Image]]:
-    """The same batches, the next one being read while the caller works on one."""
+    """Yield the same batches, reading the next one while the caller works on one."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
         while (batch := coming.result()) is not None:
@@ -111,7 +110,7 @@ def _predict(batch: Sequence[_Image], model: Any, results: ResultsWriter) -> Non
 
 
 def _predict_by_halves(images: Sequence[_Image], model: Any, results: ResultsWriter) -> None:
-    """Predicts the images together; where the model refuses them, the halves, down to the one that it refuses."""
+    """Predict the images together; if the model refuses them, their halves, down to the refused image."""
     import tensorflow as tf
 
     if not images:

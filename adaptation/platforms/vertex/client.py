@@ -1,8 +1,8 @@
-"""REST calls to Vertex AI that end: each has a time limit, is repeated a bounded number of times, and fails in words.
+"""REST calls to Vertex AI with a timeout, a bounded number of retries, and readable errors.
 
-A request that fails for a passing reason (429, 5xx, a lost connection) may have taken effect all the same. So one that
-can be repeated without harm is repeated, and one that creates something is sent again only after a look at what is
-there: see `VertexClient.once`. What the resources mean is the other files' matter.
+A request that fails with a transient error (429, 5xx, a lost connection) may have taken effect all the same. So only a
+request that can be repeated without harm is retried blindly; one that creates something is sent again only after
+checking what exists: see `VertexClient.once`. The other files interpret the resources.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ PAGE_SIZE = 100
 _PASSING = (408, 429, 500, 502, 503, 504)
 _CHANGED = (409, 412)
 _CHANGED_CODES = (6, 10)  # google.rpc.Code: ALREADY_EXISTS, ABORTED
-_NOT_NOW = "FAILED_PRECONDITION"  # with HTTP 400: among others, where another change is under way
+_PRECONDITION = "FAILED_PRECONDITION"  # with HTTP 400: among others, while another change is in progress
 
 
 class VertexUnreachable(AdaptationError, ConnectionError):
-    """Vertex AI did not answer, or only that it cannot now, as often as it was asked."""
+    """Vertex AI did not respond, or responded with transient errors, at every attempt."""
 
 
 class VertexRefused(AdaptationError, ValueError):
@@ -60,38 +60,38 @@ class OperationFailed(AdaptationError, RuntimeError):
 
 
 class StillRunning(AdaptationError, TimeoutError):
-    """Something takes longer than it was to be waited for; it goes on."""
+    """The wait has timed out; what was waited for goes on."""
 
 
-class _Passing(Exception):
-    """A failure that may not come again. Whether the request has had its effect is unknown."""
+class _Transient(Exception):
+    """A failure that may not come again. The effect of the request is unknown."""
 
 
 class VertexClient:
     """Requests to one project and location."""
 
     def __init__(self, config: VertexConfig) -> None:
-        """Nothing is sent, and no credentials are looked for, before the first request."""
+        """Store the configuration; credentials are looked up at the first request."""
         self.config = config
 
     def get(self, name: str, **query: str) -> Json:
-        """The resource of that name, or what a method that only reads answers.
+        """Return the resource of that name, or the response of a method that only reads.
 
         Raises:
-          VertexNotFound: There is none.
+          VertexNotFound: The resource does not exist.
           VertexUnreachable, VertexRefused, NoAccess: As for every request.
         """
         return self._repeated("GET", name, None, query)
 
     def find(self, name: str) -> Json | None:
-        """The resource of that name, or None."""
+        """Return the resource of that name, or None."""
         try:
             return self.get(name)
         except VertexNotFound:
             return None
 
     def list(self, name: str, field: str, **query: str) -> Iterator[Json]:
-        """All items of a listing, page by page, in the service's order."""
+        """Yield all items of a listing, page by page, in the service's order."""
         token = ""
         while True:
             page = self.get(name, **query, pageSize=str(PAGE_SIZE), pageToken=token)
@@ -101,10 +101,10 @@ class VertexClient:
                 return
 
     def named(self, collection: str, display_name: str) -> Json | None:
-        """The one resource of a collection (`models`, `endpoints`) that has a display name; None where none has.
+        """Return the resource of a collection (`models`, `endpoints`) with this display name, or None.
 
         Raises:
-          Ambiguous: More than one has.
+          Ambiguous: More than one resource has it.
         """
         query = f'display_name="{display_name}"'
         found = list(self.list(f"{self.config.parent}/{collection}", collection, filter=query))
@@ -112,47 +112,47 @@ class VertexClient:
             names = " and ".join(sorted(item["name"] for item in found))
             raise Ambiguous(
                 f"{len(found)} {collection} have the display name {display_name!r}: {names}. "
-                "Rename or delete all but the one that is meant."
+                "Rename or delete all but the right one."
             )
         return found[0] if found else None
 
     def change(self, method: str, name: str, body: Mapping[str, Any] | None = None, **query: str) -> Json:
-        """Sends a change that has the same effect when it comes twice."""
+        """Send a change that has the same effect when it is repeated."""
         return self._repeated(method, name, body, query)
 
     def send(self, name: str, body: Mapping[str, Any], **query: str) -> Json:
-        """Sends what would have two effects if it came twice: once. To be called within `once`."""
+        """Send a request that would have two effects if repeated: once. To be called within `once`."""
         return self._sent("POST", name, body, query)
 
     def once(self, make: Callable[[], _T], look: Callable[[], _T | None]) -> _T:
-        """Makes something unless it is there; exactly once, over failures that leave it unknown whether it was made.
+        """Make something unless it exists; exactly once, over failures whose effect is unknown.
 
         Args:
           make: Makes it, with one `send`.
-          look: Tells what is there, or None; asked before each attempt. Where making takes time, it must wait for what
-            is under way, whoever began it: see `settle`.
+          look: Returns the existing one, or None; called before each attempt. If making takes time, it must wait for
+            running operations, even those of others: see `settle`.
 
         Raises:
-          VertexUnreachable: It failed as often as it may be tried.
-          VertexChanged: Something is in its way, as often.
+          VertexUnreachable: All attempts failed.
+          VertexChanged: All attempts met something in the way.
         """
         for pause in self._pauses():
             if (made := look()) is not None:
                 return made
             try:
                 return make()
-            except (_Passing, VertexChanged) as error:
+            except (_Transient, VertexChanged) as error:
                 failure = error
             time.sleep(pause)
         raise self._given_up(failure)
 
     def wait(self, operation: Json) -> Json:
-        """The response of an operation, once it is done.
+        """Return the response of an operation, once it is done.
 
         Raises:
-          OperationFailed: It ended with an error.
+          OperationFailed: The operation ended with an error.
           VertexChanged: Another operation on the resource was faster.
-          StillRunning: It has not ended in time; it goes on.
+          StillRunning: It timed out; it goes on.
         """
         name = operation["name"]
 
@@ -168,7 +168,7 @@ class VertexClient:
         return dict(ended.get("response", {}))
 
     def settle(self, name: str) -> None:
-        """Waits until no operation is under way on a resource, whoever started it and however it ends."""
+        """Wait until no operation is running on a resource, whatever started it and however it ends."""
         try:
             running = [item for item in self.list(f"{name}/operations", "operations") if not item.get("done")]
         except VertexNotFound:
@@ -180,10 +180,10 @@ class VertexClient:
                 continue
 
     def wait_until(self, look: Callable[[], _T | None], seconds: float, what: str) -> _T:
-        """What `look` finds, as soon as it does.
+        """Return the result of `look` as soon as it is not None.
 
         Raises:
-          StillRunning: It has found nothing in time.
+          StillRunning: It found nothing within the timeout.
         """
         until = time.monotonic() + seconds
         while (found := look()) is None:
@@ -210,13 +210,13 @@ class VertexClient:
         for pause in self._pauses():
             try:
                 return self._sent(method, name, body, query)
-            except _Passing as error:
+            except _Transient as error:
                 failure = error
             time.sleep(pause)
         raise self._given_up(failure)
 
     def _pauses(self) -> Iterator[float]:
-        """A pause an attempt. They differ from caller to caller, so that many do not come back at the same moment."""
+        """Yield a random pause for each attempt, so that many callers do not retry at the same moment."""
         retries = self.config.retries
         for attempt in range(retries.attempts):
             longest = min(retries.backoff * 2**attempt, retries.max_backoff)
@@ -226,7 +226,7 @@ class VertexClient:
         if isinstance(failure, VertexChanged):
             return failure
         attempts = f"{self.config.retries.attempts} attempts at {self.config.url}"
-        return VertexUnreachable(f"{attempts} failed, last: {failure}. Repeat it later: what was begun will be found.")
+        return VertexUnreachable(f"{attempts} failed, last: {failure}. Repeat it later: begun work will be found.")
 
     def _sent(self, method: str, name: str, body: Mapping[str, Any] | None, query: Mapping[str, str]) -> Json:
         import google.auth.exceptions
@@ -242,12 +242,12 @@ class VertexClient:
                 allow_redirects=False,
             )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-            raise VertexRefused(f"{self.config.url!r} is no address: {error}. Mend api_endpoint.") from error
+            raise VertexRefused(f"{self.config.url!r} is no address: {error}. Fix api_endpoint.") from error
         except (requests.RequestException, google.auth.exceptions.TransportError) as error:
-            raise _Passing(f"{method} {name}: {error}") from error
+            raise _Transient(f"{method} {name}: {error}") from error
         except google.auth.exceptions.GoogleAuthError as error:
             if error.retryable:
-                raise _Passing(f"{method} {name}: {error}") from error
+                raise _Transient(f"{method} {name}: {error}") from error
             raise NoAccess(f"no credentials that Vertex AI takes: {str(error).rstrip('.')}. {_LOG_IN}") from error
         return _answer(f"{method} {name}", response)
 
@@ -258,8 +258,8 @@ _LOG_IN = 'Run "gcloud auth application-default login", or give the process a se
 def _answer(request: str, response: requests.Response) -> Json:
     try:
         value = response.json()
-    except ValueError as error:  # a proxy's page, or an answer that was cut off
-        raise _Passing(f"{request}: HTTP {response.status_code}, and no JSON: {response.text[:200]!r}") from error
+    except ValueError as error:  # a proxy's page, or a response that was cut off
+        raise _Transient(f"{request}: HTTP {response.status_code}, and no JSON: {response.text[:200]!r}") from error
     if response.status_code == 200 and isinstance(value, dict):
         return value
     raise _failure(request, response.status_code, value)
@@ -269,18 +269,18 @@ def _failure(request: str, code: int, value: Any) -> Exception:
     status, message = _error(value)
     text = f"{request}: HTTP {code} {status}: {message}"
     if code in _PASSING:
-        return _Passing(text)
+        return _Transient(text)
     if code in (401, 403):
         return NoAccess(f"Vertex AI does not allow {text}. Check the roles of the account. {_LOG_IN}")
     if code == 404:
-        return VertexNotFound(f"Vertex AI has it not: {text}")
-    if code in _CHANGED or status == _NOT_NOW:
+        return VertexNotFound(f"Vertex AI does not have it: {text}")
+    if code in _CHANGED or status == _PRECONDITION:
         return VertexChanged(f"Vertex AI refused {text}")
     return VertexRefused(f"Vertex AI refused {text}")
 
 
 def _error(value: Any) -> tuple[str, str]:
-    """Status and message of an error, with the fields that its details name."""
+    """Return status and message of an error, with the fields that its details name."""
     error = value.get("error") if isinstance(value, dict) else None
     if not isinstance(error, dict):
         return "", str(value)[:200]

@@ -1,4 +1,4 @@
-"""A deployment on Google Cloud: each of its values is declared here, once, with its default, limits and explanation.
+"""The configuration of a deployment on Google Cloud: each value with its default, limits and explanation.
 
 The `[vertex]` sections of a settings file are these classes: pydantic reads a field's metadata, in its own words
 (`description`, `gt`, `min_length`), and checks the limits when settings are loaded. Nothing of pydantic is imported
@@ -20,7 +20,7 @@ from adaptation.platforms.config import PlatformConfig
 VERTEX = "vertex"
 SERVING_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
 LATEST = "latest.json"
-_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")  # what names a model and an endpoint, and begins a job's id
+_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")  # the id of a model or an endpoint, and the start of a job's id
 _T = TypeVar("_T")
 
 
@@ -43,7 +43,7 @@ class Machine(_Section):
 
     machine: str = _setting("n1-standard-4", "machine type", min_length=1)
     accelerator: str = _setting("", "accelerator type, like NVIDIA_TESLA_T4; empty: none")
-    accelerators: int = _setting(1, "how many of them in each machine", gt=0)
+    accelerators: int = _setting(1, "number of accelerators per machine", gt=0)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -59,8 +59,8 @@ class Serving(Machine):
     """The machines of the endpoint; between the two numbers of replicas it scales by load."""
 
     machine: str = _setting("n1-standard-2", "machine type", min_length=1)
-    min_replicas: int = _setting(1, "how many at least", gt=0)
-    max_replicas: int = _setting(0, "how many at most; 0: min_replicas, without autoscaling", ge=0)
+    min_replicas: int = _setting(1, "least number of machines", gt=0)
+    max_replicas: int = _setting(0, "largest number of machines; 0: min_replicas, without autoscaling", ge=0)
 
     def __post_init__(self) -> None:
         if 0 < self.max_replicas < self.min_replicas:
@@ -80,7 +80,7 @@ class Serving(Machine):
 class Prediction(Machine):
     """The machines of a batch prediction."""
 
-    replicas: int = _setting(1, "how many; a batch prediction is not scaled", gt=0)
+    replicas: int = _setting(1, "number of machines; a batch prediction is not scaled", gt=0)
 
     @property
     def resources(self) -> dict[str, Any]:
@@ -100,44 +100,44 @@ class Container(_Section):
     """The container that serves the model. Google's own images know their routes and port."""
 
     image: str = _setting(SERVING_IMAGE, "container image", min_length=1)
-    predict_route: str = _setting("", "path that it predicts at; empty: the image's own")
-    health_route: str = _setting("", "path that answers when it is ready; empty: the image's own")
-    port: int = _setting(0, "port that it listens on; 0: Vertex AI's default", ge=0, le=65535)
+    predict_route: str = _setting("", "path of predictions; empty: the image's own")
+    health_route: str = _setting("", "path of the health check; empty: the image's own")
+    port: int = _setting(0, "port to listen on; 0: Vertex AI's default", ge=0, le=65535)
     arguments: tuple[str, ...] = _setting((), "arguments of its entry point")
 
 
 @dataclass(frozen=True)
 class Retries(_Section):
-    """Timeouts of what is asked of Vertex AI, and retries after transient errors."""
+    """Timeouts of requests to Vertex AI, and retries after transient errors."""
 
-    request_timeout: float = _setting(60.0, "seconds that a request may take", gt=0)
-    attempts: int = _setting(6, "how often a request is sent in all", gt=0)
+    request_timeout: float = _setting(60.0, "timeout of a request in seconds", gt=0)
+    attempts: int = _setting(6, "attempts for a request, the first included", gt=0)
     backoff: float = _setting(1.0, "seconds before the second attempt; doubled before each further one", ge=0)
-    max_backoff: float = _setting(30.0, "seconds that such a pause takes at most", ge=0)
-    poll_interval: float = _setting(10.0, "seconds between two looks at a job or at an operation", gt=0)
-    operation_timeout: float = _setting(3600.0, "seconds that an upload or a deployment may take", gt=0)
-    job_timeout: float = _setting(86400.0, "seconds that a batch prediction may take", gt=0)
+    max_backoff: float = _setting(30.0, "longest pause between two attempts in seconds", ge=0)
+    poll_interval: float = _setting(10.0, "seconds between two polls of a job or an operation", gt=0)
+    operation_timeout: float = _setting(3600.0, "timeout of an upload or a deployment in seconds", gt=0)
+    job_timeout: float = _setting(86400.0, "timeout of a batch prediction in seconds", gt=0)
 
 
 @dataclass(frozen=True)
 class VertexSettings(_Section):
-    """Google Cloud, where platform.kind is vertex. Nothing here is a secret: credentials are the environment's own."""
+    """Google Cloud, if platform.kind is vertex. Nothing here is a secret: credentials are the environment's own."""
 
     remote: ClassVar[bool] = True
 
     project: str = _setting("", "id of the project")
     location: str = _setting("us-central1", "region", min_length=1)
     root: str = _setting("", "gs:// folder of specs and pipeline outputs")
-    image: str = _setting("", "container image that every task runs in, made from the Dockerfile")
+    image: str = _setting("", "container image of every task, made from the Dockerfile")
     model: str = _setting("", "id of the model in the registry; empty: the deployment's name")
     endpoint: str = _setting("", "id of the endpoint; empty: the deployment's name")
-    service_account: str = _setting("", "e-mail of what the pipelines run as; empty: the project's default")
+    service_account: str = _setting("", "e-mail of the account that runs the pipelines; empty: the project's default")
     network: str = _setting("", "full name of the network to peer with; empty: none")
-    labels: Mapping[str, str] = field(default_factory=dict, metadata={"description": "labels of all that is created"})
+    labels: Mapping[str, str] = field(default_factory=dict, metadata={"description": "labels of created resources"})
     encryption_key: str = _setting("", "name of the Cloud KMS key; empty: Google's own")
-    caching: bool = _setting(False, "whether a task may take over an earlier run's result")
+    caching: bool = _setting(False, "whether a task may reuse an earlier run's result")
     dataflow: bool = _setting(False, "whether Beam runs on Dataflow instead of in the task")
-    api_endpoint: str = _setting("", "address of another server than Vertex AI's, for a rehearsal")
+    api_endpoint: str = _setting("", "address of a server in place of Vertex AI's, for a rehearsal")
     credentials: Literal["default", "anonymous"] = _setting("default", "anonymous: none, for a rehearsal")
     serving: Serving = Serving()
     prediction: Prediction = Prediction()
@@ -156,11 +156,11 @@ class VertexSettings(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class VertexConfig(VertexSettings, PlatformConfig):
-    """A deployment: the settings together with what they do not say of themselves.
+    """A deployment: the settings, its name, and its specs.
 
     Attributes:
-      name: Names the deployment: its jobs' ids start with it, and what it creates carries it as a label.
-      specs: URIs of compiled specs by pipeline (`evaluation`, `training`), to run instead of the published ones.
+      name: Name of the deployment: the prefix of its jobs' ids, and a label of what it creates.
+      specs: URIs of compiled specs by pipeline (`evaluation`, `training`), in place of the published ones.
     """
 
     kind: ClassVar[str] = VERTEX
@@ -185,12 +185,12 @@ class VertexConfig(VertexSettings, PlatformConfig):
 
     @property
     def run_prefix(self) -> str:
-        """What a job's id has before it in the service."""
+        """Prefix of a job's id in the service."""
         return f"{self.name}-"
 
     @property
     def parent(self) -> str:
-        """Resource name of the place where everything is."""
+        """Resource name of the project and location."""
         return f"projects/{self.project}/locations/{self.location}"
 
     @property
@@ -200,7 +200,7 @@ class VertexConfig(VertexSettings, PlatformConfig):
 
     @property
     def all_labels(self) -> dict[str, str]:
-        """The labels of what is created."""
+        """The labels of created resources."""
         return {**self.labels, "continuous-adaptation": self.name}
 
     @property
@@ -214,11 +214,11 @@ class VertexConfig(VertexSettings, PlatformConfig):
         return {"serviceAccount": self.service_account} if self.service_account else {}
 
     def spec(self, pipeline: str) -> str:
-        """Return the URI of the spec that runs of a pipeline are started from."""
+        """Return the URI of the spec from which a pipeline's jobs are started."""
         return self.specs.get(pipeline) or storage.join(self.spec_folder(pipeline), LATEST)
 
     def connect(self) -> Platform:
-        """Return the platform. Nothing is sent, and no credentials are looked for."""
+        """Return the platform. Nothing is sent, and no credentials are looked up."""
         from adaptation.platforms.vertex.client import VertexClient
         from adaptation.platforms.vertex.endpoint import VertexEndpoint
         from adaptation.platforms.vertex.jobs import VertexJobs

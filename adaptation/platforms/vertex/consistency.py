@@ -1,4 +1,4 @@
-"""What interrupted or concurrent work has left on Vertex AI, in sentences for a person. Nothing is changed here."""
+"""Finds what interrupted or concurrent work has left on Vertex AI, and describes it; changes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adaptation.platforms.vertex.registry import VertexRegistry
 
 
 def find_orphans(registry: VertexRegistry, endpoint: VertexEndpoint) -> list[str]:
-    """A sentence for each thing that is there and should not be, with what to do; none where all is in order."""
+    """Return a sentence for each thing left over, with what to do; none if all is in order."""
     try:
         return [*_endpoint_orphans(registry, endpoint), *_registry_orphans(registry)]
     except Ambiguous as error:
@@ -26,9 +26,9 @@ def _endpoint_orphans(registry: VertexRegistry, endpoint: VertexEndpoint) -> lis
     for number in serving:
         if champion is None or number != champion.number:
             name = f"version {champion.number}" if champion else "no version"
-            found.append(f"version {number} serves, but {name} is the champion. Put the one that is meant in service.")
+            found.append(f"version {number} serves, but {name} is the champion. Deploy the right one.")
     if champion and not serving:
-        found.append(f"version {champion.number} is the champion, but nothing serves. Put it in service.")
+        found.append(f"version {champion.number} is the champion, but nothing serves. Deploy it.")
     return found
 
 

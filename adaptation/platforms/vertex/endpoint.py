@@ -1,7 +1,7 @@
-"""The endpoint: it serves one version of the model, and goes from one to the next without a gap.
+"""The endpoint: serves one version of the model, and changes to another without a gap.
 
-The new version is deployed without traffic, then gets all of it, and only then what has no traffic is taken out. Each
-step looks at what is there, so that a deployment which was cut off, or met another one, is finished by being repeated.
+The new version is deployed without traffic, then gets all of it, and only then are versions without traffic undeployed.
+Each step reads the present state, so that repeating a cut-off or concurrent deployment finishes it.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class VertexEndpoint:
         self._id = self._config.endpoint or self._config.name
 
     def deploy(self, version: ModelVersion) -> None:
-        """Serves this version, and no other once it serves; repeating it is safe.
+        """Serve this version, then no other; repeating it is safe.
 
         Of two versions deployed at the same time the one that gets the traffic last stays.
 
-        Failure: until the new version serves, the old one does. A version that was deployed but has no traffic yet is
-        found, and not deployed again, when this is repeated; until then `idle` names it.
+        Failure: until the new version serves, the old one does. Repeating this finds a version that was deployed
+        without traffic, and does not deploy it again; until then `idle` names it.
 
         Raises:
           OperationFailed: Vertex AI could not deploy it.
-          StillRunning: The deployment takes longer than it was to be waited for.
+          StillRunning: The deployment has timed out; it goes on.
           VertexChanged: Others kept changing the endpoint.
         """
         name = self._existing_or_new()["name"]
@@ -48,17 +48,17 @@ class VertexEndpoint:
         self._in_rounds(name, lambda: self._take_out_idle(name))
 
     def serving(self) -> list[int]:
-        """The numbers of the versions that get traffic, in their order."""
+        """Return the numbers of the versions with traffic, in their order."""
         endpoint = self._existing()
         return sorted({_number(deployed) for deployed in _deployed(endpoint) if _share(endpoint, deployed)})
 
     def idle(self) -> list[int]:
-        """The numbers of the versions that are deployed without getting traffic; one deployed twice is there twice."""
+        """Return the numbers of the versions deployed without traffic; one deployed twice appears twice."""
         endpoint = self._existing()
         return sorted(_number(deployed) for deployed in _deployed(endpoint) if not _share(endpoint, deployed))
 
     def _existing(self) -> Json:
-        """The endpoint; empty where there is none."""
+        """Return the endpoint, or {} if there is none."""
         return self._client.named("endpoints", self._id) or {}
 
     def _existing_or_new(self) -> Json:
@@ -76,7 +76,7 @@ class VertexEndpoint:
         return self._client.find(name)
 
     def _in_rounds(self, name: str, step: Callable[[], None]) -> None:
-        """Takes a step on the endpoint; where something changes it at the same time, again when that has ended."""
+        """Take a step on the endpoint; repeat it after any concurrent change has ended."""
         for left in reversed(range(ROUNDS)):
             try:
                 return step()
@@ -100,7 +100,7 @@ class VertexEndpoint:
         return self._of_version(name, number)
 
     def _of_version(self, name: str, number: int) -> str | None:
-        """Id of the version's deployed model: the one with traffic, else the oldest."""
+        """Return the id of the version's deployed model: the one with traffic, else the oldest."""
         endpoint = self._client.get(name)
         found = [deployed for deployed in _deployed(endpoint) if _number(deployed) == number]
         found.sort(key=lambda deployed: (-_share(endpoint, deployed), deployed.get("createTime", "")))
@@ -128,8 +128,8 @@ class VertexEndpoint:
                 report(f"version {_number(deployed)} is no longer deployed")
 
     def _undeploy(self, name: str, deployed: str, serving: Mapping[str, int]) -> None:
-        # The split says who is to go on serving: where that one is being taken out at the same time, this is refused.
-        # Without it the service lets the last deployed model go, traffic or not.
+        # The split names the model that must keep serving: if that one is being undeployed at the same time, the
+        # service refuses. Without it the service removes the last deployed model, traffic or not.
         body = {"deployedModelId": deployed, "trafficSplit": serving}
         try:
             self._client.wait(self._client.change("POST", f"{name}:undeployModel", body))

@@ -1,8 +1,8 @@
-"""Pipeline runs on Vertex AI Pipelines: a published specification, the run's parameters, and an id that names it once.
+"""Pipeline jobs on Vertex AI Pipelines: a published spec, the job's parameters, and an id that names it once.
 
     job evaluation-2021-10-0001 of the deployment `ships`  ->  .../pipelineJobs/ships-evaluation-2021-10-0001
 
-What the specification says, and how it was compiled, is not known here.
+The compiler decides the spec's content.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adaptation.platforms.base import InvalidJob, Job, JobRequest, JobState, NoS
 from adaptation.platforms.vertex.client import Json, VertexChanged, VertexClient
 
 PIPELINE_LABEL = "adaptation-pipeline"
-# The month of an evaluation is a runtime parameter of that name in the specification.
+# The batch of an evaluation is a runtime parameter of that name in the spec.
 RUNTIME_NAMES = {"batch": "data_gcs_prefix"}
 _ID = re.compile(r"[a-z0-9][a-z0-9-]*")
 _LONGEST_ID = 127
@@ -29,7 +29,7 @@ _STATES = {"SUCCEEDED": JobState.SUCCEEDED, "FAILED": JobState.FAILED, "CANCELLE
 
 @dataclass(frozen=True)
 class TaskTime:
-    """How a task ended, when it began (ISO 8601), and how many seconds it took."""
+    """A task's end state, its start (ISO 8601), and its duration in seconds."""
 
     name: str
     state: str
@@ -45,12 +45,12 @@ class VertexJobs:
         self._jobs = f"{self._config.parent}/pipelineJobs"
 
     def create(self, request: JobRequest) -> Job:
-        """Starts the job once; a job of that id that is there already is returned as it stands.
+        """Start the job once; return an existing job of that id unchanged.
 
         Failure: repeat it; the id makes the service refuse a second job, which counts as success.
 
         Raises:
-          InvalidJob: The id is too long or not made of a-z, 0-9 and `-`, no spec of the pipeline was published, or it
+          InvalidJob: The id is too long or not made of a-z, 0-9 and `-`, the pipeline's spec is not published, or it
             has other parameters.
         """
         if existing := self.get(request.id):
@@ -63,7 +63,7 @@ class VertexJobs:
         return self._job(created)
 
     def body(self, request: JobRequest) -> Json:
-        """What is sent to start the job; nothing is sent. Errors as for `create`."""
+        """Return the body of the request that starts the job; nothing is sent. Errors as for `create`."""
         self._full_id(request.id)
         spec = self._spec(request.pipeline)
         config, job = self._config, copy.deepcopy(spec)
@@ -78,22 +78,22 @@ class VertexJobs:
         return job
 
     def get(self, job_id: str) -> Job | None:
-        """The job, or None where none of that id was created."""
+        """Return the job, or None if it was never created."""
         found = self._client.find(self._name(job_id))
         return self._job(found) if found else None
 
     def list(self) -> list[Job]:
-        """The deployment's jobs, oldest first."""
+        """Return the deployment's jobs, oldest first."""
         query = f'labels.continuous-adaptation="{self._config.name}"'
         found = self._client.list(self._jobs, "pipelineJobs", filter=query)
         ours = (job for job in found if _last(job).startswith(f"{self._config.name}-"))
         return [self._job(job) for job in sorted(ours, key=lambda job: str(job.get("createTime", "")))]
 
     def tasks(self, job_id: str) -> tuple[TaskTime, ...]:
-        """The job's tasks that have run and ended, in the order in which they began.
+        """Return the job's tasks that have run and ended, in the order of their starts.
 
         Raises:
-          NoSuchJob: None of that id was created.
+          NoSuchJob: No job of that id was created.
         """
         found = self._client.find(self._name(job_id))
         if found is None:
@@ -102,10 +102,10 @@ class VertexJobs:
         return tuple(sorted(map(_task_time, ended), key=lambda task: task.started))
 
     def follow(self, job_id: str) -> Iterator[str]:
-        """The changes of the job's and its tasks' states, as they come, until it has ended.
+        """Yield the changes of the job's and its tasks' states, as they come, until it has ended.
 
         Raises:
-          NoSuchJob: None of that id was created.
+          NoSuchJob: No job of that id was created.
         """
         shown: dict[str, str] = {}
         while True:
@@ -124,7 +124,7 @@ class VertexJobs:
         try:
             spec = codec.read(uri, dict[str, Any], remedy="Compile and publish it again.")
         except FileNotFoundError as error:
-            raise InvalidJob(f'there is no specification {uri}. Run "adapt publish" first.') from error
+            raise InvalidJob(f'there is no spec {uri}. Run "adapt publish" first.') from error
         if not isinstance(spec.get("pipelineSpec"), dict):
             raise InvalidJob(f"{uri} is no compiled pipeline: it has no pipelineSpec. Compile and publish it again.")
         return spec
@@ -160,7 +160,7 @@ class VertexJobs:
 
 
 def _parameters(spec: Json, request: JobRequest, uri: str) -> Json:
-    """The values of all runtime parameters: those compiled in, replaced by the request's."""
+    """Return the values of all runtime parameters: those compiled in, replaced by the request's."""
     declared = spec["pipelineSpec"].get("root", {}).get("inputDefinitions", {}).get("parameters", {})
     given = {RUNTIME_NAMES.get(name, name): value for name, value in request.parameters.items()}
     values = {**spec.get("runtimeConfig", {}).get("parameterValues", {}), **given}
@@ -194,7 +194,7 @@ def _message(found: Json, state: str) -> str:
 
 
 def _states(found: Json, job_id: str) -> dict[str, str]:
-    """The states of the tasks by name, the job's own last."""
+    """Return the states of the tasks by name, the job's own last."""
     tasks = found.get("jobDetail", {}).get("taskDetails", [])
     states = {task.get("taskName", ""): task.get("state", "") for task in tasks}
     return {name: state for name, state in states.items() if name and state} | {job_id: _state(found)}

@@ -1,6 +1,6 @@
 """Batch prediction on Vertex AI: one job a file list, found again by its name, and waited for.
 
-What the results look like is known to `adaptation.evaluation.prediction_results`.
+`adaptation.evaluation.prediction_results` reads the results.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ class VertexPredictor:
         self._jobs = f"{self._config.parent}/batchPredictionJobs"
 
     def predict(self, file_list: str, output: str, model: str = CHAMPION) -> str:
-        """Predicts the images named in a file list.
+        """Predict the images named in a file list.
 
         Args:
           file_list: URI of a text file, one image URI a line.
           output: `gs://` folder under which Vertex AI makes a `prediction-<model>-<timestamp>` folder.
-          model: `champion` or a version number; which version that is, is asked once, at the start.
+          model: `champion` or a version number; resolved once, at the start.
 
         Returns:
-          The folder with the results. Where only some images could be predicted, the errors of the others are there.
+          The folder with the results. If only some images were predicted, it has the errors of the others.
 
         Raises:
           EmptyFileList: The file names no image.
-          LookupError: There is no such version.
+          LookupError: The version does not exist.
           JobFailed: The job failed.
-          StillRunning: The job takes longer than it was to be waited for; repeating this waits for the same job.
+          StillRunning: The job has timed out; repeating this waits for the same job.
 
-        Failure: repeat it. A job for the same list, version and output that runs, or has succeeded, is taken up.
+        Failure: repeat it. A running or succeeded job for the same list, version and output is reused.
         """
         lines = storage.read(file_list)
         images = sum(bool(line.strip()) for line in lines.split(b"\n"))
@@ -62,7 +62,7 @@ class VertexPredictor:
         return self._client.once(lambda: self._client.send(self._jobs, body), lambda: self._new(name, known))
 
     def _named(self, name: str) -> list[Json]:
-        """The jobs of that display name, the newest first."""
+        """Return the jobs of that display name, newest first."""
         found = self._client.list(self._jobs, "batchPredictionJobs", filter=f'display_name="{name}"')
         return sorted(found, key=lambda job: str(job.get("createTime", "")), reverse=True)
 
@@ -83,14 +83,14 @@ class VertexPredictor:
         }
 
     def _ended(self, job: Json, images: int) -> Json:
-        told = ""
+        reported = ""
 
         def look() -> Json | None:
-            nonlocal told
+            nonlocal reported
             found = self._client.get(job["name"])
-            if (message := _progress(found, images)) != told:
+            if (message := _progress(found, images)) != reported:
                 report(message)
-                told = message
+                reported = message
             return found if _state(found) in _ENDED else None
 
         return self._client.wait_until(look, self._config.retries.job_timeout, f"batch prediction {self._link(job)}")

@@ -131,7 +131,7 @@ def test_broken_label_file_is_refused_with_the_line(
 
 
 def test_missing_label_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidLabels, match="nowhere.csv is not there") as caught:
+    with pytest.raises(InvalidLabels, match="nowhere.csv is missing") as caught:
         Labels(NAMES, "file", str(tmp_path / "nowhere.csv")).of("1.jpg")
     assert isinstance(caught.value, AdaptationError) and isinstance(caught.value, ValueError)
 

@@ -310,7 +310,7 @@ def test_server_that_answers_after_the_timeout_forks_nothing(
     write(tmp_path, "import sys; open(sys.argv[1], 'w')")
     os.kill(server, signal.SIGSTOP)
     with monkeypatch.context() as patched:
-        patched.setattr(forkserver, "PATIENCE_SECONDS", 0.1)
+        patched.setattr(forkserver, "TIMEOUT_SECONDS", 0.1)
         for _ in range(4):  # more than may wait
             assert refused(tmp_path, *COMMAND, str(tmp_path / "late"), "x" * 100_000)
     os.kill(server, signal.SIGCONT)

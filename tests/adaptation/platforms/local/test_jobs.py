@@ -247,7 +247,7 @@ def test_process_that_ends_before_it_starts_the_job_leaves_it_failed(tmp_path: P
     with forkserver.serving(MODULE, PRELOAD) if forked else contextlib.nullcontext():
         jobs.create(a_request())
         job = ended(jobs)
-    assert (job.state, job.message) == (JobState.FAILED, f"the process ended before it began; {job.link} may tell why")
+    assert (job.state, job.message) == (JobState.FAILED, f"the process ended before it began; {job.link} may say why")
     assert Path(job.link).read_text() == "wrong settings\n"
 
 
