@@ -7,8 +7,17 @@ two that do this at once, the one whose alias came last has its way, with the en
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from adaptation.errors import AdaptationError
 from adaptation.platforms.base import Endpoint, ModelVersion, Registry, Standing, StandingRecord, current_standings
+
+
+class Approval(StrEnum):
+    """Who puts a better version in service: the pipeline, or a person with `adapt models approve`."""
+
+    AUTOMATIC = "automatic"
+    PERSON = "person"
 
 
 class NotPending(AdaptationError, ValueError):
@@ -42,6 +51,36 @@ def roll_back(registry: Registry, endpoint: Endpoint) -> ModelVersion:
     version = registry.predecessor()
     put_in_service(registry, endpoint, version, f"rolled back to version {version.number}")
     return version
+
+
+def deploy_or_wait(
+    registry: Registry, endpoint: Endpoint, version: ModelVersion, reason: str, approval: Approval
+) -> bool:
+    """Put a version in service that was found to be better, or let it wait for a person.
+
+    If the champion is no longer the one that it was compared with, it is dropped: better than that one says nothing.
+
+    Args:
+      registry: Has the version.
+      endpoint: Serves it, if it is put in service.
+      version: The version.
+      reason: Why it is better.
+      approval: Who decides.
+
+    Returns:
+      Whether it is in service.
+
+    Failure: repeat it.
+    """
+    champion = registry.champion()
+    if version != champion and (problem := overtaken(version, champion)):
+        registry.mark(version, Standing.DROPPED, problem)
+    elif version != champion and approval is Approval.PERSON:
+        registry.mark(version, Standing.WAITING, reason)
+    else:
+        put_in_service(registry, endpoint, version, reason)
+        return True
+    return False
 
 
 def approve(registry: Registry, endpoint: Endpoint, version: ModelVersion) -> None:

@@ -18,7 +18,15 @@ from adaptation.io import storage
 from adaptation.platforms.base import Job, JobRequest, JobState, ModelVersion, Platform, Standing, Upload
 from adaptation.platforms.connect import LocalConfig, VertexConfig, connect
 from adaptation.platforms.history import history
-from adaptation.platforms.rollout import NotPending, approve, put_in_service, reject, roll_back
+from adaptation.platforms.rollout import (
+    Approval,
+    NotPending,
+    approve,
+    deploy_or_wait,
+    put_in_service,
+    reject,
+    roll_back,
+)
 from emulators.vertex import VertexEmulator
 from tests.worlds.vertex import ROOT, a_config, a_spec, object_storage, publish
 
@@ -364,6 +372,32 @@ def test_concurrent_deployments_end_with_one_champion_that_is_served(rig: Rig) -
 
 
 # Approval and history
+
+
+def delivered(rig: Rig, number: int, approval: Approval) -> bool:
+    platform = rig.platform
+    version = platform.registry.find(str(number))
+    return deploy_or_wait(platform.registry, platform.endpoint, version, "better", approval)
+
+
+@pytest.mark.parametrize(("approval", "serving"), [(Approval.AUTOMATIC, 2), (Approval.PERSON, 1)])
+def test_better_version_is_served_or_waits_as_the_settings_say(rig: Rig, approval: Approval, serving: int) -> None:
+    rig.upload("first"), rig.upload("second", champion=1)
+    rig.serve(1)
+    for _ in range(2):
+        assert delivered(rig, 2, approval) == (serving == 2)
+    assert rig.champion_and_served() == (serving, [serving])
+    assert standings(rig) == ([(2, "waiting for approval")] if serving == 1 else [])
+
+
+@pytest.mark.parametrize("approval", Approval)
+def test_version_that_was_compared_with_another_champion_is_dropped(rig: Rig, approval: Approval) -> None:
+    rig.upload("first"), rig.upload("second", champion=1), rig.upload("third", champion=2)
+    rig.serve(1), rig.serve(2)
+    roll_back(rig.platform.registry, rig.platform.endpoint)
+    assert not delivered(rig, 3, approval)
+    assert rig.champion_and_served() == (1, [1])
+    assert standings(rig) == [(3, "dropped")]
 
 
 def test_version_that_waits_is_served_once_it_is_approved(rig: Rig) -> None:
