@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests import wheel
 
 @pytest.fixture(scope="session")
 def built_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The distribution, as it is uploaded."""
+    """Build the wheel that is uploaded and return its path."""
     return wheel.build(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
 def installed(built_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command `adapt` as a user has it who has no clone."""
+    """Install the wheel outside the clone and return the command `adapt`."""
     return wheel.install(built_wheel, tmp_path_factory.mktemp("user") / "environment")

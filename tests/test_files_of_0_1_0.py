@@ -1,6 +1,6 @@
 """Files that version 0.1.0 wrote (its own bytes, in `files-of-0.1.0`) are read and keep their content.
 
-They are one workspace's: two spans, an evaluation that led to a training, a champion that was rolled back.
+They belong to one workspace: two spans, an evaluation that led to a training, a champion that was rolled back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ VALUES = [
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """The folder, to be written to."""
+    """Return a copy of the folder that may be changed."""
     return Path(shutil.copytree(FILES, tmp_path / "zoo"))
 
 
@@ -74,7 +74,7 @@ def test_labels_of_0_1_0_keep_their_text() -> None:
     assert Labels.from_json(text).to_json() == text
 
 
-def test_outputs_of_0_1_0_say_what_they_said() -> None:
+def test_outputs_of_0_1_0_keep_their_content() -> None:
     evaluation = codec.read(str(OUTPUTS / "evaluation.json"), Evaluation)
     assert (evaluation.batch, evaluation.images, sum(map(sum, evaluation.confusion))) == ("2021-10", 36, 36)
     assert codec.read(str(OUTPUTS / "decision.json"), Decision).outcome is Outcome.RETRAIN
@@ -100,7 +100,7 @@ def test_collection_of_0_1_0_is_evaluated_and_reviewed_as_it_was(workspace: Path
     assert Reviews(batches).add(NOVEMBER, {File("cat_1.png", 7): "ship"} | dict.fromkeys(reviewed, "cat")) == 1
 
 
-def test_jobs_of_0_1_0_stand_as_they_stood(workspace: Path) -> None:
+def test_jobs_of_0_1_0_keep_their_states(workspace: Path) -> None:
     jobs = LocalJobs(str(workspace / "jobs"), ("false",))
     done, failed = jobs.list()
     assert (done.state, done.result["retrain"], done.parameters) == (JobState.SUCCEEDED, True, {"batch": "2021-10"})

@@ -1,4 +1,4 @@
-"""What a start costs: neither the domain nor the command line loads TensorFlow, TFX, Beam, kfp or a cloud client."""
+"""Imports: neither the domain nor the command line loads TensorFlow, TFX, Beam, kfp or a cloud client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except SystemExit as end:
 
 
 def loaded_by(code: str) -> list[str]:
-    """The heavy modules that a fresh process holds after it has run the code."""
+    """Return the heavy modules that a fresh process has loaded after it has run the code."""
     script = f"{code}\nimport sys\nprint('loaded:', *(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -32,13 +32,13 @@ def loaded_by(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize("module", [*DOMAIN, "pipeline.workspace.settings", "pipeline.cli.main"])
-def test_importing_it_loads_nothing_heavy(module: str) -> None:
+def test_importing_adaptation_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") == []
 
 
-def test_the_help_of_the_command_loads_nothing_heavy() -> None:
+def test_command_help_loads_nothing_heavy() -> None:
     assert loaded_by(HELP) == []
 
 
-def test_a_heavy_import_would_be_seen() -> None:
+def test_heavy_import_would_be_detected() -> None:
     assert loaded_by("import kfp") == ["kfp"]

@@ -1,4 +1,4 @@
-"""What surrounds the code: the version and its change log, and the commands that hooks and workflows start."""
+"""Project files: the version and its change log, and the commands of hooks and workflows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_change_log_begins_with_the_version_of_pyproject() -> None:
     assert newest and newest[1] == PYPROJECT["project"]["version"]
 
 
-def test_licence_is_the_whole_apache_text() -> None:
+def test_licence_is_the_complete_apache_text() -> None:
     text = (PROJECT / "LICENSE").read_text()
     assert [f"\n   {number}. " in text for number in range(1, 10)] == [True] * 9
     assert "END OF TERMS AND CONDITIONS" in text
@@ -41,7 +41,7 @@ def test_hooks_start_only_tools_of_the_makefile() -> None:
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
 
 
-def test_hooks_are_understood_by_pre_commit() -> None:
+def test_hooks_are_valid_for_pre_commit() -> None:
     command = [sys.executable, "-m", "pre_commit", "validate-config", ".pre-commit-config.yaml"]
     assert subprocess.run(command, cwd=PROJECT, check=False).returncode == 0
 

@@ -1,4 +1,4 @@
-"""No command is ever put together as text for a shell."""
+"""No module composes a command as text for a shell."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def shells_in(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_no_module_calls_a_shell(path: Path) -> None:
+def test_modules_call_no_shell(path: Path) -> None:
     assert shells_in(path.read_text()) == []
 
 
-def test_a_shell_would_be_found() -> None:
+def test_shell_call_would_be_found() -> None:
     assert shells_in("import os, subprocess\nos.system('ls ' + x)\nsubprocess.run(x, shell=True)") != []

@@ -1,9 +1,9 @@
-"""A workspace of 0.1.0 is opened, read and continued by today's code, as docs/upgrading.md promises.
+"""A workspace of 0.1.0 can be opened, read and continued by today's code, as docs/upgrading.md promises.
 
 `files-of-0.1.0/workspace.tar.xz` was made with the code of 0.1.0: `adapt init` with 60 digits, `adapt train` with one
-epoch, `adapt evaluate` on a month of 40 digits from a changed camera, which became span-2 and version 2; after that 25
-images came in 2021-11. Left out are copies of models, logs, and the images of span-1. Where it lay is written
-@WORKSPACE@, and TFX's metadata are SQL text, so that the place can be changed.
+epoch, `adapt evaluate` on a batch of 40 digits from a changed camera, which became span-2 and version 2; after that 25
+images came in 2021-11. Left out are copies of models, logs, and the images of span-1. The workspace's path is written
+@WORKSPACE@, and TFX's metadata are SQL text, so that the path can be changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ARCHIVE = Path(__file__).parent / "files-of-0.1.0" / "workspace.tar.xz"
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workspace of 0.1.0, in a folder of its own."""
+    """Unpack the workspace of 0.1.0 and return its folder."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path_factory.mktemp("old"), filter="data")
     folder = tmp_path_factory.getbasetemp() / "old0" / "workspace"
@@ -63,7 +63,7 @@ def test_trigger_plans_from_records_of_0_1_0(workspace: Path) -> None:
     assert "evaluation-2021-11-0001" in plan and "start: 25 new images, at least 20 are needed" in plan
 
 
-def test_report_shows_the_story_of_0_1_0(workspace: Path) -> None:
+def test_report_shows_the_history_of_0_1_0(workspace: Path) -> None:
     content = json.loads(adapt(workspace, "report", "--json"))
     story = [(event["kind"], event["subject"], event["outcome"], event["version"]) for event in content["events"]]
     assert story == [
@@ -75,7 +75,7 @@ def test_report_shows_the_story_of_0_1_0(workspace: Path) -> None:
     assert [(span["span"], span["images"]) for span in content["spans"]] == [(1, 60), (2, 40)]
 
 
-def test_work_goes_on_with_the_models_of_0_1_0(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_with_the_models_of_0_1_0(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_EVALUATION__MIN_IMAGES", "20")
     monkeypatch.setenv("ADAPT_EVALUATION__THRESHOLD", "0.001")
     assert "of 25 images are right" in adapt(workspace, "evaluate", "--batch", "2021-11")

@@ -1,4 +1,4 @@
-"""The wheel has all that the sources have, and what is installed from it does not need them.
+"""The wheel has all files of the packages, and the installed command does not need the sources.
 
 That the whole loop runs from there is tested in `pipeline/test_loop`.
 """
@@ -16,13 +16,13 @@ NOT_FOR_USERS = {"cloud_function/requirements.in"}  # what its lock is made from
 
 
 def adapt(command: Path, folder: Path, *arguments: str) -> str:
-    """What it puts out, started in a folder."""
+    """Run the command in a folder and return its output."""
     done = subprocess.run([command, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_wheel_has_every_file_of_the_packages(built_wheel: Path) -> None:
+def test_wheel_has_every_file_of_the_packages(built_wheel: Path) -> None:
     with zipfile.ZipFile(built_wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == set(map(str, sources())) - NOT_FOR_USERS
@@ -36,7 +36,7 @@ def test_wheel_states_licence_and_authors(built_wheel: Path) -> None:
     assert "END OF TERMS AND CONDITIONS" in (distribution.read_text("licenses/LICENSE") or "")
 
 
-def test_what_is_installed_is_the_wheels(installed: Path, tmp_path: Path) -> None:
+def test_installed_command_runs_the_wheels_code(installed: Path, tmp_path: Path) -> None:
     assert adapt(installed, tmp_path, "--version").strip().endswith(metadata.version("continuous-adaptation"))
     code = "import adaptation, components, models, pipeline, sys; print(*(m.__file__ for m in (adaptation, pipeline)))"
     python = installed.with_name("python")
@@ -45,12 +45,12 @@ def test_what_is_installed_is_the_wheels(installed: Path, tmp_path: Path) -> Non
     assert str(CLONE) not in places
 
 
-def test_the_doctor_finds_an_installation_without_a_lock_in_order(installed: Path, tmp_path: Path) -> None:
-    told = adapt(installed, tmp_path, "doctor").splitlines()
-    assert "ok       packages" in told and "ok       python" in told
+def test_doctor_accepts_an_installation_without_a_lock(installed: Path, tmp_path: Path) -> None:
+    printed = adapt(installed, tmp_path, "doctor").splitlines()
+    assert "ok       packages" in printed and "ok       python" in printed
 
 
-def test_a_workspace_is_made_where_the_user_is(installed: Path, tmp_path: Path) -> None:
+def test_workspace_is_made_in_the_working_directory(installed: Path, tmp_path: Path) -> None:
     shown = adapt(installed, tmp_path, "init", "--limit", "50")
     assert (tmp_path / "adapt.toml").exists() and "span-1: 50 images" in shown
     assert adapt(installed, tmp_path, "spans", "verify") == "span-1: 50 images are as published\n"

@@ -1,4 +1,4 @@
-"""The distribution as a user gets it: the wheel, built from a copy of the sources, in an environment outside the clone.
+"""The distribution as users get it: the wheel, built from a copy of the sources, in an environment outside the clone.
 
 The environment borrows the packages of the one that the tests run in, so that nothing is downloaded; but not this
 package, which is found there by a hook that a borrowed folder does not run.
@@ -17,7 +17,7 @@ CLONE = Path(__file__).parents[1]
 
 
 def sources() -> list[Path]:
-    """The files of the packages that the distribution is made of."""
+    """Return the files of the packages of the distribution."""
     patterns = tomllib.loads((CLONE / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"][
         "include"
     ]
@@ -27,7 +27,7 @@ def sources() -> list[Path]:
 
 
 def build(folder: Path) -> Path:
-    """Builds the wheel, in a folder of its own, and returns it."""
+    """Build the wheel in a folder and return its path."""
     copy = folder / "sources"
     for file in [*map(Path, ("pyproject.toml", "README.md", "LICENSE")), *sources()]:
         (copy / file).parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def build(folder: Path) -> Path:
 
 
 def install(wheel: Path, folder: Path) -> Path:
-    """Installs the wheel in a new environment and returns its command `adapt`."""
+    """Install the wheel in a new environment and return its command `adapt`."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python*/site-packages")

@@ -1,4 +1,4 @@
-"""What the figures look like, where the images come from, and that each benchmark there is has its name."""
+"""Benchmarks' report: the format of the figures, the source of the images, the names of the benchmarks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLEAR = Figure("listing a batch", "original", 6.25, 0.5, "at least 5", True)
 NOISY = Figure("starts", "floor", None, 0.4, "at most 1.3", None)
 
 
-def test_the_figures_are_written_one_object_each(tmp_path: Path) -> None:
+def test_figures_are_written_one_object_each(tmp_path: Path) -> None:
     file = tmp_path / "build" / "bench.json"
     write([Report((CLEAR,), ""), Report((NOISY,), "")], file)
     first, second = json.loads(file.read_text())
@@ -29,7 +29,7 @@ def test_the_figures_are_written_one_object_each(tmp_path: Path) -> None:
     assert (second["ratio"], second["ok"]) == (None, None)
 
 
-def test_the_table_says_what_was_worked_on_and_what_is_too_noisy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_names_the_input_and_figures_that_are_too_noisy(capsys: pytest.CaptureFixture[str]) -> None:
     show([Report((CLEAR,), "200,000 files"), Report((NOISY,), "")])
     shown = capsys.readouterr().out
     assert "6.25" in shown
@@ -37,13 +37,13 @@ def test_the_table_says_what_was_worked_on_and_what_is_too_noisy(capsys: pytest.
     assert "too noisy" in shown
 
 
-def test_every_file_of_a_subject_can_be_named() -> None:
+def test_benchmark_names_are_the_files_with_subjects() -> None:
     folder = Path(images.__file__).parent
     with_subjects = {file.stem for file in folder.glob("*.py") if "def bench(" in file.read_text()}
     assert with_subjects == set(MODULES.values())
 
 
-def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["bench", "speed"])
     with pytest.raises(SystemExit):
         command.main()
@@ -53,7 +53,7 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], monk
 # Images
 
 
-def test_images_are_generated_where_there_is_no_archive(tmp_path: Path) -> None:
+def test_images_are_generated_without_an_archive(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.tar.gz"
     images.write_images(tmp_path / "images", 25, [nowhere])
     files = sorted((tmp_path / "images").rglob("*.jpg"))
@@ -84,7 +84,7 @@ def test_more_images_than_the_archives_have_are_generated(tmp_path: Path) -> Non
     assert images.source(60_001, [tmp_path / "images.tar.gz"]) == "generated images"
 
 
-def test_shared_images_are_taken_evenly_over_the_classes_and_nothing_is_written(tmp_path: Path) -> None:
+def test_shared_images_are_read_evenly_over_the_classes(tmp_path: Path) -> None:
     with images.shared_images(60, [tmp_path / "nowhere.tar.gz"]):
         few, all_there_are = (images.some_images(tmp_path / "own", count) for count in (20, 60))
         found = dict(images.collected(tmp_path / "own", 20))
@@ -97,5 +97,5 @@ def test_shared_images_are_taken_evenly_over_the_classes_and_nothing_is_written(
     assert (own.root, len(own.images)) == (str(tmp_path / "own"), 20)
 
 
-def test_the_same_number_is_the_same_photograph() -> None:
+def test_same_number_is_the_same_photograph() -> None:
     assert images.photograph(3, 224) == images.photograph(3, 224) != images.photograph(4, 224)

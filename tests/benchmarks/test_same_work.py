@@ -1,4 +1,4 @@
-"""Both sides of every benchmark do the same work: what is compared is two ways to one result."""
+"""Benchmarks: both sides of each do the same work and give the same result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from benchmarks.runner import Subject
 
 
 def all_runs(subjects: Iterable[Subject]) -> list[float]:
-    """The cost of one run of each side of each subject."""
+    """Return the cost of one run of each side of each subject."""
     return [run() for subject in subjects for run in (subject.run, *(one.run for one in subject.baselines))]
 
 
@@ -49,7 +49,7 @@ def prepared_images(store: SpanStore) -> list[bytes]:
     return sorted(image for uri in uris for image in images_in(storage.read(uri)))
 
 
-def test_preparation_on_disk(tmp_path: Path) -> None:
+def test_preparation_on_disk_gives_the_images_of_its_baselines(tmp_path: Path) -> None:
     with span_preparation.bench(tmp_path, images=60) as bench:
         (subject,) = bench.subjects
         subject.run()
@@ -63,7 +63,7 @@ def test_preparation_on_disk(tmp_path: Path) -> None:
         assert sorted(map(storage.read, files)) == ours
 
 
-def test_preparation_on_object_storage(tmp_path: Path) -> None:
+def test_preparation_on_object_storage_gives_the_baselines_images(tmp_path: Path) -> None:
     with span_preparation_remote.bench(tmp_path, images=60, latency=0) as bench:
         (subject,) = bench.subjects
         assert all(cost > 0 for cost in all_runs(bench.subjects))
@@ -72,7 +72,7 @@ def test_preparation_on_object_storage(tmp_path: Path) -> None:
         assert len(ours) == 60
 
 
-def test_archiving(tmp_path: Path) -> None:
+def test_archiving_moves_the_same_images_on_both_sides(tmp_path: Path) -> None:
     images = [(f"cat_{number}.jpg", b"%d" % number) for number in range(12)]
     with object_storage(latency=0) as bucket:
         months = Months(bucket, images)
@@ -85,14 +85,14 @@ def test_archiving(tmp_path: Path) -> None:
             assert archived == dict(images)
 
 
-def test_a_request_to_object_storage_waits_for_its_latency() -> None:
+def test_object_storage_request_waits_for_its_latency() -> None:
     with object_storage(latency=0.3) as bucket:
         started = time.perf_counter()
         storage.exists(f"{bucket}/nothing")
         assert time.perf_counter() - started >= 0.3
 
 
-def test_listing(tmp_path: Path) -> None:
+def test_listing_gives_the_uris_of_its_baseline(tmp_path: Path) -> None:
     with listing.bench(tmp_path, images=300, older=3) as bench:
         large = BatchStore(str(tmp_path / "large"))
         assert list(listing.listing(large).uris) == listing.original(large)
@@ -103,7 +103,7 @@ def test_listing(tmp_path: Path) -> None:
         assert all(cost > 0 for cost in all_runs(bench.subjects))
 
 
-def test_evaluation(tmp_path: Path) -> None:
+def test_evaluation_gives_the_accuracy_of_its_baseline(tmp_path: Path) -> None:
     with evaluation.bench(tmp_path, lines=700):
         results = str(tmp_path / "results")
         ours = evaluation.evaluated(evaluation.listed(700), results)
@@ -112,28 +112,28 @@ def test_evaluation(tmp_path: Path) -> None:
         assert evaluation.peak_memory(results, 700) > 10 * 2**20
 
 
-def test_the_lines_that_are_evaluated_are_as_json_writes_them(tmp_path: Path) -> None:
+def test_evaluated_lines_are_written_like_json(tmp_path: Path) -> None:
     evaluation.write_results(tmp_path / "results", 700)
     lines = [line for file in sorted((tmp_path / "results").iterdir()) for line in file.read_text().splitlines()]
     assert [json.dumps(json.loads(line)) for line in lines] == lines
     assert len(set(lines)) == 700
 
 
-def test_prediction(tmp_path: Path) -> None:
+def test_prediction_gives_the_labels_of_the_bare_model(tmp_path: Path) -> None:
     """The predictor's labels and confidences are those of the model called over decoded arrays."""
     with prediction.bench(tmp_path, images=40) as bench:
         assert all(cost > 0 for cost in all_runs(bench.subjects))
         (results,) = (tmp_path / "predictions").glob("*/prediction.results-*")
-        said = {line["instance"]: line["prediction"]["confidence"] for line in map(json.loads, results.open())}
-        files = sorted(said)
+        predicted = {line["instance"]: line["prediction"]["confidence"] for line in map(json.loads, results.open())}
+        files = sorted(predicted)
         model = prediction.initial_model(prediction.SPEC)
         model.load_weights(tmp_path / "export" / "assets.extra" / "model.weights.h5")
         (probabilities,) = prediction.called(model, prediction.decoded(files))
         assert len(files) == 40
-        assert np.allclose([said[file] for file in files], probabilities.max(axis=1), atol=1e-4)
+        assert np.allclose([predicted[file] for file in files], probabilities.max(axis=1), atol=1e-4)
 
 
-def test_ingestion(tmp_path: Path) -> None:
+def test_ingestion_gives_the_records_of_its_baseline(tmp_path: Path) -> None:
     with ingestion.bench(tmp_path, spans=2, images=400) as bench:
         assert all(cost > 0 for cost in all_runs(bench.subjects))
     root = spans.publish_spans(tmp_path / "again", 2, 40)
@@ -143,14 +143,14 @@ def test_ingestion(tmp_path: Path) -> None:
         assert ours == theirs != []
 
 
-def test_retraining(tmp_path: Path) -> None:
+def test_retraining_reads_as_many_images_as_its_baseline(tmp_path: Path) -> None:
     root = spans.publish_spans(tmp_path, 2, 40)
     ours = retraining.first_step(spans.linked(root, tmp_path / "linked"))
     assert ours == retraining.first_step(spans.imported(root, tmp_path / "imported"))
     assert ours == sum(SpanStore(root).manifest(Span(number)).images_in("train") for number in (1, 2))
 
 
-def test_inputs(tmp_path: Path) -> None:
+def test_inputs_deliver_the_pixels_of_the_baseline(tmp_path: Path) -> None:
     with inputs.bench(tmp_path, small=60, large=20) as bench:
         assert all(cost > 0 for cost in all_runs(bench.subjects))
     records = inputs.data.find_records([str(tmp_path / "photographs.tfrecord")], inputs.LARGE_SPEC)
@@ -165,27 +165,27 @@ def test_inputs(tmp_path: Path) -> None:
         assert inputs.delivered(batches) == 20
 
 
-def test_training(tmp_path: Path) -> None:
+def test_training_runs_on_both_sides_and_has_a_remark(tmp_path: Path) -> None:
     with training.bench(tmp_path, images=128) as bench:
         assert all(cost > 0 for cost in all_runs(bench.subjects))
         assert callable(bench.remark) and " images a second, " in bench.remark()
 
 
-def test_what_a_training_is_told_of_leaves_out_the_first_run_which_warms_up() -> None:
+def test_median_of_a_training_leaves_out_the_warm_up() -> None:
     costs = iter([9.0, 1.0, 3.0])
     run = training.Remembered(lambda: next(costs))
     assert (run(), run.median()) == (9.0, 9.0)
     assert (run(), run(), run.median()) == (1.0, 3.0, 2.0)
 
 
-def test_the_bare_imports_are_those_of_the_command_without_our_own() -> None:
+def test_bare_imports_are_the_commands_without_our_own() -> None:
     bare = starts.imports_of((starts.ADAPT, "--help"))
     assert "'click'" in bare
     assert not any(f"'{ours}" in bare for ours in starts.OURS)
     starts.start((bare,))
 
 
-def test_a_start_that_fails_is_no_figure() -> None:
+def test_start_that_fails_raises() -> None:
     with pytest.raises(RuntimeError, match="no such module"):
         starts.start(("raise ImportError('no such module')",))
 
@@ -193,18 +193,18 @@ def test_a_start_that_fails_is_no_figure() -> None:
 # Orchestration
 
 
-def test_the_figures_of_a_loop_belong_to_one_run() -> None:
+def test_figures_of_a_loop_belong_to_one_run() -> None:
     runs = iter([orchestration.Seconds(10, 8), orchestration.Seconds(100, 50)])
     loop = orchestration.Loop(lambda: next(runs))
     assert (loop.whole(), loop.own_work()) == (10, 8)
     assert (loop.own_work(), loop.whole()) == (50, 100)
 
 
-def test_the_import_that_a_direct_call_begins_with_is_a_real_one() -> None:
+def test_import_time_of_tfx_is_measured() -> None:
     assert orchestration.import_of_tfx() > 1
 
 
-def test_the_executors_own_work_is_what_ml_metadata_recorded(tmp_path: Path) -> None:
+def test_executors_own_work_is_taken_from_ml_metadata(tmp_path: Path) -> None:
     from ml_metadata import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as mlmd
     from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config

@@ -1,4 +1,4 @@
-"""Which benchmarks are run side by side, and in which order they are told."""
+"""Benchmarks' suite: which ones run concurrently, and the order of their reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from benchmarks import suite
 
 
-def test_those_that_wait_run_side_by_side_and_all_are_told_in_the_order_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_benchmarks_run_together_and_reports_keep_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(len(suite.WAITING))
 
     def run_apart(name: str) -> suite.Report:
@@ -25,7 +25,7 @@ def test_those_that_wait_run_side_by_side_and_all_are_told_in_the_order_asked(mo
     assert [report.remark for report in suite.run_all(["listing"])] == ["listing"]
 
 
-def test_many_share_their_images_and_one_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_shared_by_several_benchmarks_only(monkeypatch: pytest.MonkeyPatch) -> None:
     sharing: list[bool] = []
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The function's world: object storage and Vertex AI as emulators, and instances that are being served."""
+"""Fixtures of the function: emulated object storage and Vertex AI, and served instances."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from adaptation.io import storage
 from emulators.vertex import VertexEmulator
 from tests.worlds.function import (
+    BATCHES,
     COLLECTION,
     INSTANCES,
     MAIN,
-    MONTHS,
     RECORDS,
     FunctionWorld,
     Place,
@@ -26,7 +26,7 @@ from tests.worlds.vertex import Vertex, a_config, object_storage
 
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Two instances of the entry point that the module of the tests names as its TARGET."""
+    """Serve two instances of the entry point that the test module names as its TARGET."""
     with pytest.MonkeyPatch.context() as patch, object_storage(patch) as emulator, VertexEmulator() as server:
         server.hang_jobs(1_000)
         vertex = Vertex(server, a_config(server))
@@ -41,16 +41,16 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def month(place: Place) -> Iterator[str]:
-    """A month of its own; no other is there."""
-    yield next(MONTHS)
+def batch(place: Place) -> Iterator[str]:
+    """Return the name of a batch; no other one exists."""
+    yield next(BATCHES)
     storage.remove_folder(COLLECTION)
     storage.remove_folder(RECORDS)
 
 
 @pytest.fixture
 def empty_world(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[FunctionWorld]:
-    """No image, no champion, no specification. Jobs run until they are told to end."""
+    """Make a world without images, champion and spec. Its jobs run until a test ends them."""
     with object_storage(monkeypatch) as emulator, VertexEmulator() as server:
         server.hang_jobs(1_000)
         vertex = Vertex(server, a_config(server))
@@ -61,7 +61,7 @@ def empty_world(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 
 @pytest.fixture
 def world(empty_world: FunctionWorld) -> FunctionWorld:
-    """A champion, its specification, and a month with enough images."""
+    """Add a champion, the specs, and a batch with enough images."""
     serve_a_champion(empty_world.vertex)
     empty_world.collect()
     empty_world.forget_requests()

@@ -1,4 +1,4 @@
-"""The function's answers: what starts an evaluation, what is passed over, and who is to come again."""
+"""Function: what starts an evaluation, what is ignored, and which callers are to retry."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from typing import Any
 import pytest
 
 from adaptation.io import storage
-from tests.worlds.function import COLLECTION, ENOUGH, FINALIZED, MONTH, PUBLISHED, FunctionWorld, news
+from tests.worlds.function import BATCH, COLLECTION, ENOUGH, FINALIZED, PUBLISHED, FunctionWorld, notification
 from tests.worlds.vertex import ROOT, publish
 
-JOB = f"evaluation-{MONTH}-0001"
-IMAGE = f"ships/collected/{MONTH}/ship_1.jpg"
+JOB = f"evaluation-{BATCH}-0001"
+IMAGE = f"ships/collected/{BATCH}/ship_1.jpg"
 ENVIRONMENT = ("COLLECTION_ROOT", "RECORDS_ROOT", "PLATFORM")
 
 
 @pytest.fixture(params=["schedule", "push", "event", "message"])
 def call(request: pytest.FixtureRequest) -> Any:
-    """Each of the ways in which the function is called."""
+    """Return each of the ways in which the function is called."""
     return {
         "schedule": lambda world: world.post(),
-        "push": lambda world: world.push(news(IMAGE)),
+        "push": lambda world: world.push(notification(IMAGE)),
         "event": lambda world: world.upload(IMAGE),
-        "message": lambda world: world.send(PUBLISHED, {"message": news(IMAGE), "subscription": "s"}),
+        "message": lambda world: world.send(PUBLISHED, {"message": notification(IMAGE), "subscription": "s"}),
     }[request.param]
 
 
 @pytest.fixture
-def mended_by_a_person(request: pytest.FixtureRequest) -> int:
-    """What is answered where a person has to mend something: the schedule shows it, an event does not come again."""
+def status_of_an_error(request: pytest.FixtureRequest) -> int:
+    """Return the status for an error that only a person can fix: the schedule shows it, events are not retried."""
     return 500 if "schedule" in request.node.callspec.id else 200
 
 
 # What starts an evaluation
 
 
-def test_whoever_calls_a_full_month_is_evaluated_once(world: FunctionWorld, call: Any) -> None:
+def test_repeated_calls_start_one_evaluation_of_a_full_batch(world: FunctionWorld, call: Any) -> None:
     assert [call(world).status_code for _ in range(3)] == [200] * 3
     assert world.jobs == [JOB]
     assert [line["outcome"] for line in world.logged] == ["start", "running", "running"]
 
 
-def test_the_log_tells_of_the_batch_the_outcome_the_job_and_where_to_look(world: FunctionWorld) -> None:
+def test_log_has_batch_outcome_job_and_link(world: FunctionWorld) -> None:
     answer = world.post()
     (line,) = world.logged
     assert line["severity"] == "INFO"
     assert line["message"] == "start: 3 or more new images, at least 3 are needed"
-    assert (line["batch"], line["outcome"], line["job"]) == (MONTH, "start", JOB)
+    assert (line["batch"], line["outcome"], line["job"]) == (BATCH, "start", JOB)
     assert line["link"].endswith(f"/runs/ships-{JOB}?project=demo")
     assert answer.text.strip() == line["message"]
 
@@ -61,7 +61,7 @@ def test_the_log_tells_of_the_batch_the_outcome_the_job_and_where_to_look(world:
         {"traceparent": "00-105445aa7843bc8bf206b12000100000-00f067aa0ba902b7-01"},
     ],
 )
-def test_the_log_names_the_request_it_belongs_to(world: FunctionWorld, header: dict[str, str]) -> None:
+def test_log_has_the_trace_of_its_request(world: FunctionWorld, header: dict[str, str]) -> None:
     world.post(headers=header)
     world.upload("elsewhere.jpg")
     traces = [line.get("logging.googleapis.com/trace") for line in world.logged]
@@ -69,7 +69,7 @@ def test_the_log_names_the_request_it_belongs_to(world: FunctionWorld, header: d
 
 
 @pytest.mark.parametrize("body", [b"", b"tick", b"{}", b"[1]", b"null", b'{"message": 1}', b"\xff\xfe", b"[" * 100_000])
-def test_whatever_the_schedule_sends_is_its_tick(world: FunctionWorld, body: bytes) -> None:
+def test_schedule_may_send_any_body(world: FunctionWorld, body: bytes) -> None:
     assert world.post(body).status_code == 200
     assert world.jobs == [JOB]
 
@@ -83,7 +83,7 @@ def test_whatever_the_schedule_sends_is_its_tick(world: FunctionWorld, body: byt
         {},
     ],
 )
-def test_a_message_that_is_no_news_of_an_object_is_as_good_as_the_schedule(world: FunctionWorld, message: Any) -> None:
+def test_message_about_no_object_counts_as_a_tick_of_the_schedule(world: FunctionWorld, message: Any) -> None:
     world.push(message)
     world.send(PUBLISHED, {"message": message})
     assert world.jobs == [JOB]
@@ -99,7 +99,7 @@ def test_too_few_images_start_nothing_and_are_no_failure(empty_world: FunctionWo
     assert empty_world.jobs == []
 
 
-def test_an_evaluation_that_was_given_up_is_a_warning(world: FunctionWorld) -> None:
+def test_evaluation_that_was_given_up_is_logged_as_a_warning(world: FunctionWorld) -> None:
     world.vertex.server.hang_jobs(0)
     for _ in range(3):
         world.post()
@@ -113,58 +113,62 @@ def _name(world: FunctionWorld, job: str) -> str:
     return f"{world.vertex.config.parent}/pipelineJobs/ships-{job}"
 
 
-# What is passed over
+# What is ignored
 
 NO_IMAGES = [
-    f"ships/collected/{MONTH}/notes.txt",
-    f"ships/collected/{MONTH}/",
-    f"ships/collected/{MONTH}",
-    f"ships/collected/{MONTH}_old/ship_1.jpg",
+    f"ships/collected/{BATCH}/notes.txt",
+    f"ships/collected/{BATCH}/",
+    f"ships/collected/{BATCH}",
+    f"ships/collected/{BATCH}_old/ship_1.jpg",
     "ships/collected/2021-13/ship_1.jpg",
     "ships/collected/2021-1/ship_1.jpg",
     "ships/collected/ship_1.jpg",
-    f"ships/collected/_evaluated/{MONTH}/ship_1.jpg",
-    f"ships/triggers/{MONTH}/0001.json",
-    f"{MONTH}/ship_1.jpg",
-    f"ships/collected/{MONTH}/../{MONTH}/ship_1.jpg",
-    f"ships/collected/../collected/{MONTH}/ship_1.jpg",
-    f"ships/collected//{MONTH}/ship_1.jpg",
-    f"ships/collected/{MONTH}//ship_1.jpg",
-    f"/ships/collected/{MONTH}/ship_1.jpg",
-    f"ships%2Fcollected%2F{MONTH}%2Fship_1.jpg",
-    f"ships/collected/{MONTH}%2Fship_1.jpg",
-    f"ships/collected/{MONTH}/ship\n1.jpg",
-    f"ships/collected/{MONTH}/ship\x001.jpg",
-    f"ships/collected/{MONTH}/ship\ud8001.jpg",
-    f"ships/collected/{MONTH}/{'x' * 1_000_000}.jpg",
-    f"ships/collected/{MONTH}/.ship_1.jpg",
+    f"ships/collected/_evaluated/{BATCH}/ship_1.jpg",
+    f"ships/triggers/{BATCH}/0001.json",
+    f"{BATCH}/ship_1.jpg",
+    f"ships/collected/{BATCH}/../{BATCH}/ship_1.jpg",
+    f"ships/collected/../collected/{BATCH}/ship_1.jpg",
+    f"ships/collected//{BATCH}/ship_1.jpg",
+    f"ships/collected/{BATCH}//ship_1.jpg",
+    f"/ships/collected/{BATCH}/ship_1.jpg",
+    f"ships%2Fcollected%2F{BATCH}%2Fship_1.jpg",
+    f"ships/collected/{BATCH}%2Fship_1.jpg",
+    f"ships/collected/{BATCH}/ship\n1.jpg",
+    f"ships/collected/{BATCH}/ship\x001.jpg",
+    f"ships/collected/{BATCH}/ship\ud8001.jpg",
+    f"ships/collected/{BATCH}/{'x' * 1_000_000}.jpg",
+    f"ships/collected/{BATCH}/.ship_1.jpg",
     "",
 ]
 
 
 @pytest.mark.parametrize("name", NO_IMAGES, ids=range(len(NO_IMAGES)))
-def test_what_is_no_image_of_a_month_is_passed_over_without_a_request(world: FunctionWorld, name: str) -> None:
-    answers = [world.upload(name), world.push(news(name)), world.send(PUBLISHED, {"message": news(name)})]
+def test_object_outside_the_batches_is_ignored_without_a_request(world: FunctionWorld, name: str) -> None:
+    answers = [
+        world.upload(name),
+        world.push(notification(name)),
+        world.send(PUBLISHED, {"message": notification(name)}),
+    ]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert [line["severity"] for line in world.logged] == ["DEBUG"] * 3
     assert world.requests == []
 
 
 @pytest.mark.parametrize("bucket", ["other", "", "bucket/ships", "bucket/"])
-def test_an_image_of_another_bucket_is_passed_over(world: FunctionWorld, bucket: str) -> None:
-    name = f"collected/{MONTH}/ship_1.jpg" if "/" in bucket else IMAGE
-    assert world.upload(name, bucket).status_code == world.push(news(name, bucket)).status_code == 200
+def test_image_of_another_bucket_is_ignored(world: FunctionWorld, bucket: str) -> None:
+    name = f"collected/{BATCH}/ship_1.jpg" if "/" in bucket else IMAGE
+    assert world.upload(name, bucket).status_code == world.push(notification(name, bucket)).status_code == 200
     assert [line["severity"] for line in world.logged] == ["DEBUG"] * 2
     assert world.requests == []
 
 
 @pytest.mark.parametrize("kind", ["OBJECT_DELETE", "OBJECT_ARCHIVE", "OBJECT_METADATA_UPDATE", None])
-def test_news_of_an_object_that_did_not_arrive_is_passed_over(world: FunctionWorld, kind: Any) -> None:
-    assert world.push(news(IMAGE, kind=kind)).status_code == 200
+def test_notification_of_another_event_than_creation_is_ignored(world: FunctionWorld, kind: Any) -> None:
+    assert world.push(notification(IMAGE, kind=kind)).status_code == 200
     assert world.requests == []
 
 
-# What cannot be understood
+# Malformed calls
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,7 @@ def test_news_of_an_object_that_did_not_arrive_is_passed_over(world: FunctionWor
         (PUBLISHED, ["x" * 1_000_000]),
     ],
 )
-def test_a_malformed_event_is_told_of_and_does_not_come_again(world: FunctionWorld, kind: str, data: object) -> None:
+def test_malformed_event_is_logged_and_not_redelivered(world: FunctionWorld, kind: str, data: object) -> None:
     assert world.send(kind, data).status_code == 200
     (line,) = world.logged
     assert line["severity"] == "WARNING"
@@ -197,7 +201,7 @@ def test_a_malformed_event_is_told_of_and_does_not_come_again(world: FunctionWor
 
 
 @pytest.mark.parametrize("message", [None, 7, "tick", [], {"attributes": "x"}, {"attributes": {"objectId": None}}])
-def test_a_malformed_message_is_told_of_and_does_not_come_again(world: FunctionWorld, message: object) -> None:
+def test_malformed_message_is_logged_and_not_redelivered(world: FunctionWorld, message: object) -> None:
     message = (
         {"attributes": {**message["attributes"], "eventType": "OBJECT_FINALIZE"}} if _has_object(message) else message
     )
@@ -211,22 +215,22 @@ def _has_object(message: Any) -> bool:
 
 
 @pytest.mark.parametrize("broken", [{"ce-specversion": "7"}, {"ce-source": None}, {"ce-type": None}])
-def test_what_is_no_cloud_event_is_refused_before_it_comes_to_the_function(world: FunctionWorld, broken: Any) -> None:
+def test_invalid_cloud_event_is_refused_before_the_function_runs(world: FunctionWorld, broken: Any) -> None:
     assert world.send(FINALIZED, {"bucket": "bucket", "name": IMAGE}, broken).status_code == 400
     assert world.requests == world.logged == []
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-def test_only_a_post_calls_for_a_delivery(world: FunctionWorld, method: str) -> None:
+def test_other_methods_than_post_are_refused(world: FunctionWorld, method: str) -> None:
     assert world.post(method=method).status_code == 405
     assert world.requests == []
 
 
-# What passes, what has to be mended
+# Transient and permanent errors
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_passing_failure_makes_the_caller_come_again(
+def test_transient_failure_returns_503_and_the_retry_succeeds(
     world: FunctionWorld, call: Any, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.vertex.server.fail_next("", times=50, status=status)
@@ -237,7 +241,7 @@ def test_a_passing_failure_makes_the_caller_come_again(
     assert world.jobs == [JOB]
 
 
-def test_storage_that_fails_makes_the_caller_come_again(
+def test_storage_failure_returns_503_and_the_retry_succeeds(
     world: FunctionWorld, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gcsfs.retry.asyncio.sleep", _no_time)
@@ -252,24 +256,22 @@ async def _no_time(seconds: float) -> None:
     pass
 
 
-def test_without_a_champion_a_person_is_asked_to_train_one(
-    empty_world: FunctionWorld, call: Any, mended_by_a_person: int
-) -> None:
+def test_missing_champion_is_logged_as_an_error(empty_world: FunctionWorld, call: Any, status_of_an_error: int) -> None:
     publish()
     empty_world.collect()
-    assert call(empty_world).status_code == mended_by_a_person
+    assert call(empty_world).status_code == status_of_an_error
     assert empty_world.logged[-1]["severity"] == "ERROR"
     assert empty_world.jobs == []
     assert storage.files_below(f"{ROOT}/triggers") == []
 
 
 @pytest.mark.parametrize("spec", [None, b"no JSON", b"[]", b"{}"])
-def test_without_a_specification_a_person_is_asked_to_publish_one_and_then_it_goes_on(
-    world: FunctionWorld, call: Any, mended_by_a_person: int, spec: bytes | None
+def test_missing_spec_is_an_error_and_the_job_resumes_once_published(
+    world: FunctionWorld, call: Any, status_of_an_error: int, spec: bytes | None
 ) -> None:
     uri = f"{ROOT}/specs/evaluation.json"
     storage.remove(uri) if spec is None else storage.write(uri, spec)
-    assert call(world).status_code == mended_by_a_person
+    assert call(world).status_code == status_of_an_error
     assert world.logged[-1]["severity"] == "ERROR"
     assert "evaluation.json" in world.logged[-1]["message"]
     assert world.jobs == []
@@ -281,12 +283,12 @@ def test_without_a_specification_a_person_is_asked_to_publish_one_and_then_it_go
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("service", ["storage", "vertex"])
-def test_a_permission_that_is_missing_is_for_a_person_to_give(
-    world: FunctionWorld, call: Any, mended_by_a_person: int, service: str, status: int
+def test_missing_permission_is_an_error_and_the_job_runs_once_granted(
+    world: FunctionWorld, call: Any, status_of_an_error: int, service: str, status: int
 ) -> None:
     server = world.storage if service == "storage" else world.vertex.server
     server.fail_next("", times=50, status=status)
-    assert call(world).status_code == mended_by_a_person
+    assert call(world).status_code == status_of_an_error
     assert world.logged[-1]["severity"] == "ERROR"
     assert re.search("roles? of the account|credentials", world.logged[-1]["message"])
     server.recover()
@@ -294,26 +296,24 @@ def test_a_permission_that_is_missing_is_for_a_person_to_give(
     assert world.jobs == [JOB]
 
 
-def test_a_collection_in_a_bucket_that_is_not_there_is_for_a_person_to_mend(
-    world: FunctionWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_bucket_is_logged_as_an_error(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLLECTION_ROOT", "gs://missing/collected")
     assert world.post().status_code == 500
     assert "there is no bucket 'missing'" in world.logged[-1]["message"]
-    assert world.upload(f"collected/{MONTH}/ship_1.jpg", "missing").status_code == 200
+    assert world.upload(f"collected/{BATCH}/ship_1.jpg", "missing").status_code == 200
     assert world.logged[-1]["severity"] == "ERROR"
 
 
 # The environment
 
 
-def test_all_that_is_wrong_with_the_environment_is_told_at_once(
-    world: FunctionWorld, call: Any, mended_by_a_person: int, monkeypatch: pytest.MonkeyPatch
+def test_invalid_environment_is_reported_with_all_variables_at_once(
+    world: FunctionWorld, call: Any, status_of_an_error: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MIN_IMAGES", "many")
-    assert call(world).status_code == mended_by_a_person
+    assert call(world).status_code == status_of_an_error
     (line,) = world.logged
     assert line["severity"] == "ERROR"
     assert all(name in line["message"] for name in (*ENVIRONMENT, "MIN_IMAGES"))
@@ -342,7 +342,7 @@ def test_all_that_is_wrong_with_the_environment_is_told_at_once(
         ("PLATFORM", json.dumps({"platform": "local", "root": "/data", "command": ["run"]})),
     ],
 )
-def test_each_variable_is_held_against_what_it_must_be(
+def test_invalid_variable_is_named_alone(
     world: FunctionWorld, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -353,17 +353,15 @@ def test_each_variable_is_held_against_what_it_must_be(
     assert world.requests == []
 
 
-def test_a_hundred_images_are_enough_where_nobody_says_otherwise(
-    world: FunctionWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_for_min_images_is_100(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MIN_IMAGES")
     world.post()
     assert world.logged[-1]["message"] == "not enough: 3 new images, 97 more are needed"
 
 
-def test_a_collection_may_be_a_whole_bucket(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collection_may_be_a_whole_bucket(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLLECTION_ROOT", "gs://bucket/")
-    storage.in_parallel(lambda number: storage.write(f"gs://bucket/{MONTH}/{number}.jpg", b"image"), range(ENOUGH))
-    assert world.upload(f"{MONTH}/1.jpg").status_code == 200
+    storage.in_parallel(lambda number: storage.write(f"gs://bucket/{BATCH}/{number}.jpg", b"image"), range(ENOUGH))
+    assert world.upload(f"{BATCH}/1.jpg").status_code == 200
     assert world.jobs == [JOB]
-    assert storage.exists(f"{COLLECTION}/{MONTH}/ship_0.jpg")
+    assert storage.exists(f"{COLLECTION}/{BATCH}/ship_0.jpg")

@@ -1,4 +1,4 @@
-"""Many requests at once to the function as the runtime serves it: one job."""
+"""Concurrent requests to the function as the runtime serves it start one job."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def post(url: str) -> int:
         return error.code
 
 
-def test_200_deliveries_at_once_start_one_job(place: Place, month: str) -> None:
-    collect(f"{COLLECTION}/{month}", 5)
+def test_200_concurrent_deliveries_start_one_job(place: Place, batch: str) -> None:
+    collect(f"{COLLECTION}/{batch}", 5)
     urls = [instance.url for instance in place.instances] * 100
     with ThreadPoolExecutor(64) as pool:
         assert list(pool.map(post, urls)) == [200] * 200
-    assert place.jobs(month) == [f"evaluation-{month}-0001"]
-    lines = place.lines(month)
+    assert place.jobs(batch) == [f"evaluation-{batch}-0001"]
+    lines = place.lines(batch)
     outcomes = Counter(line["outcome"] for line in lines)
     assert outcomes.total() == 200
     assert outcomes["start"] == 1
     assert set(outcomes) <= {"start", "running", "resume"}
-    assert {line["job"] for line in lines} == {f"evaluation-{month}-0001"}
+    assert {line["job"] for line in lines} == {f"evaluation-{batch}-0001"}
 
 
-def test_an_instance_asks_for_the_model_by_its_name_once_in_its_life(place: Place, month: str) -> None:
-    """All its threads share one connection, and what it knows."""
-    collect(f"{COLLECTION}/{month}", 2)
+def test_instance_looks_up_the_model_once(place: Place, batch: str) -> None:
+    """All threads of an instance share one connection and its cache."""
+    collect(f"{COLLECTION}/{batch}", 2)
     for instance in place.instances:
         post(instance.url)
     place.vertex.server.requests.clear()
@@ -48,10 +48,10 @@ def test_an_instance_asks_for_the_model_by_its_name_once_in_its_life(place: Plac
     assert place.vertex.server.count("champion") == 64
 
 
-def test_an_instance_goes_on_after_a_failure(place: Place, month: str) -> None:
-    collect(f"{COLLECTION}/{month}", 5)
+def test_instance_recovers_after_a_failure(place: Place, batch: str) -> None:
+    collect(f"{COLLECTION}/{batch}", 5)
     place.vertex.server.fail_next("pipelineJobs", times=50, status=503)
     assert post(place.instances[0].url) == 503
     place.vertex.server.recover()
     assert post(place.instances[0].url) == 200
-    assert place.jobs(month) == [f"evaluation-{month}-0001"]
+    assert place.jobs(batch) == [f"evaluation-{batch}-0001"]

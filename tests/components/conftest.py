@@ -1,4 +1,4 @@
-"""A world for single components, and a runner for a few of them."""
+"""Fixtures: a world for single components, and a runner for a few of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def world(tmp_path: Path) -> ComponentWorld:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[[Sequence[Any]], Run]:
-    """Runs components as a pipeline of their own, with the real runner and the real ML Metadata."""
+    """Return a runner of components as a pipeline, with the real runner and the real ML Metadata."""
     from tfx import v1 as tfx
 
     from pipeline.local.runner import run_pipeline
@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Callable[[Sequence[Any]], Run]:
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a SavedModel with the real signatures, for two classes, that has learnt nothing."""
+    """Export an untrained model for two classes, with the real signatures. Return its folder."""
     from models.export import export
     from models.recipe import training_spec
     from models.trainer import initial_model

@@ -1,4 +1,4 @@
-"""The components of the batch evaluation pipeline, each in a pipeline of its own as far as it goes."""
+"""Components of the batch evaluation pipeline, each in a pipeline with the components that it needs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def listed(world: ComponentWorld, batch: str = "") -> Any:
 
 
 def predicted_as(world: ComponentWorld, answer: dict[str, str]) -> Any:
-    """An importer of results in which each image named has the label given, and its own otherwise."""
+    """Return an importer of results in which each image has the label given, or else its own."""
     from datetime import UTC, datetime
 
     snapshot = world.batches.snapshot(OCTOBER)
@@ -62,7 +62,7 @@ def evaluation_in(run: Any) -> Evaluation:
     return codec.read(uri, Evaluation)
 
 
-def test_file_list_gen_lists_the_newest_month_one_uri_a_line(world: ComponentWorld, run: Any) -> None:
+def test_file_list_gen_lists_the_newest_batch_one_uri_a_line(world: ComponentWorld, run: Any) -> None:
     names = world.collect(4)
     world.collect(2, batch=Batch(2021, 9))
     Path(world.batches.folder(OCTOBER), "notes.txt").write_text("no image")
@@ -72,14 +72,14 @@ def test_file_list_gen_lists_the_newest_month_one_uri_a_line(world: ComponentWor
     assert (output.properties["batch"], output.properties["images"]) == ("2021-10", 4)
 
 
-def test_file_list_gen_takes_the_month_that_is_named(world: ComponentWorld, run: Any) -> None:
+def test_file_list_gen_lists_the_batch_that_is_named(world: ComponentWorld, run: Any) -> None:
     world.collect(4)
     world.collect(2, batch=Batch(2021, 9))
     assert run([listed(world, "2021-09")]).outputs["FileListGen", "file_list"].properties["images"] == 2
 
 
 @pytest.mark.parametrize("batch", ["2021-11", "2021-12"])
-def test_file_list_gen_refuses_a_month_without_images(world: ComponentWorld, run: Any, batch: str) -> None:
+def test_file_list_gen_refuses_a_batch_without_images(world: ComponentWorld, run: Any, batch: str) -> None:
     world.collect(4)
     Path(world.root, "collection", "2021-12").mkdir()
     with pytest.raises(NoBatch, match="2021-1"):
@@ -101,7 +101,7 @@ def test_batch_prediction_gen_predicts_every_image_with_the_champion(
     assert {line["prediction"]["label"] for line in lines} <= set(LABELS.names)
 
 
-def test_batch_prediction_gen_never_picks_a_model_by_chance(world: ComponentWorld, run: Any) -> None:
+def test_batch_prediction_gen_without_a_champion_fails(world: ComponentWorld, run: Any) -> None:
     world.collect(6)
     files = listed(world)
     predictions = BatchPredictionGen(file_list=files.outputs["file_list"], platform=world.config.to_json())
@@ -161,21 +161,21 @@ def test_performance_evaluator_by_wilson_waits_until_it_is_sure(world: Component
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
 
 
-def test_performance_evaluator_sets_the_property_for_too_few_images_too(world: ComponentWorld, run: Any) -> None:
+def test_performance_evaluator_sets_the_property_for_too_few_images(world: ComponentWorld, run: Any) -> None:
     names = world.collect(10)
     files, predictions = listed(world), predicted_as(world, dict.fromkeys(names, "light"))
     done = run([files, predictions, measured(files, predictions, min_images=30)])
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["retrain"] == 0
 
 
-def test_what_was_evaluated_no_longer_counts_as_new(world: ComponentWorld, run: Any) -> None:
+def test_evaluated_images_no_longer_count_as_new(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, {})
     run([files, predictions, measured(files, predictions)])
     assert {image.name for image in world.batches.evaluated(OCTOBER)} == set(names)
 
 
-def test_the_results_are_those_that_are_named_not_the_newest(world: ComponentWorld, run: Any) -> None:
+def test_performance_evaluator_reads_its_input_not_the_newest_results(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, {})
     predicted_as(world, dict.fromkeys(names, "light"))
@@ -183,7 +183,7 @@ def test_the_results_are_those_that_are_named_not_the_newest(world: ComponentWor
     assert done.outputs["PerformanceEvaluator", "metrics"].properties["accuracy"] == 1
 
 
-def test_performance_evaluator_measures_with_what_was_reviewed(world: ComponentWorld, run: Any) -> None:
+def test_performance_evaluator_measures_with_reviewed_labels(world: ComponentWorld, run: Any) -> None:
     review_as_light(world, world.collect(40)[:10])
     files, predictions = listed(world), predicted_as(world, {})
     done = run([files, predictions, measured(files, predictions)])
@@ -191,7 +191,7 @@ def test_performance_evaluator_measures_with_what_was_reviewed(world: ComponentW
     assert evaluation_in(done).confusion == ((15, 0), (5, 20))
 
 
-def test_an_evaluation_that_fails_marks_nothing(world: ComponentWorld, run: Any) -> None:
+def test_evaluation_that_fails_marks_no_images(world: ComponentWorld, run: Any) -> None:
     world.collect(40)
     predictions = predicted_as(world, {})
     world.collect(1, start=40)
@@ -235,7 +235,7 @@ def test_span_preparator_on_beam_writes_what_one_process_writes(
     )
 
 
-def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: ComponentWorld, run: Any) -> None:
+def test_span_preparator_leaves_out_a_duplicate_in_another_chunk(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     Path(world.batches.folder(OCTOBER), "dark_twin.png").write_bytes(toned("dark", 0))
     files = listed(world)
@@ -245,7 +245,7 @@ def test_span_preparator_leaves_out_an_image_that_two_chunks_share(world: Compon
     assert {one.name for one in manifest.skipped} <= {"dark_twin.png", names[0]}
 
 
-def test_span_preparator_gives_the_images_their_reviewed_labels(world: ComponentWorld, run: Any) -> None:
+def test_span_preparator_uses_reviewed_labels(world: ComponentWorld, run: Any) -> None:
     review_as_light(world, world.collect(40)[:10])
     files = listed(world)
     run([files, prepared(world, files)])
@@ -261,7 +261,7 @@ def test_pipeline_trigger_starts_one_training_on_the_resolved_window(world: Comp
     assert done.outputs["PipelineTrigger", "job"].properties["job"] == jobs[0].id
 
 
-def test_pipeline_trigger_speaks_to_import_example_gen_in_its_own_words(world: ComponentWorld, run: Any) -> None:
+def test_pipeline_trigger_gives_import_example_gen_its_input_config(world: ComponentWorld, run: Any) -> None:
     run(triggering(world, published(world), ingestion="import"))
     parameters = world.platform.jobs.list()[0].parameters
     patterns = {split["name"]: split["pattern"] for split in json.loads(parameters["input-config"])["splits"]}
@@ -269,7 +269,7 @@ def test_pipeline_trigger_speaks_to_import_example_gen_in_its_own_words(world: C
     assert set(parameters) == {"input-config", "output-config"}
 
 
-def test_pipeline_trigger_tries_a_failed_training_again(world: ComponentWorld, run: Any) -> None:
+def test_pipeline_trigger_retries_a_failed_training(world: ComponentWorld, run: Any) -> None:
     manifest = published(world)
     run(triggering(world, manifest))
     first = world.platform.jobs.list()[0]
@@ -280,7 +280,7 @@ def test_pipeline_trigger_tries_a_failed_training_again(world: ComponentWorld, r
     assert len(world.platform.jobs.list()) == 2
 
 
-def test_a_triggered_job_names_the_content_that_was_meant(world: ComponentWorld, run: Any) -> None:
+def test_triggered_job_has_the_digest_of_its_spans(world: ComponentWorld, run: Any) -> None:
     run(triggering(world, published(world)))
     job = world.platform.jobs.list()[0]
     assert (job.pipeline, job.parameters) == (
@@ -290,7 +290,7 @@ def test_a_triggered_job_names_the_content_that_was_meant(world: ComponentWorld,
 
 
 def review_as_light(world: ComponentWorld, names: list[str]) -> None:
-    """People have said that these images are light, half of which are named dark."""
+    """Review these images as light; half of them are named dark."""
     images = {image for image in world.batches.images(OCTOBER) if image.name in names}
     Reviews(world.batches).add(OCTOBER, dict.fromkeys(images, "light"))
 

@@ -1,4 +1,4 @@
-"""ChampionGen: the registry alone says who the champion is, on this machine and on Vertex AI."""
+"""ChampionGen: the registry alone defines the champion, locally and on Vertex AI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Deployment:
         return connect(self.config.to_json())
 
     def serve(self, key: str) -> None:
-        """Puts a version made of a model with two files in service."""
+        """Deploy a version whose model has two files."""
         folder = storage.join(self.files, "models", key)
         for name in ("saved_model.pb", "variables/variables.index"):
             storage.write(storage.join(folder, name), f"{key} {name}".encode())
@@ -40,7 +40,7 @@ class Deployment:
         put_in_service(self.platform.registry, self.platform.endpoint, version, "because")
 
     def champion(self) -> Model:
-        """What ChampionGen makes."""
+        """Run ChampionGen and return its model."""
         model = Model()
         model.uri = storage.join(self.files, "artifact")
         ChampionGen_Executor._FUNCTION(model=model, platform=self.config.to_json(), run="run-1")

@@ -1,4 +1,4 @@
-"""SpanPreparator, the component itself on Beam, killed after each of its writes in turn and run again."""
+"""SpanPreparator on Beam, killed after each of its writes in turn and run again."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.worlds.components import LABELS, ComponentWorld
 WRITES = ("write", "create", "move", "remove", "remove_folder")
 
 
-def test_killed_after_each_write_and_run_again_it_makes_one_whole_span(tmp_path: Path, run: Any) -> None:
+def test_preparator_killed_after_any_write_makes_one_whole_span(tmp_path: Path, run: Any) -> None:
     for number in count(1):
         world = ComponentWorld(tmp_path / str(number))
         names = world.collect(40)
         killed = in_a_child(lambda world=world: run(preparing(world)), kill_after=number)
-        assert_nothing_half_visible(world)
+        assert_only_whole_spans(world)
         run(preparing(world))
         assert world.spans.spans() == [Span(1)]
         assert sorted(images_of(world)) == sorted(names)
@@ -34,7 +34,7 @@ def test_killed_after_each_write_and_run_again_it_makes_one_whole_span(tmp_path:
 
 
 def in_a_child(work: Callable[[], Any], kill_after: int) -> bool:
-    """Does the work in a child process that dies by SIGKILL after so many writes; False where it came to its end."""
+    """Run the work in a child process that is killed after so many writes. Return whether it was killed."""
     child = os.fork()
     if child == 0:
         try:
@@ -74,7 +74,7 @@ def preparing(world: ComponentWorld) -> list[Any]:
     return [files, preparator]
 
 
-def assert_nothing_half_visible(world: ComponentWorld) -> None:
+def assert_only_whole_spans(world: ComponentWorld) -> None:
     for span in world.spans.spans():
         world.spans.verify(span)
 

@@ -1,4 +1,4 @@
-"""The Kubeflow emulator as the kfp client sees it: what it takes, and what it refuses as the backend does."""
+"""Kubeflow emulator: what it accepts and what it refuses, like the backend."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def call(server: KubeflowEmulator, collection: str, body: object) -> requests.Re
     return requests.post(f"{server.url}/apis/v2beta1/{collection}", json=body, timeout=60)
 
 
-def test_run_is_kept_under_an_id_of_its_own(server: KubeflowEmulator) -> None:
+def test_run_is_kept_under_its_own_id(server: KubeflowEmulator) -> None:
     run = a_run(server)
     first, second = (call(server, "runs", run).json()["run_id"] for _ in range(2))
     assert [kept["run_id"] for kept in server.runs] == [first, second]
@@ -44,7 +44,7 @@ def test_run_is_kept_under_an_id_of_its_own(server: KubeflowEmulator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda run: run.update(experiment_id="none"), "no experiment"),
         (lambda run: run["pipeline_spec"].update(displayName="ships"), 'no field named "displayName"'),
@@ -53,14 +53,14 @@ def test_run_is_kept_under_an_id_of_its_own(server: KubeflowEmulator) -> None:
         (lambda run: run["runtime_config"]["parameters"].update(other="1"), "'other'"),
     ],
 )
-def test_run_that_the_backend_would_not_accept_is_refused(
-    server: KubeflowEmulator, change: Callable[[Any], None], told: str
+def test_run_that_the_backend_would_refuse_is_refused(
+    server: KubeflowEmulator, change: Callable[[Any], None], message: str
 ) -> None:
     run = copy.deepcopy(a_run(server))
     change(run)
     answer = call(server, "runs", run)
     assert answer.status_code == 400
-    assert told in answer.json()["message"]
+    assert message in answer.json()["message"]
     assert server.runs == []
 
 

@@ -1,4 +1,4 @@
-"""The storage emulator is as strict as the service, and fails when it is asked to."""
+"""Storage emulator: it is as strict as the service, and fails on request."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def emulator() -> Iterator[StorageEmulator]:
 
 @pytest.fixture
 def bucket(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> cloud.Bucket:
-    """The bucket as the client library of the service sees it."""
+    """Return the bucket as the service's client library sees it."""
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
     return cloud.Client("project", AnonymousCredentials()).bucket("b")
 
 
 class Subscriber(LoopbackServer):
-    """Keeps what is posted to it."""
+    """A server that keeps what is posted to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,7 +266,7 @@ def test_upload_through_tls_goes_on_through_tls(emulator: StorageEmulator) -> No
     assert begun.headers["Location"].startswith("https://storage.googleapis.com/upload/storage/v1/b/b/o?")
 
 
-def test_upload_in_parts_is_seen_when_the_last_one_has_come(emulator: StorageEmulator) -> None:
+def test_upload_in_parts_is_visible_after_the_last_part(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a").headers["Location"]
     first = send(location, b"hel", 0, 5)
     assert (first.status_code, first.headers["Range"]) == (308, "bytes=0-2")
@@ -275,7 +275,7 @@ def test_upload_in_parts_is_seen_when_the_last_one_has_come(emulator: StorageEmu
     assert read(emulator.url, "a").content == b"hello"
 
 
-def test_part_that_comes_again_is_taken_once(emulator: StorageEmulator) -> None:
+def test_repeated_part_is_accepted_once(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a", ifGenerationMatch=0).headers["Location"]
     for _ in range(2):
         assert send(location, b"hel", 0, 5).headers["Range"] == "bytes=0-2"
@@ -295,7 +295,7 @@ def test_upload_reports_how_many_bytes_arrived(emulator: StorageEmulator) -> Non
     assert send(location, b"", 0, 5).headers["Range"] == "bytes=0-2"
 
 
-def test_upload_that_was_given_up_cannot_be_ended(emulator: StorageEmulator) -> None:
+def test_cancelled_upload_cannot_be_finished(emulator: StorageEmulator) -> None:
     location = begin(emulator.url, "a").headers["Location"]
     assert requests.delete(location).status_code == 499
     assert send(location, b"hello", 0, 5).status_code == 404
@@ -338,7 +338,7 @@ def test_range_beyond_the_end_cannot_be_read(emulator: StorageEmulator) -> None:
     assert read(emulator.url, "a", Range="bytes=3-").status_code == 416
 
 
-def test_generation_that_was_replaced_is_gone(bucket: cloud.Bucket) -> None:
+def test_replaced_generation_is_not_found(bucket: cloud.Bucket) -> None:
     blob = bucket.blob("a")
     blob.upload_from_string(b"1")
     first = blob.generation
@@ -413,7 +413,7 @@ def test_gcsfs_removes_in_batches(emulator: StorageEmulator, bucket: cloud.Bucke
     assert not list(bucket.list_blobs())
 
 
-def test_batch_that_makes_no_sense_is_refused(emulator: StorageEmulator) -> None:
+def test_invalid_batch_is_refused(emulator: StorageEmulator) -> None:
     assert requests.post(f"{emulator.url}/batch/storage/v1", b"nonsense").status_code == 400
 
 
@@ -473,7 +473,7 @@ def folder(name: str, prefix: str, delimiter: str) -> str:
 
 
 @pytest.mark.parametrize("query", ["pageToken=!", "pageToken=gA==", "maxResults=0", "maxResults=many"])
-def test_listing_that_makes_no_sense_is_refused(emulator: StorageEmulator, query: str) -> None:
+def test_invalid_listing_is_refused(emulator: StorageEmulator, query: str) -> None:
     assert requests.get(f"{emulator.url}/storage/v1/b/b/o?{query}").status_code == 400
 
 
@@ -487,7 +487,7 @@ def test_matching_requests_fail_with_the_status(emulator: StorageEmulator) -> No
 
 
 @pytest.mark.parametrize(("drop", "status"), [("before", 404), ("after", 200), ("within", 200)])
-def test_connection_is_lost_before_or_after_the_effect(emulator: StorageEmulator, drop: Any, status: int) -> None:
+def test_connection_drops_before_or_after_the_effect(emulator: StorageEmulator, drop: Any, status: int) -> None:
     emulator.fail_next("^POST", drop=drop)
     with pytest.raises(requests.RequestException):
         media(emulator.url, "a", b"data")
@@ -495,7 +495,7 @@ def test_connection_is_lost_before_or_after_the_effect(emulator: StorageEmulator
     assert media(emulator.url, "a", b"data").status_code == 200
 
 
-def test_slow_requests_wait_at_the_same_time(emulator: StorageEmulator) -> None:
+def test_slow_requests_wait_concurrently(emulator: StorageEmulator) -> None:
     async def get_all() -> float:
         async with aiohttp.ClientSession() as session:
             begun = asyncio.get_running_loop().time()
@@ -530,7 +530,7 @@ def test_upload_that_its_client_aborts_is_no_error(emulator: StorageEmulator, ca
     assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
-def test_emulator_is_gone_when_its_context_ends() -> None:
+def test_emulator_stops_when_its_context_ends() -> None:
     with StorageEmulator() as emulator:
         assert requests.get(f"{emulator.url}/storage/v1/b").ok
     with pytest.raises(requests.ConnectionError):
@@ -573,7 +573,7 @@ def test_events_follow_every_creation_and_no_deletion(emulator: StorageEmulator,
     assert subscriber.names == ["copy", "moved", "object", "object", "object", "rewritten", "sum"]
 
 
-def test_event_comes_more_than_once_where_that_is_asked_for(emulator: StorageEmulator) -> None:
+def test_event_is_delivered_more_than_once_if_configured(emulator: StorageEmulator) -> None:
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url, copies=2)
         media(emulator.url, "a", b"")
@@ -582,7 +582,7 @@ def test_event_comes_more_than_once_where_that_is_asked_for(emulator: StorageEmu
     assert first.headers["ce-id"] == second.headers["ce-id"]
 
 
-def test_event_that_was_not_taken_comes_again(emulator: StorageEmulator) -> None:
+def test_event_that_was_not_acknowledged_is_delivered_again(emulator: StorageEmulator) -> None:
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url)
         subscriber.fail_next(status=500)
@@ -593,7 +593,9 @@ def test_event_that_was_not_taken_comes_again(emulator: StorageEmulator) -> None
     assert emulator.events.failed == []
 
 
-def test_event_that_nobody_takes_is_given_up(emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_that_is_never_acknowledged_is_given_up(
+    emulator: StorageEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("emulators.storage.events.SECONDS_BETWEEN_ATTEMPTS", 0)
     with Subscriber() as subscriber:
         emulator.subscribe(subscriber.url)
@@ -606,7 +608,7 @@ def test_event_that_nobody_takes_is_given_up(emulator: StorageEmulator, monkeypa
 # Other clients
 
 
-def test_credentials_of_the_environment_are_good_here(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
+def test_default_credentials_are_accepted(emulator: StorageEmulator, bucket: cloud.Bucket) -> None:
     credentials, _ = google.auth.default(["https://www.googleapis.com/auth/devstorage.read_write"])
     cloud.Client("project", credentials).bucket("b").blob("a").upload_from_string(b"data")
     assert bucket.blob("a").download_as_bytes() == b"data"

@@ -1,4 +1,4 @@
-"""Google's own addresses lead to the emulators, for TensorFlow's `gs://` too, and no other address leads anywhere."""
+"""TLS proxy: Google's addresses lead to the emulators, for TensorFlow's `gs://` too; all others are refused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def proxy(emulator: StorageEmulator, vertex: VertexEmulator) -> Iterator[TlsProx
 
 
 def get(proxy: TlsProxy, url: str) -> requests.Response:
-    """As a client does that knows the proxy by its environment alone."""
+    """Send a request like a client that is configured by the environment alone."""
     environment = proxy.environment()
     proxies = {scheme: environment[f"{scheme}_proxy"] for scheme in ("http", "https")}
     return requests.get(url, proxies=proxies, verify=environment["REQUESTS_CA_BUNDLE"], timeout=60)
@@ -83,9 +83,7 @@ def test_client_that_trusts_the_certificate_gets_through(proxy: TlsProxy) -> Non
     assert get(proxy, "https://storage.googleapis.com/storage/v1/b/b").json()["name"] == "b"
 
 
-def test_each_host_leads_to_its_own_emulator(
-    emulator: StorageEmulator, vertex: VertexEmulator, proxy: TlsProxy
-) -> None:
+def test_hosts_lead_to_their_own_emulators(emulator: StorageEmulator, vertex: VertexEmulator, proxy: TlsProxy) -> None:
     path = "/v1/projects/demo/locations/europe-west4/models"
     assert get(proxy, f"https://europe-west4-aiplatform.googleapis.com{path}").json() == {"models": []}
     assert list(vertex.requests) == [f"GET {path}"]

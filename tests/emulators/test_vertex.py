@@ -1,4 +1,4 @@
-"""The Vertex AI emulator as Google's own client libraries see it, and the ways in which it can be made to fail."""
+"""Vertex AI emulator: as Google's client libraries see it, and the ways in which it can be made to fail."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server() -> Iterator[VertexEmulator]:
 
 
 def use(server: VertexEmulator) -> None:
-    """Points the SDK to the server."""
+    """Point the SDK to the server."""
     aiplatform.init(
         project="demo",
         location="us-central1",
@@ -67,7 +67,7 @@ def a_model(name: str = "ships", **options: Any) -> aiplatform.Model:
 
 
 def an_endpoint(server: VertexEmulator, *split: int) -> tuple[str, list[str]]:
-    """An endpoint with a version of the model deployed for each share of the traffic; its path and their ids."""
+    """Deploy a version for each share of the traffic. Return the endpoint's path and the deployed models' ids."""
     done(call(server, "POST", "endpoints", {"displayName": "ships"}, endpointId="ships"))
     ids = [deployed(server) for _ in split]
     shares = dict(zip(ids, split, strict=True))
@@ -319,7 +319,7 @@ def test_sdk_creates_gets_lists_and_cancels_pipeline_jobs(server: VertexEmulator
     assert aiplatform.PipelineJob.get(job.resource_name).state is v1.PipelineState.PIPELINE_STATE_CANCELLED
 
 
-def test_job_goes_on_by_being_looked_at(server: VertexEmulator) -> None:
+def test_job_advances_each_time_it_is_read(server: VertexEmulator) -> None:
     done(call(server, "POST", "pipelineJobs", JOB, pipelineJobId="job-1"))
     jobs = [done(call(server, "GET", "pipelineJobs/job-1")) for _ in range(3)]
     assert [job["state"] for job in jobs] == [f"PIPELINE_STATE_{s}" for s in ("RUNNING", "SUCCEEDED", "SUCCEEDED")]
@@ -327,7 +327,7 @@ def test_job_goes_on_by_being_looked_at(server: VertexEmulator) -> None:
     assert [(task["taskName"], task["state"]) for task in tasks] == [("First", "SUCCEEDED"), ("Last", "SUCCEEDED")]
 
 
-def test_jobs_are_made_to_fail_or_to_run_for_ever(server: VertexEmulator) -> None:
+def test_jobs_can_be_made_to_fail_or_to_run_for_ever(server: VertexEmulator) -> None:
     server.fail_jobs(message="no luck")
     server.hang_jobs()
     for job_id in ("failing", "hanging", "usual"):
@@ -362,11 +362,11 @@ def test_hook_runs_the_job_and_its_exception_fails_it() -> None:
 
 @pytest.mark.parametrize(("ending", "last"), [("SUCCEEDED", "SUCCEEDED"), ("FAILED", "NOT_TRIGGERED")])
 def test_hook_sets_task_states_and_other_tasks_follow_the_job(ending: str, last: str) -> None:
-    told, allowed = threading.Event(), threading.Event()
+    started, allowed = threading.Event(), threading.Event()
 
     def run(job: dict[str, Any]) -> None:
         server.tell(job["name"], "First", "RUNNING")
-        told.set()
+        started.set()
         allowed.wait(60)
         server.tell(job["name"], "First", "SKIPPED")
         if ending == "FAILED":
@@ -374,7 +374,7 @@ def test_hook_sets_task_states_and_other_tasks_follow_the_job(ending: str, last:
 
     with VertexEmulator(on_pipeline_job=run) as server:
         done(call(server, "POST", "pipelineJobs", JOB, pipelineJobId="job"))
-        assert told.wait(60)
+        assert started.wait(60)
         assert tasks(server, "job") == {"First": "RUNNING", "Last": "PENDING"}
         allowed.set()
         wait_for(lambda: state(server, "job") == ending)
@@ -418,7 +418,7 @@ def state(server: VertexEmulator, job_id: str) -> str:
         ({}, "1", "pipeline job id"),
     ],
 )
-def test_pipeline_job_that_cannot_be_is_refused(
+def test_invalid_pipeline_job_is_refused(
     server: VertexEmulator, change: dict[str, Any], job_id: str, message: str
 ) -> None:
     response = call(server, "POST", "pipelineJobs", {**JOB, **change}, pipelineJobId=job_id)
@@ -442,7 +442,7 @@ def test_listings_come_in_pages_newest_first_and_by_label(server: VertexEmulator
 # Batch predictions
 
 
-def test_sdk_predicts_in_batch_and_learns_where_the_results_are() -> None:
+def test_sdk_predicts_in_batch_and_gets_the_folder_of_the_results() -> None:
     given: list[tuple[str, str]] = []
 
     def predict(job: dict[str, Any], folder: str) -> int:
@@ -468,7 +468,7 @@ def test_sdk_predicts_in_batch_and_learns_where_the_results_are() -> None:
     assert ended.completion_stats.successful_count == 7
 
 
-def test_each_request_starts_one_more_prediction_under_the_same_name(server: VertexEmulator) -> None:
+def test_same_request_starts_another_prediction_of_the_same_name(server: VertexEmulator) -> None:
     a_model(model_id="ships")
     names = {done(call(server, "POST", "batchPredictionJobs", a_prediction()))["name"] for _ in range(2)}
     assert len(names) == 2
@@ -488,12 +488,12 @@ def test_each_request_starts_one_more_prediction_under_the_same_name(server: Ver
         ({"instances": 1}, 400),
     ],
 )
-def test_prediction_that_cannot_be_is_refused(server: VertexEmulator, change: dict[str, Any], status: int) -> None:
+def test_invalid_prediction_is_refused(server: VertexEmulator, change: dict[str, Any], status: int) -> None:
     a_model(model_id="ships")
     assert refusal(call(server, "POST", "batchPredictionJobs", a_prediction(**change)))[0] == status
 
 
-# Operations, faults, and what the server is
+# Operations, faults, limits
 
 
 def test_operation_has_its_effect_when_it_is_done() -> None:
@@ -508,7 +508,7 @@ def test_operation_has_its_effect_when_it_is_done() -> None:
         assert done(call(server, "GET", "endpoints/ships"))["displayName"] == "a"
 
 
-def test_operations_are_made_to_fail_without_effect(server: VertexEmulator) -> None:
+def test_operations_can_be_made_to_fail_without_effect(server: VertexEmulator) -> None:
     server.fail_operations(message="no luck")
     operation = done(call(server, "POST", "endpoints", {"displayName": "a"}, endpointId="ships"))
     assert (operation["done"], operation["error"]) == (True, {"code": 13, "message": "no luck"})
@@ -523,7 +523,7 @@ def test_second_operation_is_refused_if_exclusive() -> None:
         assert "other operations running" in refusal(response)[2]
 
 
-def test_fault_is_answered_as_the_service_would(server: VertexEmulator) -> None:
+def test_fault_has_the_response_of_the_service(server: VertexEmulator) -> None:
     server.fail_next("GET .*models", status=429)
     assert refusal(call(server, "GET", "models"))[:2] == (429, "RESOURCE_EXHAUSTED")
     assert done(call(server, "GET", "models")) == {"models": []}
@@ -553,13 +553,11 @@ def test_unknown_places_and_resources_are_refused(server: VertexEmulator, path: 
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
-def test_body_that_is_no_object_is_refused(server: VertexEmulator, body: bytes) -> None:
+def test_body_that_is_no_json_object_is_refused(server: VertexEmulator, body: bytes) -> None:
     assert refusal(requests.post(f"{server.url}/v1/{PARENT}/endpoints", data=body, timeout=60))[0] == 400
 
 
-def test_more_resources_than_a_bounded_number_are_refused(
-    server: VertexEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resources_above_the_limit_are_refused(server: VertexEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emulators.vertex.messages.MOST_RESOURCES", 1)
     answers = [call(server, "POST", "pipelineJobs", JOB, pipelineJobId=name).status_code for name in ("a", "b")]
     assert answers == [200, 429]

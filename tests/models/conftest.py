@@ -1,4 +1,4 @@
-"""What the tests of models/ are made of: encoded images, record files, small specifications."""
+"""Fixtures for models/: encoded images, record files, small specs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def encoded() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def small_spec() -> Callable[..., TrainingSpec]:
-    """A digits specification that trains in a moment; keywords change it."""
+    """Return a maker of digits specs that train in a moment; keywords change them."""
 
     def make(model: str = "digits", **overrides: object) -> TrainingSpec:
         chosen = {"epochs": 1, "batch_size": 8, "image_size": 8, **overrides}
@@ -46,7 +46,7 @@ def small_spec() -> Callable[..., TrainingSpec]:
 
 @pytest.fixture(scope="session")
 def tiny_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Import path of a model of one's own, which trains in a moment."""
+    """Write a custom model that trains in a moment. Return its import path."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "tiny_network.py").write_text(TINY_NETWORK)
     sys.path.insert(0, str(folder))
@@ -56,7 +56,7 @@ def tiny_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def write_records() -> Callable[[Path, Iterable[Row]], str]:
-    """Writes (encoded image, label) pairs as a record file, and returns its path as a pattern."""
+    """Return a writer of (encoded image, label) pairs as a record file, which returns the path as a pattern."""
     import tensorflow as tf
 
     def feature(value: bytes | int) -> tf.train.Feature:
@@ -79,13 +79,13 @@ def write_records() -> Callable[[Path, Iterable[Row]], str]:
 
 @pytest.fixture(scope="session")
 def two_classes() -> list[Row]:
-    """Sixteen dark images of class 0 and as many bright ones of class 1, in turn, each different."""
+    """Return 16 dark images of class 0 and 16 bright ones of class 1, alternating, each different."""
     return [(images.grey(4 * k + 120 * (k % 2), (8, 8)), k % 2) for k in range(32)]
 
 
 @pytest.fixture(scope="session")
 def digits() -> tuple[list[Row], list[Row]]:
-    """A thousand of scikit-learn's scans as 32x32 grey PNG files: four fifths to train on, a fifth to test."""
+    """Return 1,000 of scikit-learn's scans as 32x32 grey PNG files: 800 to train on, 200 to test."""
     scans = load_digits()
     chosen = np.random.default_rng(7).permutation(len(scans.images))[:1000]
     rows = [(_scan(scans.images[index]), int(scans.target[index])) for index in chosen]

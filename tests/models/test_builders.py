@@ -1,4 +1,4 @@
-"""Each of the models that come with the package, before any training."""
+"""Built-in models before any training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = {"image_size": 32, "weights": "none"}
 
 @pytest.fixture(scope="module")
 def trunk_weights(tmp_path_factory) -> str:
-    """A weights file of ResNet50 without its top, as users bring one."""
+    """Write a weights file of ResNet50 without its top, as users provide it."""
     file = str(tmp_path_factory.mktemp("trunk") / "trunk.weights.h5")
     keras.applications.ResNet50(include_top=False, weights=None).save_weights(file)
     return file
@@ -24,7 +24,7 @@ def trunk_weights(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", built_in_recipes())
-def test_a_model_gives_probabilities_and_is_random_only_in_training(name, channels):
+def test_model_gives_probabilities_and_is_random_only_in_training(name, channels):
     model = load_recipe(name).build_model(training_spec(name, LABELS, channels=channels, **SMALL))
     images = IMAGES[..., :channels]
     probabilities = model(images, training=False).numpy()
@@ -34,7 +34,7 @@ def test_a_model_gives_probabilities_and_is_random_only_in_training(name, channe
     assert not np.allclose(model(images, training=True), model(images, training=True))
 
 
-def test_the_residual_network_is_compact():
+def test_residual_network_is_compact():
     assert 100_000 < load_recipe("cifar").build_model(training_spec("cifar", LABELS)).count_params() < 300_000
 
 
@@ -48,7 +48,7 @@ def test_resnet50_starts_from_a_weights_file(trunk_weights):
 
 
 @pytest.mark.parametrize("name", ["missing.weights.h5", "other.weights.h5"])
-def test_weights_that_are_not_resnet50s_are_refused_by_name(tmp_path, name):
+def test_weights_of_another_model_are_refused_by_name(tmp_path, name):
     load_recipe("digits").build_model(training_spec("digits", LABELS)).save_weights(tmp_path / "other.weights.h5")
     spec = training_spec("resnet50", LABELS, image_size=32, weights=str(tmp_path / name))
     with pytest.raises(resnet50.UnusableWeights, match=name):

@@ -22,7 +22,7 @@ LABELS = ("ant", "bee", "cow", "dog")
 
 
 def images(encoded: Callable[..., bytes]) -> list[bytes]:
-    """Grey and colour images, PNG and JPEG, of the models' size and of another."""
+    """Return grey and colour images, PNG and JPEG, of the models' size and of another."""
     rng = np.random.default_rng(0)
     shapes = [(32, 32), (32, 32, 3), (40, 24), (40, 24, 3)]
     return [encoded(rng.integers(0, 256, shape, np.uint8), kind) for shape in shapes for kind in ("PNG", "JPEG")]
@@ -34,7 +34,7 @@ def example(image: bytes) -> bytes:
 
 
 def run_in_a_session(folder: Path, signature: str, **inputs: list[bytes]) -> dict[str, np.ndarray]:
-    """Calls a signature as TensorFlow Serving does, and checks that its inputs have the names given."""
+    """Call a signature as TensorFlow Serving does, and check that its inputs have the names given."""
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         found = loaded.signature_def[signature]
@@ -50,7 +50,7 @@ def predictions(model: keras.Model, spec: TrainingSpec, encoded_images: list[byt
 
 @pytest.fixture(scope="module", params=["digits-1", "digits-3", "cifar-3", "resnet50-3"])
 def exported(request, tmp_path_factory) -> tuple[keras.Model, TrainingSpec, Path]:
-    """A model with random weights, as it is exported."""
+    """Export a model with random weights."""
     name, channels = request.param.split("-")
     spec = training_spec(name, LABELS, image_size=32, channels=int(channels), weights="none")
     keras.utils.set_random_seed(1)
@@ -60,7 +60,7 @@ def exported(request, tmp_path_factory) -> tuple[keras.Model, TrainingSpec, Path
     return model, spec, folder
 
 
-def test_the_session_loader_serves_labels_of_encoded_images(exported, encoded):
+def test_session_loader_serves_labels_of_encoded_images(exported, encoded):
     model, spec, folder = exported
     batch = images(encoded)
     served = run_in_a_session(folder, "serving_default", image_bytes=batch)
@@ -71,7 +71,7 @@ def test_the_session_loader_serves_labels_of_encoded_images(exported, encoded):
     assert np.allclose(served["confidence"], expected.max(1), atol=1e-4)
 
 
-def test_the_session_loader_evaluates_serialized_examples(exported, encoded):
+def test_session_loader_evaluates_serialized_examples(exported, encoded):
     model, spec, folder = exported
     batch = images(encoded)
     evaluated = run_in_a_session(folder, "evaluate", examples=[example(image) for image in batch])
@@ -79,12 +79,12 @@ def test_the_session_loader_evaluates_serialized_examples(exported, encoded):
     assert np.allclose(evaluated["probabilities"], predictions(model, spec, batch), atol=1e-4)
 
 
-def test_an_export_says_what_it_was_trained_as(exported):
+def test_export_contains_its_training_spec(exported):
     _, spec, folder = exported
     assert exported_spec(str(folder)) == spec
 
 
-def test_exporting_again_replaces_what_is_there(tmp_path, small_spec: Spec):
+def test_exporting_again_replaces_the_export(tmp_path, small_spec: Spec):
     for labels in (("a", "b"), ("c", "d")):
         spec = small_spec(labels=labels)
         export(trainer.initial_model(spec), spec, str(tmp_path))
@@ -100,7 +100,7 @@ def champion(tmp_path_factory, small_spec: Spec) -> tuple[keras.Model, str]:
     return model, folder
 
 
-def test_a_warm_start_begins_with_the_champions_weights(champion, small_spec: Spec):
+def test_warm_start_begins_with_the_champions_weights(champion, small_spec: Spec):
     model, folder = champion
     keras.utils.set_random_seed(3)
     started = trainer.initial_model(small_spec(warm_start=folder, epochs=9, learning_rate=0.5, seed=8)).get_weights()
@@ -131,13 +131,13 @@ def test_warm_start_from_an_export_of_version_0_1_0(champion, small_spec: Spec, 
         ({"labels": ("one", "zero", "two")}, "labels as it does: label 0 was 'zero' and is 'one'"),
     ],
 )
-def test_another_kind_of_champion_is_refused(champion, small_spec: Spec, change, words):
+def test_incompatible_champion_is_refused(champion, small_spec: Spec, change, words):
     spec = small_spec(warm_start=champion[1], **change)
     with pytest.raises(IncompatibleChampion, match=words):
         trainer.initial_model(spec)
 
 
-def test_a_warm_start_with_an_appended_class_keeps_what_the_champion_knows(champion, small_spec: Spec):
+def test_warm_start_with_an_appended_class_keeps_the_predictions(champion, small_spec: Spec):
     before, folder = champion
     keras.utils.set_random_seed(3)
     model = trainer.initial_model(small_spec(labels=("zero", "one", "two"), warm_start=folder))
@@ -156,7 +156,7 @@ def test_a_warm_start_with_an_appended_class_keeps_what_the_champion_knows(champ
     ],
     ids=["hidden layer", "more layers"],
 )
-def test_a_model_whose_inside_depends_on_the_classes_is_not_warm_started(
+def test_model_whose_inner_layers_depend_on_the_classes_is_refused(
     tmp_path, monkeypatch, small_spec: Spec, layer: str, words: str
 ):
     (tmp_path / "odd_network.py").write_text(
@@ -174,7 +174,7 @@ def test_a_model_whose_inside_depends_on_the_classes_is_not_warm_started(
 
 
 @pytest.mark.parametrize("hidden", [(), (2, 2), (7,)], ids=["fewer layers", "more layers", "wider layers"])
-def test_a_champion_with_other_layers_is_refused(tmp_path, small_spec: Spec, hidden):
+def test_champion_with_other_layers_is_refused(tmp_path, small_spec: Spec, hidden):
     def perceptron(*widths: int) -> keras.Model:
         sizes = [layers.Dense(width) for width in (*widths, 2)]
         return keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), *sizes])
@@ -184,6 +184,6 @@ def test_a_champion_with_other_layers_is_refused(tmp_path, small_spec: Spec, hid
         load_champion(perceptron(*hidden), small_spec(warm_start=str(tmp_path)))
 
 
-def test_a_champion_that_is_not_there_is_named(tmp_path, small_spec: Spec):
+def test_missing_champion_is_named(tmp_path, small_spec: Spec):
     with pytest.raises(NoWarmStart, match="nowhere"):
         trainer.initial_model(small_spec(warm_start=str(tmp_path / "nowhere")))

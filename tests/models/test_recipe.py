@@ -1,4 +1,4 @@
-"""Recipes: found by name, with defaults and options that are checked, and refused with the reason and the place."""
+"""Recipes: found by name, with validated options; a refusal names the reason and the place."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ recipe = Shop()
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Writes a module that can be imported while the test runs."""
+    """Return a writer of modules that can be imported while the test runs."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def module(name: str, text: str) -> Path:
@@ -66,7 +66,7 @@ def test_values_given_replace_the_recipes_defaults():
     assert (spec.image_size, spec.channels) == (28, 1)
 
 
-def test_recipe_of_ones_own_changes_only_what_it_says(write):
+def test_custom_recipe_changes_only_what_it_overrides(write):
     write("shop_recipe", SHOP)
     spec = training_spec("shop_recipe", LABELS, options={"filters": 3})
     assert (spec.epochs, spec.image_size, spec.options) == (2, 32, {"filters": 3, "name": "small"})

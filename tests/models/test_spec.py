@@ -1,4 +1,4 @@
-"""The spec of a training: its values, its way through JSON, and what it refuses."""
+"""Training spec: its values, its JSON, and what it refuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OF_0_1_0 = (
 )
 
 
-def test_spec_survives_the_way_through_json():
+def test_spec_is_unchanged_by_json():
     spec = training_spec("resnet50", LABELS, seed=4, warm_start="gs://bucket/model", learning_rate=0.5)
     assert TrainingSpec.from_json(spec.to_json()) == spec
 
@@ -28,7 +28,7 @@ def test_spec_of_version_0_1_0_is_read():
     assert TrainingSpec.from_json(OF_0_1_0) == training_spec("digits", LABELS)
 
 
-def test_changed_spec_is_checked_again():
+def test_changed_spec_is_validated_again():
     spec = training_spec("digits", LABELS)
     assert spec.but(epochs=2) == training_spec("digits", LABELS, epochs=2)
     with pytest.raises(InvalidSpec, match="epochs is 0"):

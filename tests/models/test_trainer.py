@@ -21,7 +21,7 @@ Spec = Callable[..., TrainingSpec]
 
 
 def fn_args(train: str, evaluation: str, folder: Path, spec: TrainingSpec) -> SimpleNamespace:
-    """What TFX's Trainer passes, as far as it is used."""
+    """Return what TFX's Trainer passes, as far as it is used."""
     custom_config = {"spec": spec.to_json()}
     return SimpleNamespace(
         train_files=[train],
@@ -43,7 +43,7 @@ def accuracy(folder: Path, rows: list[tuple[bytes, int]], labels: tuple[str, ...
 
 @pytest.fixture
 def tiny_spec(small_spec: Spec, tiny_network: str) -> Spec:
-    """A specification of a model of one's own."""
+    """Return a maker of specs of a custom model."""
     return functools.partial(small_spec, tiny_network, channels=1)
 
 
@@ -52,20 +52,20 @@ def pattern(tmp_path, write_records, two_classes) -> str:
     return write_records(tmp_path / "records" / "a.tfrecord", two_classes)
 
 
-def test_the_digits_reach_their_accuracy_and_every_epoch_is_reported(tmp_path, write_records, digits, caplog):
+def test_digits_reach_their_accuracy_and_report_every_epoch(tmp_path, write_records, digits, caplog):
     train, test = digits
     spec = training_spec("digits", [f"digit-{number}" for number in range(10)])
     patterns = (write_records(tmp_path / "train" / "a", train), write_records(tmp_path / "test" / "a", test))
     with caplog.at_level(logging.INFO, logger="adaptation.progress"):
         trainer.run_fn(fn_args(*patterns, tmp_path / "model", spec))
     assert accuracy(tmp_path / "model", test, spec.labels) >= 0.97
-    told = [record.getMessage() for record in caplog.records if record.name == "adaptation.progress"]
-    assert told[0] == "training digits on 800 images (200 to evaluate)"
-    assert told[-1].startswith(f"epoch {spec.epochs}/{spec.epochs}, accuracy 0.9")
-    assert len(told) == 1 + spec.epochs
+    messages = [record.getMessage() for record in caplog.records if record.name == "adaptation.progress"]
+    assert messages[0] == "training digits on 800 images (200 to evaluate)"
+    assert messages[-1].startswith(f"epoch {spec.epochs}/{spec.epochs}, accuracy 0.9")
+    assert len(messages) == 1 + spec.epochs
 
 
-def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, pattern, tiny_spec: Spec):
+def test_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, pattern, tiny_spec: Spec):
     def weights(name: str, seed: int) -> bytes:
         trainer.run_fn(fn_args(pattern, pattern, tmp_path / name, tiny_spec(epochs=2, seed=seed)))
         trained = trainer.initial_model(tiny_spec(warm_start=str(tmp_path / name)))
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path, p
     assert weights("other", seed=6) != first
 
 
-def test_the_base_model_that_tfx_passes_is_what_a_warm_start_goes_on_from(tmp_path, pattern, tiny_spec: Spec):
+def test_warm_start_uses_the_base_model_that_tfx_passes(tmp_path, pattern, tiny_spec: Spec):
     first = fn_args(pattern, pattern, tmp_path / "champion", tiny_spec(epochs=20, learning_rate=0.05))
     first.base_model = str(tmp_path / "no champion yet")
     trainer.run_fn(first)
@@ -93,7 +93,7 @@ def stored_weights(folder: Path) -> list[np.ndarray]:
     return [reader.get_tensor(name) for name in names]
 
 
-def test_a_warm_start_goes_on_from_the_champions_loss(tmp_path, pattern, tiny_spec: Spec):
+def test_warm_start_continues_from_the_champions_loss(tmp_path, pattern, tiny_spec: Spec):
     trainer.run_fn(fn_args(pattern, pattern, tmp_path / "champion", tiny_spec(epochs=20, learning_rate=0.05)))
 
     def loss(spec: TrainingSpec) -> float:
@@ -104,7 +104,7 @@ def test_a_warm_start_goes_on_from_the_champions_loss(tmp_path, pattern, tiny_sp
     assert loss(tiny_spec(warm_start=str(tmp_path / "champion"))) < 0.7 * loss(tiny_spec())
 
 
-def test_event_file_has_the_figures_of_each_epoch(tmp_path, pattern, tiny_spec: Spec):
+def test_event_file_has_the_metrics_of_each_epoch(tmp_path, pattern, tiny_spec: Spec):
     trainer.run_fn(fn_args(pattern, pattern, tmp_path / "model", tiny_spec(epochs=2, tensorboard=True)))
     (file,) = (tmp_path / "model" / "run").iterdir()
     first, *epochs = tf.compat.v1.train.summary_iterator(str(file))
@@ -129,7 +129,7 @@ def test_tfx_steps_do_not_shorten_the_epochs(tmp_path, pattern, tiny_spec: Spec,
     assert caplog.messages[-1].startswith("epoch 2/2, ")
 
 
-def test_an_export_holds_every_weight_once_and_no_optimizers_state(tmp_path, pattern, tiny_spec: Spec):
+def test_export_has_every_weight_once_and_no_optimizer_state(tmp_path, pattern, tiny_spec: Spec):
     trainer.run_fn(fn_args(pattern, pattern, tmp_path, tiny_spec()))
     stored = tf.train.list_variables(str(tmp_path / "variables" / "variables"))
     assert sorted(shape for name, shape in stored if name.endswith("VARIABLE_VALUE")) == [[2], [64, 2]]
@@ -138,7 +138,7 @@ def test_an_export_holds_every_weight_once_and_no_optimizers_state(tmp_path, pat
 
 
 @pytest.mark.parametrize("empty", ["Split-train", "Split-eval"])
-def test_an_empty_split_is_refused_before_anything_is_written(tmp_path, write_records, two_classes, small_spec, empty):
+def test_empty_split_is_refused_before_anything_is_written(tmp_path, write_records, two_classes, small_spec, empty):
     for split in {"Split-train", "Split-eval"} - {empty}:
         write_records(tmp_path / split / "a.tfrecord", two_classes)
     args = fn_args(str(tmp_path / "Split-train/*"), str(tmp_path / "Split-eval/*"), tmp_path / "model", small_spec())
@@ -147,7 +147,7 @@ def test_an_empty_split_is_refused_before_anything_is_written(tmp_path, write_re
     assert not (tmp_path / "model").exists()
 
 
-def test_a_training_that_diverges_says_so_and_exports_nothing(tmp_path, pattern, tiny_spec: Spec):
+def test_training_that_diverges_raises_and_exports_nothing(tmp_path, pattern, tiny_spec: Spec):
     args = fn_args(pattern, pattern, tmp_path / "model", tiny_spec(learning_rate=1e38, epochs=3))
     with pytest.raises(trainer.TrainingDiverged, match="learning_rate"):
         trainer.run_fn(args)
@@ -167,13 +167,13 @@ def test_mixed_precision_reaches_the_same_accuracy_and_serves_float32(tmp_path, 
 
 
 def served_operations(folder: Path) -> list[tuple[str, list[str]]]:
-    """Each operation of what is served, with the types that it gives."""
+    """Return each operation of the served signature, with its output types."""
     graph = tf.saved_model.load(str(folder)).signatures["evaluate"].graph
     return [(one.type, [output.dtype.name for output in one.outputs]) for one in graph.get_operations()]
 
 
 class Recorder(keras.Model):
-    """A model that is written as a class and keeps the type of the images that it is called with."""
+    """A subclassed model that records the type of the images that it is called with."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ class Recorder(keras.Model):
         return self.scores(keras.ops.mean(images, axis=(1, 2)))
 
 
-def test_a_model_is_called_with_float32_however_it_is_written(pattern, small_spec: Spec):
+def test_model_is_always_called_with_float32(pattern, small_spec: Spec):
     batches, model = data.training_batches(data.find_records([pattern], small_spec()), small_spec()), Recorder()
     trainer.fit(model, batches, batches, small_spec())
     assert set(model.seen) == {"float32"}
@@ -193,7 +193,7 @@ def test_a_model_is_called_with_float32_however_it_is_written(pattern, small_spe
 
 @pytest.mark.parametrize("xla", ["on", "off"])
 @pytest.mark.parametrize("precision", ["mixed", "float32"])
-def test_bytes_train_the_weights_that_floats_train(pattern, tiny_spec: Spec, precision, xla):
+def test_training_on_bytes_equals_training_on_floats(pattern, tiny_spec: Spec, precision, xla):
     spec = tiny_spec(epochs=3, precision=precision, xla=xla)
     records = data.find_records([pattern], spec)
 
@@ -205,7 +205,7 @@ def test_bytes_train_the_weights_that_floats_train(pattern, tiny_spec: Spec, pre
         return model.get_weights()
 
     def fit_floats(model: keras.Model, batches: tf.data.Dataset) -> None:
-        """As Keras trains a model on what it says it takes."""
+        """Train as Keras does on inputs of the declared type."""
         rate = keras.optimizers.schedules.CosineDecay(spec.learning_rate, spec.epochs * len(batches))
         model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", jit_compile=xla == "on")
         floats = batches.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
@@ -218,7 +218,7 @@ def test_bytes_train_the_weights_that_floats_train(pattern, tiny_spec: Spec, pre
 
 
 @pytest.mark.parametrize("precision", ["mixed", "float32"])
-def test_the_precision_is_that_of_the_training_alone(tmp_path, pattern, tiny_spec: Spec, precision):
+def test_precision_policy_is_restored_after_the_training(tmp_path, pattern, tiny_spec: Spec, precision):
     seen = []
     with trainer.computing(precision):
         seen += [layer.compute_dtype for layer in trainer.initial_model(tiny_spec()).layers if layer.weights]
@@ -227,12 +227,12 @@ def test_the_precision_is_that_of_the_training_alone(tmp_path, pattern, tiny_spe
 
 
 @pytest.mark.parametrize("xla", ["on", "off"])
-def test_xla_compiles_the_step_where_it_is_asked_to(tiny_spec: Spec, xla):
+def test_xla_compiles_the_step_if_requested(tiny_spec: Spec, xla):
     spec = tiny_spec(xla=xla)
     assert trainer.trainable(trainer.initial_model(spec), spec, steps=1).jit_compile is (xla == "on")
 
 
 @pytest.mark.parametrize("name, value", [("precision", "half"), ("xla", "yes"), ("prefetch", -1)])
-def test_a_training_setting_that_cannot_be_is_refused(tiny_spec: Spec, name, value):
+def test_invalid_training_setting_is_refused(tiny_spec: Spec, name, value):
     with pytest.raises(ValueError, match=f"{name} is {value!r}"):
         tiny_spec(**{name: value})

@@ -1,4 +1,4 @@
-"""A real Chromium without a window, which reaches nothing but the files that it is told to open."""
+"""A headless Chromium, which has access only to the files that it opens."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ARGUMENTS = (
 
 @dataclass
 class Opened:
-    """A page that was opened, and what it did besides being shown: requests, and lines in the console."""
+    """An opened page, with its requests and its lines in the console."""
 
     page: Page
     requests: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
 
     def ask(self, script: str, *arguments: Any) -> Any:
-        """What a script says of the page."""
+        """Return the result of a script in the page."""
         return self.page.evaluate(script, *arguments)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser of this machine."""
+    """Start the browser."""
     program = next((path for name in NAMES if (path := shutil.which(name))), None)
     assert program, 'there is no Chromium on the PATH. Run "scripts/browser", which installs it or says how.'
     with sync_playwright() as playwright:
@@ -49,7 +49,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, file: Path, width: int = 1280, **options: Any) -> Iterator[Opened]:
-    """A page of its own on a file; `options` are playwright's, such as `color_scheme` and `java_script_enabled`."""
+    """Open a file in a page; `options` are playwright's, such as `color_scheme` and `java_script_enabled`."""
     context = browser.new_context(viewport={"width": width, "height": 900}, **options)
     shown = Opened(context.new_page())
     shown.page.on("request", lambda request: shown.requests.append(request.url))

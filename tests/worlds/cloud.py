@@ -1,4 +1,4 @@
-"""A workspace on Google Cloud, over the emulators; its settings and specs are the golden ones."""
+"""A workspace on Google Cloud, on the emulators, with the golden settings and specs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PARENT = "projects/shop/locations/europe-west4"
 
 @dataclass(frozen=True)
 class Cloud:
-    """A workspace in `folder`, its Vertex AI and its object storage."""
+    """A workspace in `folder`, with its Vertex AI and its object storage."""
 
     folder: Path
     vertex: VertexEmulator
@@ -49,29 +49,29 @@ class Cloud:
 
     @property
     def workspace(self) -> Workspace:
-        """Opened anew."""
+        """The workspace, opened again."""
         return Workspace.open(self.folder)
 
     def adapt(self, *arguments: str) -> Result:
-        """Runs a command in the workspace."""
+        """Run a command in the workspace."""
         return CliRunner().invoke(cli, [*arguments, "--workspace", str(self.folder)])
 
     def publish_specs(self) -> None:
-        """The golden specs are the latest."""
+        """Publish the golden specs as the latest."""
         for name in vertex_settings.PIPELINES:
             storage.write(f"{ROOT}/specs/{name}/latest.json", golden(name).to_json())
 
     def publish_spans(self, count: int = 1) -> None:
-        """So many spans more."""
+        """Publish so many further spans."""
         for _ in range(count):
             published(SpanStore("gs://shop/data"), names=LABELS)
 
     def collect(self, count: int) -> None:
-        """So many images in the month."""
+        """Put so many images into the batch."""
         collect(f"gs://shop/collection/{MONTH}", [f"bag_{number}.png" for number in range(count)])
 
     def register(self, count: int = 1) -> None:
-        """So many versions; the last is the champion."""
+        """Register so many versions; the last becomes the champion."""
         platform = self.workspace.platform
         for number in range(1, count + 1):
             model = f"{ROOT}/made/{number}"
@@ -80,19 +80,19 @@ class Cloud:
             put_in_service(platform.registry, platform.endpoint, platform.registry.upload(upload), "made for a test")
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The jobs that Vertex AI has, oldest first."""
+        """Return Vertex AI's jobs, oldest first."""
         answer = requests.get(f"{self.vertex.url}/v1/{PARENT}/pipelineJobs", timeout=60)
         return list(answer.json().get("pipelineJobs", []))
 
     @property
     def submitted(self) -> int:
-        """How often a job was asked for."""
+        """Return the number of requests for a job."""
         return self.vertex.count(f"POST /v1/{PARENT}/pipelineJobs")
 
 
 @contextmanager
 def a_cloud(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """One without a spec, a span, an image or a model; whoever waits does so only shortly."""
+    """Make a workspace without spec, span, image or model, whose waits are short."""
     folder.mkdir()
     shutil.copy(GOLDEN / "adapt.toml", folder)
     for name, value in asdict(QUICK).items():
@@ -105,26 +105,26 @@ def a_cloud(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 
 def golden(name: str = "evaluation", **changes: Any) -> Spec:
-    """A golden spec, with other values of some of the job's fields."""
+    """Return a golden spec, with some of the job's fields changed."""
     spec = Spec.from_json((GOLDEN / f"{name}.json").read_bytes())
     return replace(spec, job={**spec.job, **changes})
 
 
 def a_file(folder: Path, spec: Spec) -> str:
-    """Path of a compiled file that the spec is in."""
+    """Write the spec as a compiled file and return its path."""
     file = folder / "compiled.json"
     file.write_bytes(spec.to_json())
     return str(file)
 
 
 def done(result: Result) -> str:
-    """What a command that succeeded has put out."""
+    """Check that a command succeeded and return its output."""
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 def refused(result: Result, code: int = 1) -> str:
-    """What a command that refused has complained of, in words for a person."""
+    """Check that a command failed with a message for a person, and return the message."""
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     assert "Traceback" not in result.stderr
     assert "not foreseen" not in result.stderr

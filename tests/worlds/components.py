@@ -1,4 +1,4 @@
-"""A collection with images of two classes, spans and a platform, for single components."""
+"""A world for single components: a collection with images of two classes, spans and a platform."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LABELS = Labels(("dark", "light"))
 
 
 def toned(label: str, number: int) -> bytes:
-    """A PNG of the label's tone that is unlike every other one."""
+    """Return a PNG of the label's tone that differs from every other one."""
     return grey(number % 100 + (0 if label == "dark" else 150), (8, 8), number // 100)
 
 
@@ -51,7 +51,7 @@ class ComponentWorld:
 
     @property
     def config(self) -> LocalConfig:
-        """A platform whose jobs succeed at once."""
+        """Return the configuration of a platform whose jobs succeed at once."""
         return LocalConfig(str(self.root), (sys.executable, "-c", SUCCEED))
 
     @property
@@ -59,7 +59,7 @@ class ComponentWorld:
         return connect(self.config)
 
     def collect(self, count: int = 40, start: int = 0, batch: Batch = OCTOBER) -> list[str]:
-        """Puts images into a batch, half of each class; returns their names."""
+        """Put images into a batch, half of each class. Return their names."""
         folder = Path(self.batches.folder(batch))
         folder.mkdir(parents=True, exist_ok=True)
         names = []
@@ -70,7 +70,7 @@ class ComponentWorld:
         return names
 
     def register(self, model: str, source: str = "first") -> ModelVersion:
-        """Makes a SavedModel the champion."""
+        """Make a SavedModel the champion."""
         upload = Upload(model=model, key=source, spans=(1,), metrics={}, source=source, run=source)
         version = self.platform.registry.upload(upload)
         self.platform.registry.promote(version, "first")

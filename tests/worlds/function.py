@@ -1,4 +1,4 @@
-"""What the function runs on, how it is called, and how the runtime serves it in processes of its own."""
+"""The function's world: what it runs on, how it is called, and how the runtime serves it in processes."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from tests.worlds.vertex import ROOT, Vertex, publish
 
 MAIN = Path(__file__).parents[2] / "cloud_function" / "main.py"
 COLLECTION, RECORDS = f"{ROOT}/collected", f"{ROOT}/triggers"
-MONTH = "2021-10"
+BATCH = "2021-10"
 ENOUGH = 3
 
 
 @dataclass
 class FunctionWorld:
-    """What the function runs on, and the lines that it has logged."""
+    """The emulators that the function runs on, and the lines that it has logged."""
 
     storage: StorageEmulator
     vertex: Vertex
     capture: pytest.CaptureFixture[str]
     logged: list[dict[str, Any]] = field(default_factory=list)
 
-    def collect(self, count: int = ENOUGH, month: str = MONTH) -> None:
+    def collect(self, count: int = ENOUGH, batch: str = BATCH) -> None:
         for number in range(count):
-            storage.write(f"{COLLECTION}/{month}/ship_{number}.jpg", b"image")
+            storage.write(f"{COLLECTION}/{batch}/ship_{number}.jpg", b"image")
 
     def forget_requests(self) -> None:
         self.storage.requests.clear()
@@ -57,20 +57,20 @@ class FunctionWorld:
         return [job.id for job in self.vertex.jobs.list()]
 
     def post(self, body: object = b"", headers: Mapping[str, str] | None = None, method: str = "POST") -> TestResponse:
-        """Sends the schedule's request, or another."""
+        """Send the schedule's request, or another."""
         return self._answered("on_request", body, headers or {}, method)
 
     def push(self, message: object) -> TestResponse:
-        """Sends a message as Pub/Sub pushes it."""
+        """Send a message as Pub/Sub pushes it."""
         return self.post({"message": message, "subscription": "projects/demo/subscriptions/new-images"})
 
     def send(self, kind: str, data: object, headers: Mapping[str, str | None] | None = None) -> TestResponse:
-        """Sends a CloudEvent as Eventarc does, but for these headers; None leaves one out."""
+        """Send a CloudEvent as Eventarc does, with these headers changed; None leaves one out."""
         sent = {**event_headers(kind), **(headers or {})}
         return self._answered("on_event", data, {name: text for name, text in sent.items() if text is not None}, "POST")
 
     def upload(self, name: str, bucket: str = "bucket") -> TestResponse:
-        """Sends the news of an object."""
+        """Send the event of a new object."""
         return self.send(FINALIZED, {"bucket": bucket, "name": name, "size": "5"})
 
     def _answered(self, target: str, body: object, headers: Mapping[str, str], method: str) -> TestResponse:
@@ -91,15 +91,15 @@ def event_headers(kind: str) -> dict[str, str]:
     return {"ce-id": "1", "ce-specversion": "1.0", "ce-type": kind, "ce-source": "//storage.googleapis.com/x"}
 
 
-def news(name: str, bucket: str = "bucket", kind: str = "OBJECT_FINALIZE") -> dict[str, Any]:
-    """Cloud Storage's notification of an object as a message of Pub/Sub's."""
+def notification(name: str, bucket: str = "bucket", kind: str = "OBJECT_FINALIZE") -> dict[str, Any]:
+    """Return Cloud Storage's notification of an object as a Pub/Sub message."""
     data = base64.b64encode(json.dumps({"name": name, "bucket": bucket}).encode()).decode()
     attributes = {"eventType": kind, "bucketId": bucket, "objectId": name, "payloadFormat": "JSON_API_V1"}
     return {"data": data, "attributes": attributes, "messageId": "1", "publishTime": "2021-10-31T00:00:00Z"}
 
 
 def environment(vertex: Vertex) -> dict[str, str]:
-    """The function's environment variables."""
+    """Return the function's environment variables."""
     return {
         "COLLECTION_ROOT": COLLECTION,
         "RECORDS_ROOT": RECORDS,
@@ -109,48 +109,48 @@ def environment(vertex: Vertex) -> dict[str, str]:
 
 
 def serve_a_champion(vertex: Vertex) -> None:
-    """Publishes the specification, and puts a version in service."""
+    """Publish the specs and deploy a version."""
     publish()
     vertex.with_versions(1).registry.promote(vertex.version(1), "because")
 
 
 INSTANCES = 2
-MONTHS = (f"20{number:02d}-10" for number in itertools.count(10))
+BATCHES = (f"20{number:02d}-10" for number in itertools.count(10))
 _SECONDS_TO_START = 60
 _SECONDS_TO_STOP = 20
 
 
 @dataclass(frozen=True)
 class Served:
-    """A function that is being served, in a process of its own."""
+    """A function that a process serves."""
 
     url: str
     out: Path
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged; each line has to be JSON."""
+        """Return what it has logged; each line must be JSON."""
         return [json.loads(line) for line in self.out.read_text().splitlines()]
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the instances of one entry point run on."""
+    """The emulators and the instances of one entry point."""
 
     storage: StorageEmulator
     vertex: Vertex
     instances: list[Served]
 
-    def jobs(self, month: str) -> list[str]:
-        return [job.id for job in self.vertex.jobs.list() if job.parameters["batch"] == month]
+    def jobs(self, batch: str) -> list[str]:
+        return [job.id for job in self.vertex.jobs.list() if job.parameters["batch"] == batch]
 
-    def lines(self, month: str) -> list[dict[str, Any]]:
-        """What the instances have logged about a month."""
-        return [line for served in self.instances for line in served.lines() if line.get("batch") == month]
+    def lines(self, batch: str) -> list[dict[str, Any]]:
+        """Return what the instances have logged about a batch."""
+        return [line for served in self.instances for line in served.lines() if line.get("batch") == batch]
 
 
 @contextlib.contextmanager
 def serving(main: Path, target: str, variables: dict[str, str], out: Path) -> Iterator[Served]:
-    """Serves an entry point on a free port until the context ends."""
+    """Serve an entry point on a free port until the context ends."""
     port = free_port()
     command = [sys.executable, "-m", "functions_framework", "--target", target, "--source", str(main)]
     with out.open("wb") as stdout:

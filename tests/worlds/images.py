@@ -22,13 +22,13 @@ def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any
 
 
 def image(seed: object, kind: str = "PNG", size: tuple[int, int] = (4, 4), mode: str = "RGB", **options: Any) -> bytes:
-    """An encoded image of noise; the same seed gives the same bytes, another one others."""
+    """Return an encoded image of noise; its bytes depend on the seed alone."""
     noise = random.Random(str(seed)).randbytes(len(mode) * size[0] * size[1])
     return encoded(Image.frombytes(mode, size, noise), kind, **options)
 
 
 def grey(brightness: int, size: tuple[int, int] = (4, 4), number: int = 0) -> bytes:
-    """A PNG of one brightness; `number` moves the one pixel that differs, where it is not 0."""
+    """Return a PNG of one brightness; unless `number` is 0, it moves the one pixel that differs."""
     picture = Image.new("L", size, brightness)
     if number:
         picture.putpixel((number % size[0], number // size[0]), 255 - brightness)
@@ -36,7 +36,7 @@ def grey(brightness: int, size: tuple[int, int] = (4, 4), number: int = 0) -> by
 
 
 def drawn(colour: tuple[int, int, int], number: int) -> bytes:
-    """A PNG in a colour, with a disc and its number on it, unlike any other number's."""
+    """Return a PNG in a colour, with a disc and its number on it, which differs for each number."""
     picture = Image.new("RGB", (40, 40), colour)
     draw = ImageDraw.Draw(picture)
     draw.ellipse((number % 17, number % 13, number % 17 + 18, number % 13 + 18), fill=(number % 251, 220, 200))
@@ -45,14 +45,14 @@ def drawn(colour: tuple[int, int, int], number: int) -> bytes:
 
 
 def collect(folder: str | Path, names: Iterable[str]) -> None:
-    """Put an image of its own under each name, JPEG or PNG by its ending."""
+    """Put a different image under each name, JPEG or PNG by its ending."""
     for name in names:
         kind = "JPEG" if name.lower().endswith((".jpg", ".jpeg")) else "PNG"
         write(storage.join(str(folder), name), image(name, kind))
 
 
 def write(file: str | Path, data: bytes) -> None:
-    """Write a file and the folders that it needs; on a disk at once, so that little happens between two of them."""
+    """Write a file and its folders; on disk directly, so that little time passes between two files."""
     if "://" in str(file):
         storage.write(str(file), data)
         return
@@ -61,7 +61,7 @@ def write(file: str | Path, data: bytes) -> None:
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:
-    """Every file below a folder by name, but for locks, which say nothing."""
+    """Return every file below a folder by name, except locks, which have no content."""
     root = str(folder)
     if "://" in root:
         return {file.name: storage.read(storage.join(root, file.name)) for file in storage.files_below(root)}

@@ -1,4 +1,4 @@
-"""Processes that are killed, that start at once, and that a test waits for."""
+"""Processes that are killed, that start together, and that a test waits for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANGES = ("fsync", "link", "mkdir", "remove", "rename", "replace", "rmdir", "un
 
 
 def killed(task: Callable[[], object], after: int) -> bool:
-    """Does the task in a process that is killed after so many changes of the disk; says whether it came to that."""
+    """Run the task in a process that is killed after so many changes of the disk. Return whether it was killed."""
     pid = os.fork()
     if pid == 0:
         _child(lambda: (_die_after(after), task()))
@@ -30,7 +30,7 @@ def killed(task: Callable[[], object], after: int) -> bool:
 
 
 def at_once(*tasks: Callable[[], Any]) -> list[Any]:
-    """The results of tasks that start together, each in a process of its own; an exception counts as a result."""
+    """Run tasks that start together, each in a process. Return their results; an exception counts as one."""
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(len(tasks)), context.SimpleQueue()
     processes = [context.Process(target=_meet, args=(barrier, results, *one)) for one in enumerate(tasks)]
@@ -43,7 +43,7 @@ def at_once(*tasks: Callable[[], Any]) -> list[Any]:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 240) -> None:
-    """Waits until it holds."""
+    """Wait until the condition holds."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
@@ -51,7 +51,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = 240) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process goes on."""
+    """Return whether the process runs."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -59,7 +59,7 @@ def is_alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
+    """Return a port of the loopback interface that nothing listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Compiled pipelines made by hand: their containers run a few lines of Python, which start at once."""
+"""Compiled pipelines written by hand, whose containers run a few lines of Python and start at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.compiled.spec import Spec
 from pipeline.rehearsal import Place, Rehearsal
 
-# What a container finds: `given`, its input; `leave`, which writes what it made; `value`, a property of an input.
+# What a container has: `given`, its input; `leave`, which writes its output; `value`, a property of an input.
 _PRELUDE = """
 import json, os, sys, time
 from pathlib import Path
@@ -28,7 +28,7 @@ RETRAIN = "inputs.artifacts['Decide'].artifacts[0].metadata['retrain'] == 1.0"
 
 
 def container(code: str, driver: str = "") -> dict[str, Any]:
-    """An executor that runs the code; a driver's code runs before it."""
+    """Return an executor that runs the code; a driver's code runs before it."""
     body: dict[str, Any] = {"image": "none", **_command(code)}
     if driver:
         body["lifecycle"] = {"preCacheCheck": _command(driver)}
@@ -45,7 +45,7 @@ def task(
     always: bool = False,
     outputs: Iterable[str] = ("made",),
 ) -> dict[str, Any]:
-    """A task: what carries it out, the tasks before it, and those whose output `made` it takes by their name."""
+    """Return a task: its executor, the tasks before it, and those whose output `made` is its input."""
     trigger = {"condition": condition} if condition else {}
     if always:
         trigger["strategy"] = "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -62,14 +62,14 @@ def task(
 
 
 def constant(value: str | float) -> dict[str, Any]:
-    """A parameter's value, as it is compiled in."""
+    """Return a parameter's value as it is compiled."""
     return {"runtimeValue": {"constant": value}}
 
 
 def a_spec(
     root: Path, tasks: Mapping[str, Mapping[str, Any]], runtime: Mapping[str, Any] | None = None, name: str = NAME
 ) -> Spec:
-    """A pipeline of these tasks; `runtime` are its runtime parameters, with their values."""
+    """Return a pipeline of these tasks; `runtime` are its runtime parameters with their values."""
     return Spec(
         {
             "displayName": name,
@@ -102,22 +102,22 @@ def a_spec(
 
 
 def a_place(folder: Path, **changes: Any) -> Place:
-    """Where it is rehearsed."""
+    """Return the place of the rehearsal."""
     return Place(folder / "rehearsal", **changes)
 
 
 def states(rehearsal: Rehearsal) -> dict[str, str]:
-    """How each task ended."""
+    """Return the final state of each task."""
     return {name: str(report.state) for name, report in rehearsal.tasks.items()}
 
 
 def metadata(rehearsal: Rehearsal, name: str) -> Mapping[str, Any]:
-    """The properties of what a task made."""
+    """Return the properties of a task's output."""
     return rehearsal.output(name, "made").metadata
 
 
 def decision(retrain: int) -> dict[str, dict[str, Any]]:
-    """Decide, Span only if it is to be retrained, Trigger after Span, and Report in any case."""
+    """Return the tasks Decide, Span only if `retrain`, Trigger after Span, and Report in any case."""
     quiet = container("leave()")
     return {
         "Decide": task(container(f"leave(retrain={retrain})")),
@@ -128,7 +128,7 @@ def decision(retrain: int) -> dict[str, dict[str, Any]]:
 
 
 def holding(folder: Path) -> str:
-    """A container's code that starts a child, says so, and never ends."""
+    """Return a container's code that starts a child, reports it, and never ends."""
     return f"""
 import subprocess
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -16,7 +16,7 @@ def Decide(
     month: Parameter[str],
     most: Parameter[int],
 ):
-    """Notes what it was given; `retrain` says whether the month is 2021-10."""
+    """Note the inputs; `retrain` is whether the batch is 2021-10."""
     metrics.set_int_custom_property("retrain", int(month == "2021-10"))
     note.set_int_custom_property("span", examples.get_int_custom_property("span"))
     note.set_int_custom_property("most", most)
@@ -26,21 +26,21 @@ def Decide(
 
 @tfx.dsl.components.component
 def Prepare(note: InputArtifact[Metrics], span: OutputArtifact[Dataset], run: Parameter[str]):
-    """Makes a span, which knows its run and what it was given."""
+    """Make a span that records its run and input."""
     span.set_int_custom_property("most", note.get_int_custom_property("most"))
     span.set_string_custom_property("run", run)
 
 
 @tfx.dsl.components.component
 def Rest(note: InputArtifact[Metrics]):
-    """What is done where nothing is retrained."""
+    """Run if nothing is retrained."""
 
 
 @tfx.dsl.components.component
 def Work():
-    """What an exit handler follows."""
+    """Run before the exit handler."""
 
 
 @tfx.orchestration.experimental.exit_handler
 def Report(status: Parameter[str]):
-    """An exit handler."""
+    """Run as the exit handler."""

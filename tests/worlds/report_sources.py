@@ -1,4 +1,4 @@
-"""The facts of the story, read anew from the files by plain JSON, TOML and SQL, without any of the report's code."""
+"""The facts of the story, read from the files as plain JSON, TOML and SQL, without any of the report's code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 def read_sources(story: Story) -> Json:
-    """All that the page shows, under the paths of the report's JSON."""
+    """Return all that the page shows, under the paths of the report's JSON."""
     folder = story.folder
     settings = tomllib.loads((folder / "adapt.toml").read_text())
     manifests = [load(file) for file in sorted((folder / "data").glob("span-*/manifest.json"))]
@@ -59,7 +59,7 @@ def images_of(manifest: Json) -> int:
 
 
 def jobs(folder: Path) -> dict[str, Json]:
-    """The requests by id."""
+    """Return the requests by id."""
     return {file.parent.name: load(file) for file in (folder / "jobs").glob("*/request.json")}
 
 
@@ -205,7 +205,7 @@ def comparison(folder: Path, job: str) -> Json:
 
 
 def metrics(parts: Json) -> list[Json]:
-    """Those that a recipe added, of both models on all images."""
+    """Return the metrics that a recipe added, of both models on all images."""
     ours, theirs = (
         next(one for one in parts[model] if (one["span"], one["label"]) == (None, None))
         for model in ("challenger", "champion")

@@ -29,7 +29,7 @@ def failed(name: str, message: str = "cannot be decoded") -> str:
 
 
 def folder_of(*files: str, errors: str = "") -> str:
-    """A folder of results, at a place of its own."""
+    """Write a folder of results and return its URI."""
     folder = f"memory://evaluated-{next(_NUMBERS)}"
     for number, content in enumerate(files):
         storage.write(f"{folder}/prediction.results-{number:05d}-of-{len(files):05d}", content.encode())

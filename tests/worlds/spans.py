@@ -19,18 +19,18 @@ LABELS = Labels(NAMES)
 
 
 def numbered(count: int, first: int = 0) -> list[str]:
-    """Image names, of each label in turn: `cat_0000.png`, `ship_0001.png` ..."""
+    """Return image names, of each label in turn: `cat_0000.png`, `ship_0001.png` ..."""
     return [f"{NAMES[number % 2]}_{number:04d}.png" for number in range(first, first + count)]
 
 
 def collected(folder: str, count: int = 12, first: int = 0) -> Snapshot:
-    """The snapshot of a folder, named after it, that has got so many images."""
+    """Put so many images into a folder and return its snapshot, named after it."""
     collect(folder, numbered(count, first))
     return snapshot_folder(folder, storage.basename(folder))
 
 
 def published(store: SpanStore, key: str = "", images: int = 4, names: tuple[str, ...] = NAMES) -> Manifest:
-    """A span published without preparation, of records that nobody decodes."""
+    """Publish a span without preparation, of records that nobody decodes."""
     snapshot = Snapshot(key or f"batch-{len(store.spans())}", "/elsewhere", (storage.File("cat_1.png", 1),))
     span = store.claim(snapshot.key)
     manifest = unpublished(store, span, snapshot.key, images, names)
@@ -38,7 +38,7 @@ def published(store: SpanStore, key: str = "", images: int = 4, names: tuple[str
 
 
 def unpublished(store: SpanStore, span: Span, key: str, images: int = 4, names: tuple[str, ...] = NAMES) -> Manifest:
-    """The manifest of a span whose shards are staged."""
+    """Stage a span's shards and return its manifest."""
     labels = [number % len(names) for number in range(images)]
     shards = []
     for split in SPLITS:
@@ -53,12 +53,12 @@ def unpublished(store: SpanStore, span: Span, key: str, images: int = 4, names: 
 
 
 def images_of(store: SpanStore, manifest: Manifest, split: str = "") -> list[LabelledImage]:
-    """The records of a published span, of one split where it is named."""
+    """Return the records of a published span, of one split if it is named."""
     span = Span(manifest.span)
     uris = [store.shard_uri(span, shard) for shard in manifest.shards if not split or shard.split == split]
     return [LabelledImage.parse(data) for uri in uris for data in tfrecords.unframe(storage.read(uri), uri)]
 
 
 def duplicates(values: Iterable[Any]) -> list[Any]:
-    """The values that are there more than once."""
+    """Return the values that occur more than once."""
     return [value for value, count in Counter(values).items() if count > 1]

@@ -1,4 +1,4 @@
-"""Batches, records and jobs for the trigger, and deliveries that go on by one access at a time."""
+"""Batches, records and jobs for the trigger, and deliveries that advance one access at a time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Places = Callable[[str], contextlib.AbstractContextManager[str]]
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 class MemoryJobs:
-    """Jobs that run when the test says so."""
+    """Jobs whose states the test sets."""
 
     def __init__(self, first_state: JobState = JobState.RUNNING) -> None:
         self.jobs: dict[str, Job] = {}
@@ -77,11 +77,11 @@ class TriggerWorld:
         return sum(image not in evaluated for image in self.batches.images(batch))
 
     def recorded(self, batch: Batch) -> list[int]:
-        """How many images each record of a batch tells of."""
+        """Return the number of images in each record of a batch."""
         return [record.value.images for record in journal(self.records, batch).records()]
 
     def succeed(self, job_id: str, archive: bool = False) -> None:
-        """Ends an evaluation as the pipeline does: its images are marked first."""
+        """End an evaluation as the pipeline does: its images are marked first."""
         batch = Batch.parse(self.jobs.jobs[job_id].parameters["batch"])
         if self.batches.images(batch):
             snapshot = self.batches.snapshot(batch)
@@ -95,7 +95,7 @@ class TriggerWorld:
 
 
 class Walker:
-    """A delivery in a thread of its own that goes on by one access, to storage or to jobs, when it is told to."""
+    """A delivery in a thread that advances by one access, to storage or to jobs, at each `step`."""
 
     def __init__(self, world: TriggerWorld) -> None:
         self.delivery: Delivery | None = None
@@ -117,13 +117,13 @@ class Walker:
                 self._stopped.acquire()
 
     def step_until(self, access: str) -> None:
-        """Goes on until this kind of access would be the next."""
+        """Advance until this kind of access would be the next."""
         while self.next_access != access:
             assert not self.ended, f"no access {access}"
             self.step()
 
     def finish(self) -> Delivery | None:
-        """Goes on to the end."""
+        """Advance to the end."""
         while not self.ended:
             self.step()
         self._thread.join()
@@ -132,7 +132,7 @@ class Walker:
         return self.delivery
 
     def crash(self) -> None:
-        """Is cut off where it stands: what it did last is done, what it would do next is not."""
+        """Stop here: the last access has happened, the next one does not."""
         self._crashed = True
         self.finish()
 
@@ -170,7 +170,7 @@ class _Gated:
 
 @contextlib.contextmanager
 def _one_access() -> Iterator[None]:
-    """What is accessed inside is part of the access that was let through."""
+    """Make all accesses inside a part of the one that was admitted."""
     _WALKING.walker, walker = None, _WALKING.walker
     try:
         yield
@@ -194,7 +194,7 @@ def _gated(name: str, access: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _gated_listing(uri: str) -> Iterator[storage.File]:
-    """Each file that is found may be a page of its own."""
+    """Make each file that is found an access, as each may begin a page."""
     files = _LISTING(uri)
     while found := list(_gated("iter_files_below", itertools.islice)(files, 1)):
         yield from found
@@ -202,7 +202,7 @@ def _gated_listing(uri: str) -> Iterator[storage.File]:
 
 @contextlib.contextmanager
 def walking() -> Iterator[None]:
-    """Walkers wait for their turn at each access to storage; nobody else does."""
+    """Make walkers, and nobody else, wait for their turn at each access to storage."""
     with contextlib.ExitStack() as stack:
         for name, access in _ACCESSES.items():
             stack.enter_context(mock.patch.object(storage, name, _gated(name, access)))

@@ -1,4 +1,4 @@
-"""Vertex AI and object storage as emulators, and a deployment on them; for the tests of whatever uses them."""
+"""Vertex AI and object storage as emulators, and a deployment on them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUICK = Retries(request_timeout=5, attempts=4, backoff=0.005, poll_interval=0.00
 
 @contextmanager
 def object_storage(monkeypatch: pytest.MonkeyPatch, bucket: str = "bucket") -> Iterator[StorageEmulator]:
-    """gs:// as an emulator with one bucket; gcsfs keeps what it has opened, so it has to forget before and after."""
+    """Emulate gs:// with one bucket; gcsfs caches its file systems, so its cache is cleared before and after."""
     with StorageEmulator() as emulator:
         emulator.create_bucket(bucket)
         for name, value in emulator.environment().items():
@@ -44,7 +44,7 @@ def object_storage(monkeypatch: pytest.MonkeyPatch, bucket: str = "bucket") -> I
 
 
 def a_spec(pipeline: str = "evaluation", parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A compiled pipeline of two tasks; `parameters` are its runtime parameters with the values compiled in."""
+    """Return a compiled pipeline of two tasks; `parameters` are its runtime parameters with compiled values."""
     parameters = {"data_gcs_prefix": ""} if parameters is None else parameters
     tasks = {task: {"taskInfo": {"name": task}, "cachingOptions": {"enableCache": True}} for task in ("First", "Last")}
     return {
@@ -62,7 +62,7 @@ def a_spec(pipeline: str = "evaluation", parameters: Mapping[str, str] | None = 
 
 
 def a_config(server: VertexEmulator, **changes: Any) -> VertexConfig:
-    """A deployment on the emulator, which waits only shortly."""
+    """Return the configuration of a deployment on the emulator, whose waits are short."""
     config = VertexConfig(
         name="ships",
         project="demo",
@@ -78,12 +78,12 @@ def a_config(server: VertexEmulator, **changes: Any) -> VertexConfig:
 
 
 def publish(pipeline: str = "evaluation", spec: object = None) -> None:
-    """Puts a specification where `a_config` says that it is."""
+    """Publish a spec at the URI that `a_config` names."""
     storage.write(f"{ROOT}/specs/{pipeline}.json", json.dumps(spec or a_spec(pipeline)).encode())
 
 
 def an_upload(key: str = "run-1") -> Upload:
-    """An upload of a model that is there."""
+    """Write a model and return its upload."""
     model = f"{ROOT}/models/{key}"
     storage.write(f"{model}/saved_model.pb", key.encode())
     return Upload(model, key, (1, 2), {"span-1": 0.98}, f"{model}/source", key)
@@ -91,14 +91,14 @@ def an_upload(key: str = "run-1") -> Upload:
 
 @dataclass(frozen=True)
 class Vertex:
-    """A deployment, and what a test asks it beyond the protocols."""
+    """A deployment, with questions of the tests beyond the protocols."""
 
     server: VertexEmulator
     config: VertexConfig
 
     @property
     def platform(self) -> Platform:
-        """The platform as a new process would connect to it."""
+        """Connect to the platform as a new process would."""
         return connect(self.config.to_json())
 
     @property
@@ -118,14 +118,14 @@ class Vertex:
         return VertexEndpoint(self.client, self.registry)
 
     def with_versions(self, count: int) -> Vertex:
-        """The same, with so many versions more."""
+        """Upload so many further versions and return self."""
         first = len(self.registry.versions()) + 1
         for number in range(first, first + count):
             self.registry.upload(an_upload(f"run-{number}"))
         return self
 
     def serving_versions(self, count: int) -> Vertex:
-        """The same, with so many versions that were put in service one after the other."""
+        """Upload and deploy so many versions one after the other and return self."""
         self.with_versions(count)
         for number in range(1, count + 1):
             put_in_service(self.registry, self.endpoint, self.version(number), "because")
@@ -135,18 +135,18 @@ class Vertex:
         return self.registry.find(str(number))
 
     def split(self) -> dict[int, int]:
-        """The endpoint's traffic by version; what is deployed without traffic has 0."""
+        """Return the endpoint's traffic by version; a version deployed without traffic has 0."""
         endpoint = self.client.named("endpoints", "ships") or {}
         shares = endpoint.get("trafficSplit", {})
         return {int(item["modelVersionId"]): shares.get(item["id"], 0) for item in endpoint.get("deployedModels", [])}
 
     def deployed(self) -> int:
-        """How many deployed models the endpoint has."""
+        """Return the endpoint's number of deployed models."""
         return len((self.client.named("endpoints", "ships") or {}).get("deployedModels", []))
 
 
 def at_write(number: int, *, before: Callable[[], object] = int, after: Callable[[], object] = int) -> Any:
-    """`VertexClient._sent`, with something that happens at its write of that number; reads are not counted."""
+    """Return `VertexClient._sent` with an action at its write of that number; reads are not counted."""
     original, writes = VertexClient._sent, itertools.count(1)
 
     def sending(self: VertexClient, method: str, *request: Any) -> Any:

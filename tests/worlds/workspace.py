@@ -1,4 +1,4 @@
-"""Small worlds for the command line: pictures, a workspace, versions of a model, and jobs that a few lines run."""
+"""Small worlds for the command line: images, a workspace, versions of a model, and fake jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.worlds.processes import wait_until
 LABELS = ("ship", "truck")
 MONTH = "2021-10"
 
-# Stands in for `pipeline.local.job`: reports a few steps, waits while it is held, concludes what the test has laid out.
+# Replaces `pipeline.local.job`: reports a few steps, waits while it is held, and ends with the test's result.
 _RUNNER = """
 import json, sys, time
 from pathlib import Path
@@ -63,13 +63,13 @@ _CONFIG = Workspace.config
 
 @dataclass(frozen=True)
 class World:
-    """A workspace of two classes in `folder`; its jobs wait while `held`, and conclude what was last `concluded`."""
+    """A workspace of two classes in `folder`; its jobs wait while held and end with what was last `conclude`d."""
 
     folder: Path
 
     @classmethod
     def make(cls, folder: Path) -> World:
-        """A new one, without images or models."""
+        """Make a world without images and models."""
         write_settings(folder / "adapt.toml", LABELS, {"collection.min_images": 10})
         world = cls(folder)
         world.control.mkdir()
@@ -80,21 +80,21 @@ class World:
 
     @property
     def workspace(self) -> Workspace:
-        """Opened anew."""
+        """The workspace, opened again."""
         return Workspace.open(self.folder)
 
     @property
     def control(self) -> Path:
-        """What the jobs are told."""
+        """The folder of the files that control the jobs."""
         return self.folder / "control"
 
     @property
     def job_ids(self) -> list[str]:
-        """All jobs, oldest first."""
+        """The ids of all jobs, oldest first."""
         return [job.id for job in self.workspace.jobs.list()]
 
     def collect(self, count: int, month: str = MONTH, first: int = 0) -> None:
-        """So many images more."""
+        """Collect so many further images."""
         collect(self.folder / "collection" / month, [f"ship_{number}.png" for number in range(first, first + count)])
 
     def register(self, count: int = 1) -> None:
@@ -110,35 +110,35 @@ class World:
             put_in_service(platform.registry, platform.endpoint, platform.registry.upload(upload), "made for a test")
 
     def conclude(self, pipeline: str, **result: Any) -> None:
-        """What the jobs of a pipeline conclude from now on."""
+        """Let the jobs of a pipeline end with this result from now on."""
         (self.control / f"{pipeline}.json").write_text(json.dumps(result))
 
     def fail(self, pipeline: str) -> None:
-        """The jobs of a pipeline fail from now on."""
+        """Let the jobs of a pipeline fail from now on."""
         (self.control / f"{pipeline}.json").unlink()
 
     def hold(self) -> None:
-        """Jobs do not end from now on."""
+        """Let jobs wait from now on."""
         (self.control / "hold").touch()
 
     def release(self) -> None:
-        """They end."""
+        """Let jobs end."""
         (self.control / "hold").unlink(missing_ok=True)
         wait_until(lambda: all(job.state.ended for job in self.workspace.jobs.list()))
 
 
 def use_fake_jobs() -> None:
-    """Makes all workspaces of this process run their jobs with the runner of their world."""
+    """Let all workspaces of this process run their jobs with the runner of their world."""
     Workspace.config = property(_fake_config)  # type: ignore[assignment, misc]
 
 
 def use_real_jobs() -> None:
-    """Undoes it."""
+    """Undo `use_fake_jobs`."""
     Workspace.config = _CONFIG  # type: ignore[method-assign]
 
 
 def start(*arguments: str, terminal: int | None = None) -> subprocess.Popen[str]:
-    """Starts `adapt` with fake jobs in a process of its own; where a terminal is given, it is the error stream."""
+    """Start `adapt` with fake jobs in a process; a terminal, if given, is its error stream."""
     return subprocess.Popen(
         [sys.executable, "-c", _ADAPT, *arguments],
         stdout=subprocess.PIPE,
@@ -149,7 +149,7 @@ def start(*arguments: str, terminal: int | None = None) -> subprocess.Popen[str]
 
 
 def plain(text: str) -> str:
-    """What was printed, without a terminal's control codes."""
+    """Return what was printed without a terminal's control codes."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
@@ -160,7 +160,7 @@ def _fake_config(workspace: Workspace) -> LocalConfig:
 
 @contextmanager
 def a_held_world(folder: Path) -> Iterator[World]:
-    """Two classes, no image, a champion; its jobs do not end before they are released."""
+    """Make a world of two classes with a champion and no image, whose jobs do not end before they are released."""
     use_fake_jobs()
     world = World.make(folder)
     world.register()
