@@ -1,28 +1,28 @@
-"""The Cloud Function: whatever calls it, a schedule or news of an image, it makes one delivery to the trigger.
+"""The Cloud Function: each call, by a schedule or an event about an image, makes one delivery to the trigger.
 
-    on_request    HTTP: Cloud Scheduler's POST, whatever is in it, and the envelopes that Pub/Sub pushes
+    on_request    HTTP: Cloud Scheduler's POST, with any body, and the envelopes that Pub/Sub pushes
     on_event      CloudEvents from Eventarc: an object was finalized, a message was published
 
-News of something that is no image of a month of the collection is passed over without a request to anybody. A message
-is news of an object if it is one of Cloud Storage's notifications; any other is as good as the schedule.
+Events about anything but an image of a batch are skipped without any further request. A message is about an object if
+it is one of Cloud Storage's notifications; any other counts as a call by the schedule.
 
-Nobody is authenticated here. The platform does that: deployed without unauthenticated access, the function is called
+The function authenticates nobody. The platform does: deployed without unauthenticated access, the function is called
 with an OIDC token of an account that may invoke it, or not at all.
 
-A caller is made to come again only where that helps:
+A caller is asked to retry only if that helps:
 
-    what came of it                                    schedule  events, messages  log
-    a delivery, whatever it led to                     200       200               INFO; WARNING for "give up"
-    nothing, it was passed over                        -         200               DEBUG
-    it is not to be understood                         405       200               WARNING
-    a passing failure: no answer, 429, 5xx             503       503               WARNING
-    no champion, no specification, no permission,      500       200               ERROR
-      a setting that is wrong: a person has to mend it
+    result                                             schedule  events, messages  log
+    a delivery, whatever its outcome                   200       200               INFO; WARNING for "give up"
+    skipped                                            -         200               DEBUG
+    the request is not understood                      405       200               WARNING
+    a transient error: no response, 429, 5xx           503       503               WARNING
+    no champion, spec or permission, a wrong setting:  500       200               ERROR
+      a person has to fix it
     a defect                                           500       500               a traceback
 
-`405` is for other methods than POST. What a person has to mend is not mended by coming again, and no event is missed
-for it: the next delivery, whoever makes it, looks at all that has arrived. What is no CloudEvent at all does not come
-as far as this module: functions-framework refuses it.
+`405` is for other methods than POST. A retry does not fix what a person has to fix, and no event is lost by it: the
+next delivery looks at all that has arrived. A request that is no CloudEvent does not reach this module:
+functions-framework refuses it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 MIN_IMAGES = "100"
 LONGEST_NAME = 1024  # no object's name is longer
 LONGEST_MESSAGE = 4096
-PASSING = (ConnectionError, TimeoutError, StorageFailed)
+TRANSIENT = (ConnectionError, TimeoutError, StorageFailed)
 _BUCKET = re.compile(r"gs://[^/]+(/.*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _TRACE = re.compile(r"\b[0-9a-f]{32}\b")
@@ -63,22 +63,22 @@ _CONNECTING = threading.Lock()
 
 
 class InvalidEnvironment(AdaptationError, ValueError):
-    """Environment variables that the function cannot work with."""
+    """Unusable environment variables of the function."""
 
 
 class Malformed(AdaptationError, ValueError):
-    """An event or a message that is none of those that the function knows."""
+    """An event or a message of an unknown form."""
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What the function works on.
+    """The deployment that the function works on.
 
     Attributes:
       batches: The collected images.
       records_root: URI of the folder of the trigger's journals.
       min_images: New images that are worth an evaluation.
-      platform: Where the evaluations run.
+      platform: The platform that runs the evaluations.
     """
 
     batches: BatchStore
@@ -88,10 +88,10 @@ class Deployment:
 
     @classmethod
     def connect(cls, environment: Mapping[str, str]) -> Deployment:
-        """The deployment that the environment variables describe. Nothing is sent.
+        """Return the deployment that the environment variables describe. Nothing is sent.
 
         Raises:
-          InvalidEnvironment: With everything that is wrong with them.
+          InvalidEnvironment: Some are wrong; the message lists all faults.
         """
         wrong = [line for check in _CHECKS for line in check(environment)]
         if wrong:
@@ -104,51 +104,51 @@ class Deployment:
         )
 
     def deliver(self) -> Delivery:
-        """Makes one delivery; errors as for `trigger.tick`."""
+        """Make one delivery; errors as for `trigger.tick`."""
         return tick(self.platform, self.batches, self.records_root, self.min_images)
 
 
 @functions_framework.http
 def on_request(request: flask.Request) -> tuple[str, int]:
-    """The schedule's POST, or a message that Pub/Sub pushes; see above for the answers."""
+    """Answer the schedule's POST, or a message that Pub/Sub pushes; see above for the responses."""
     if request.method != "POST":
-        return "POST is what calls for a delivery\n", 405
+        return "use POST to request a delivery\n", 405
     envelope = _envelope(request.get_data())
     if envelope is None:
         return _answer(lambda batches: True, failed=500)
-    return _answer(lambda batches: _message_calls(envelope["message"], batches))
+    return _answer(lambda batches: _is_relevant_message(envelope["message"], batches))
 
 
 @functions_framework.cloud_event
 def on_event(event: CloudEvent) -> None:
-    """An object was finalized, or a message was published; see above for the answers."""
-    text, status = _answer(lambda batches: _event_calls(event, batches))
+    """Answer an event: an object was finalized, or a message was published; see above for the responses."""
+    text, status = _answer(lambda batches: _is_relevant_event(event, batches))
     if status != 200:
         flask.abort(status, text)
 
 
-def _answer(calls_for_it: Callable[[BatchStore], bool], failed: int = 200) -> tuple[str, int]:
-    """Makes a delivery if one is called for, logs what came of it, and answers.
+def _answer(is_relevant: Callable[[BatchStore], bool], failed: int = 200) -> tuple[str, int]:
+    """Make a delivery if the call is relevant, log the result, and respond.
 
     Args:
-      calls_for_it: Decides whether one is; may raise Malformed.
-      failed: The status where a person has to mend something.
+      is_relevant: Decides whether it is; may raise Malformed.
+      failed: The status of an error that a person has to fix.
     """
     try:
         deployment = _deployment()
-        if not calls_for_it(deployment.batches):
-            return _told("DEBUG", "passed over: no image of a month of the collection", 200)
-        return _told_of(deployment.deliver())
+        if not is_relevant(deployment.batches):
+            return _response("DEBUG", "skipped: not an image of a batch", 200)
+        return _delivery_response(deployment.deliver())
     except Malformed as error:
-        return _told("WARNING", str(error), 200)
-    except PASSING as error:
-        return _told("WARNING", f"{error} The delivery is to be made again.", 503)
+        return _response("WARNING", str(error), 200)
+    except TRANSIENT as error:
+        return _response("WARNING", f"{error} Retry the delivery.", 503)
     except (AdaptationError, OSError) as error:
-        return _told("ERROR", str(error), failed)
+        return _response("ERROR", str(error), failed)
 
 
 def _deployment() -> Deployment:
-    """The one deployment of this process; all threads share its connections."""
+    """Return the one deployment of this process; all threads share its connections."""
     with _CONNECTING:
         return _connected()
 
@@ -159,7 +159,7 @@ def _connected() -> Deployment:
 
 
 def _envelope(body: bytes) -> dict[str, Any] | None:
-    """The envelope in which Pub/Sub pushes a message; None where the body is none."""
+    """Return the envelope in which Pub/Sub pushes a message, or None if the body is none."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -167,17 +167,17 @@ def _envelope(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value.keys() >= {"message", "subscription"} else None
 
 
-def _event_calls(event: CloudEvent, batches: BatchStore) -> bool:
+def _is_relevant_event(event: CloudEvent, batches: BatchStore) -> bool:
     kind, data = event["type"], event.data
     if kind == FINALIZED and isinstance(data, dict):
         return _is_image(data.get("bucket"), data.get("name"), batches)
     if kind == PUBLISHED and isinstance(data, dict):
-        return _message_calls(data.get("message"), batches)
-    raise Malformed(f"an event of the type {kind!r} with {_shown(data)} is none that is known here.")
+        return _is_relevant_message(data.get("message"), batches)
+    raise Malformed(f"an event of the type {kind!r} with {_shown(data)} is of no known form.")
 
 
-def _message_calls(message: object, batches: BatchStore) -> bool:
-    """Whether a message of Pub/Sub's calls for a delivery: news of an image, or no news of an object at all."""
+def _is_relevant_message(message: object, batches: BatchStore) -> bool:
+    """Return True if a message of Pub/Sub asks for a delivery: it is about an image, or not about an object."""
     if not isinstance(message, dict) or not isinstance(attributes := message.get("attributes") or {}, dict):
         raise Malformed(f"{_shown(message)} is no message of Pub/Sub's.")
     if "objectId" not in attributes:
@@ -187,17 +187,17 @@ def _message_calls(message: object, batches: BatchStore) -> bool:
 
 
 def _is_image(bucket: object, name: object, batches: BatchStore) -> bool:
-    """Whether an object is an image of a month, by its name; whether it is there is not asked."""
+    """Return True if an object is an image of a batch, by its name; its existence is not checked."""
     if not isinstance(bucket, str) or not isinstance(name, str):
         raise Malformed(f"{_shown(bucket)} and {_shown(name)} are no bucket and no name of an object.")
     can_be = "/" not in bucket and len(name) <= LONGEST_NAME
     return can_be and batches.batch_of(f"gs://{bucket}/{name}") is not None
 
 
-def _told_of(delivery: Delivery) -> tuple[str, int]:
+def _delivery_response(delivery: Delivery) -> tuple[str, int]:
     planned, job, training = delivery.plan, delivery.job, delivery.training
     given_up = planned.outcome is Outcome.GIVE_UP or training.step is Step.GIVE_UP
-    return _told(
+    return _response(
         "WARNING" if given_up else "INFO",
         f"{planned.outcome}: {planned.reason}" + (f"; {training.step}: {training.reason}" if training.is_open else ""),
         200,
@@ -208,8 +208,8 @@ def _told_of(delivery: Delivery) -> tuple[str, int]:
     )
 
 
-def _told(severity: str, message: str, status: int, **fields: str) -> tuple[str, int]:
-    """Logs a line as Cloud Logging reads it from the standard output, and answers with the same message."""
+def _response(severity: str, message: str, status: int, **fields: str) -> tuple[str, int]:
+    """Log a line in Cloud Logging's format on the standard output, and return the same message as the response."""
     message = message[:LONGEST_MESSAGE]
     line = {"severity": severity, "message": message} | {name: value for name, value in fields.items() if value}
     print(json.dumps(line | _trace()) + "\n", end="", flush=True)  # as one write: others log at the same time
@@ -217,7 +217,7 @@ def _told(severity: str, message: str, status: int, **fields: str) -> tuple[str,
 
 
 def _trace() -> dict[str, str]:
-    """The field that joins a line with its request in Cloud Logging."""
+    """Return the field that joins a line with its request in Cloud Logging."""
     headers = flask.request.headers
     found = _TRACE.search(headers.get("X-Cloud-Trace-Context", "") or headers.get("traceparent", ""))
     project = _project(os.environ.get("PLATFORM", ""))

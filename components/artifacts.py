@@ -1,7 +1,7 @@
-"""What the components keep under their artifacts' URIs, and under which names: the contract between one and the next.
+"""The names and formats of the files under the components' artifacts: the contract between the components.
 
-Artifacts hold small files beside custom properties, because both, unlike typed outputs, mean the same on every runner.
-A number that a condition or another component reads is a custom property; what a person or a report reads is a file.
+Artifacts hold small files beside custom properties, because both, unlike typed outputs, work the same on every runner.
+A number that a condition or another component reads is a custom property; content for a person or a report is a file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from adaptation.io import storage
 from adaptation.platforms.base import ModelVersion
 
 if TYPE_CHECKING:
-    from tfx.types import Artifact  # what reads the files alone is not to wait for TFX
+    from tfx.types import Artifact  # readers of the files alone must not wait for TFX
 
 FILE_LIST = "file_list.txt"
 SNAPSHOT = "snapshot.json"
@@ -30,37 +30,37 @@ DEPLOYMENT = "deployment.json"
 
 
 def file_list_uri(artifact: Artifact) -> str:
-    """URI of the text file that batch prediction reads: one image URI a line."""
+    """Return the URI of the text file that batch prediction reads: one image URI a line."""
     return storage.join(artifact.uri, FILE_LIST)
 
 
 def read_snapshot(artifact: Artifact) -> Snapshot:
-    """The snapshot that FileListGen took."""
+    """Return the snapshot that FileListGen took."""
     return codec.read(storage.join(artifact.uri, SNAPSHOT), Snapshot)
 
 
 def read_verdict(artifact: Artifact) -> Verdict:
-    """The verdict that ChampionGate gave."""
+    """Return the verdict of ChampionGate."""
     return codec.read(storage.join(artifact.uri, VERDICT), Verdict)
 
 
 def read_comparison(artifact: Artifact) -> Comparison:
-    """Both models part by part, as ChampionGate recorded them."""
+    """Return both models' results part by part, as ChampionGate recorded them."""
     uri = storage.join(artifact.uri, COMPARISON)
     return Comparison.from_json(storage.read(uri), uri)
 
 
 def read_version(artifact: Artifact) -> ModelVersion | None:
-    """Return the version that BatchPredictionGen predicted with; None for predictions that come from elsewhere."""
+    """Return the version that BatchPredictionGen predicted with, or None for predictions from elsewhere."""
     uri = storage.join(artifact.uri, VERSION)
     return codec.read(uri, ModelVersion) if storage.exists(uri) else None
 
 
 def read_deployment(artifact: Artifact) -> Deployment:
-    """How the training run ended, by VertexDeployer."""
+    """Return the end of the training job, by VertexDeployer."""
     return codec.read(storage.join(artifact.uri, DEPLOYMENT), Deployment)
 
 
 def write(artifact: Artifact, name: str, data: bytes) -> None:
-    """Writes a file of the artifact, whole or not at all."""
+    """Write a file of the artifact, whole or not at all."""
     storage.write(storage.join(artifact.uri, name), data)

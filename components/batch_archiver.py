@@ -1,4 +1,4 @@
-"""BatchArchiver: moves the images that have become training data out of the months they were collected in."""
+"""BatchArchiver: moves the images that have become training data out of their batches."""
 
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
@@ -16,18 +16,18 @@ def BatchArchiver(
     data_root: tfx.dsl.components.Parameter[str],
     collection_root: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Archives exactly the snapshots that the trained spans were made from, once the training run has got to its end.
+    """Archive exactly the snapshots that the trained spans were made from, at the end of the training job.
 
-    Images that came later stay. Spans that were not made from a month of collected images leave nothing to archive.
+    Later images stay. Spans that were not made from a batch leave nothing to archive.
 
     Args:
-      deployment: VertexDeployer's, which knows the spans.
-      archive: Gets the custom property `images`, how many were moved.
-      data_root: Folder or gs:// URI that has the spans.
-      collection_root: The one that has the months; a snapshot may say where they were before the workspace was moved.
-        Specs of 0.1.0 leave it out: where the snapshot says.
+      deployment: The output of VertexDeployer, which lists the spans.
+      archive: Gets the custom property `images`, the number of moved images.
+      data_root: Folder or gs:// URI of the spans.
+      collection_root: Folder or gs:// URI of the batches; a snapshot may name the one before the workspace was moved.
+        Specs of 0.1.0 omit it; then the one that the snapshot names.
 
-    Failure: each image is at the old place or at the new one; a retry, or the next training run, moves the rest.
+    Failure: each image is at the old place or at the new one; a retry, or the next training job, moves the rest.
     """
     store = SpanStore(data_root)
     spans = map(Span, sorted(artifacts.read_deployment(deployment).verdict.challenger))

@@ -16,18 +16,18 @@ def BatchPredictionGen(
     platform: tfx.dsl.components.Parameter[str],
     model: tfx.dsl.components.Parameter[str] = CHAMPION,
 ) -> None:
-    """Runs batch prediction and waits for it.
+    """Run batch prediction and wait for it.
 
     Args:
-      file_list: What FileListGen made.
+      file_list: The output of FileListGen.
       predictions: Gets the results in Vertex AI batch prediction's layout, in the folder that the custom property
-        `results` names; never chosen by its age. Custom property `version`, the number of the version that predicted,
-        and `version.json`, an `adaptation.platforms.base.ModelVersion`.
-      platform: Where to predict: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
+        `results` names; never chosen by its age. Custom property `version`, the number of the predicting version, and
+        `version.json`, an `adaptation.platforms.base.ModelVersion`.
+      platform: The platform that predicts: the JSON text of its configuration, see `adaptation.platforms.connect`.
       model: `champion`, or the number of a version.
 
     Raises:
-      LookupError: There is no such model.
+      LookupError: The model does not exist.
     """
     connected = connect(platform)
     version = connected.registry.find(model)  # by its number from here on: another may become the champion meanwhile

@@ -1,4 +1,4 @@
-"""The version of the code that a task runs, for what it makes to remember."""
+"""The version of the code that a task runs, recorded in its outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("adaptation", "components", "models", "pipeline")
 def code_version(recipe: str = "") -> str:
     """Return the distribution's version and 12 hex digits of a digest over its packages' sources.
 
-    The same sources give the same text wherever they are installed, and a changed one another, whether or not the
+    The same sources give the same text wherever they are installed; changed ones give another, whether or not the
     version was raised.
 
     Args:
@@ -26,7 +26,7 @@ def code_version(recipe: str = "") -> str:
 
 
 def source_digest(root: Path) -> str:
-    """Names the packages' Python files below a folder: their paths and contents (64 hex digits)."""
+    """Return the digest of the packages' Python files below a folder: their paths and contents (64 hex digits)."""
     digest = hashlib.sha256()
     for file in sorted(file for package in PACKAGES for file in (root / package).rglob("*.py")):
         content = file.read_bytes()

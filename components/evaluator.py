@@ -1,4 +1,4 @@
-"""Evaluator: TFX's, which passes over a baseline model that is none yet."""
+"""Evaluator: TFX's, which skips a missing baseline model."""
 
 from typing import Any
 

@@ -16,17 +16,17 @@ def FileListGen(
     batch: tfx.dsl.components.Parameter[str] = "",
     data_root: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Take the snapshot of a batch: its images now that are in no span. These, and no others, are evaluated.
+    """Take the snapshot of a batch: its present images that are in no span. Exactly these are evaluated.
 
     Args:
-      file_list: Gets `file_list.txt`, one image URI a line, sorted, as Vertex AI batch prediction takes it, and
+      file_list: Gets `file_list.txt`, one image URI a line, sorted, as Vertex AI batch prediction reads it, and
         `snapshot.json`; custom properties `batch`, `images` and `digest`.
-      collection_root: Folder or gs:// URI that has the months `YYYY-MM/`.
-      batch: The month; the newest where it is left out.
-      data_root: Folder or gs:// URI of the spans; images that are in one of them are left out. Without it none are.
+      collection_root: Folder or gs:// URI of the batches, `YYYY-MM/`.
+      batch: Name of the batch; the newest by default.
+      data_root: Folder or gs:// URI of the spans; their images are left out. Without it none are.
 
     Raises:
-      InvalidBatch, NoBatch: It names no month, or one that does not exist or has no such images.
+      InvalidBatch, NoBatch: The name is invalid, or the batch does not exist or has no such images.
 
     Failure: the artifact is used only when the whole list was written; a retry takes a new snapshot.
     """

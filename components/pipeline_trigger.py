@@ -25,17 +25,17 @@ def PipelineTrigger(
     While another training is running, the new one waits for its end; the next delivery of the trigger starts it.
 
     Args:
-      span: What SpanPreparator made.
+      span: The output of SpanPreparator.
       job: Gets `job.json`; custom property `job`, the id of the training, or of the one that it waits for.
-      platform: Where to run it: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
-      data_root: Folder or gs:// URI that has the spans.
+      platform: The platform that runs it: the JSON text of its configuration, see `adaptation.platforms.connect`.
+      data_root: Folder or gs:// URI of the spans.
       records_root: Folder or gs:// URI of the trigger's records.
       run: Name of this pipeline run.
       window: `all`, `last:K` or a list like `1,3,9-11`; resolved when the training starts.
-      ingestion: Whose parameters the training pipeline takes: `spans` SpanExampleGen's, `import` ImportExampleGen's.
+      ingestion: Training takes the parameters of SpanExampleGen (`spans`) or of ImportExampleGen (`import`).
 
     Raises:
-      JobFailed: The training has failed as often as it may be tried.
+      JobFailed: The training has failed at every attempt.
       InvalidWindow, SpanNotPublished: The window is invalid, or names a span that is not published.
     """
     connected, number = connect(platform), span.get_int_custom_property("span")

@@ -15,13 +15,13 @@ def ChampionGen(
     platform: tfx.dsl.components.Parameter[str],
     run: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Looks the champion up in the registry and links its files; no other record says who it is.
+    """Look up the champion in the registry, the only record of it, and link its files.
 
     Args:
-      model: Gets the SavedModel where TFX's own components look for it, and the custom property `version`: the
-        champion's number; 0, and no SavedModel, before the first.
-      platform: Whose registry: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
-      run: Name of this pipeline run: what was cached for another run may be an earlier champion.
+      model: Gets the SavedModel at TFX's place for it, and the custom property `version`: the champion's number; 0,
+        and no SavedModel, before the first.
+      platform: The platform of the registry: the JSON text of its configuration, see `adaptation.platforms.connect`.
+      run: Name of this pipeline run: a cached result of another run may be an earlier champion.
 
     Raises:
       NoSuchModel: There is a champion, but its files are missing.

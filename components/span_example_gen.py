@@ -18,21 +18,21 @@ def SpanExampleGen(
     digest: tfx.dsl.components.Parameter[str] = "",
     labels: tfx.dsl.components.Parameter[str] = "[]",
 ) -> None:
-    """Makes the Examples artifact by linking the spans' immutable shards under `Split-train/` and `Split-eval/`.
+    """Make the Examples artifact by linking the spans' immutable shards under `Split-train/` and `Split-eval/`.
 
-    It costs as much as there are files, however large they are: a hard link on disk, a server-side copy on object
-    storage. The layout of the artifact is TFX's: tfx/types/artifact_utils.py, `get_split_uri`.
+    The cost grows with the number of files, not their size: a hard link on disk, a server-side copy on object storage.
+    The layout of the artifact is TFX's: tfx/types/artifact_utils.py, `get_split_uri`.
 
     Args:
       examples: Gets the splits `train` and `eval`; custom properties `spans` (like `1-3`), `digest` and `images`.
-      data_root: Folder or gs:// URI that has the spans.
+      data_root: Folder or gs:// URI of the spans.
       window: `all`, `last:K` or a list like `1,3,9-11`.
       digest: Content digest of the window. Give it where results are cached: a cache key has parameters, not folders.
-      labels: The label names that the model is to speak of, as a JSON list: those of the spans, and perhaps others
-        appended to them; any where it is empty.
+      labels: The model's label names as a JSON list: those of the spans, perhaps with others appended; an empty list
+        accepts any.
 
     Raises:
-      AdaptationError: The window is none, names a span that is not published, or its content is not that of `digest`.
+      AdaptationError: The window is invalid, names an unpublished span, or its content is not that of `digest`.
 
     Failure: an artifact with some links is never used; a retry makes them again.
     """

@@ -30,24 +30,23 @@ def SpanPreparator(
     ingestion: tfx.dsl.components.Parameter[str] = "spans",
     beam_pipeline: tfx.dsl.components.BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Publishes the snapshot's images as a span, on Beam, with one element a shard.
+    """Publish the snapshot's images as a span, on Beam, with one element a shard.
 
     Args:
-      file_list: What FileListGen made.
-      predictions: What BatchPredictionGen made; it names the version that is to be replaced.
+      file_list: The output of FileListGen.
+      predictions: The output of BatchPredictionGen; it names the version to replace.
       span: Gets a copy of the span's `manifest.json`; custom properties `span` (its number) and `digest`.
-      data_root: Folder or gs:// URI that has the spans.
-      labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`;
-        what was reviewed goes before that.
+      data_root: Folder or gs:// URI of the spans.
+      labels: The source of the true labels, as JSON text: `Labels(...).to_json()`; reviewed labels go before them.
       seed: Seed of the train/test split.
       test_ratio: Least share of the test split, see `adaptation.data.splits.test_share`.
-      shard_megabytes: About how large a shard is.
+      shard_megabytes: Approximate size of a shard.
       max_skipped: Share of the images that may be unusable.
       run: Name of this pipeline run, for the manifest.
       records_root: Folder or gs:// URI of the trigger's records. The decision to train on the span is recorded there
         before the span is published, so that it is not lost if this run dies; without it nothing is recorded.
-      window: Which spans that training takes, see PipelineTrigger.
-      ingestion: Whose parameters that training takes, see PipelineTrigger.
+      window: The spans of that training, see PipelineTrigger.
+      ingestion: The component whose parameters that training takes, see PipelineTrigger.
       beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
 
     Raises:

@@ -1,8 +1,8 @@
-"""An HTTP/1.1 server on the loopback interface, on aiohttp: what all emulators share, without any service's own rules.
+"""An HTTP/1.1 server on the loopback interface, on aiohttp: the common base of all emulators.
 
-Connections are served concurrently, but answers are computed one at a time: what a request reads and then changes, no
-other request can change in between. Only an answer that takes long and changes nothing is computed beside others.
-Requests are logged, and can be made to fail, to lose their connection or to be slow.
+Connections are served concurrently, but responses are computed one at a time: no request can change what another one
+reads and then changes. Only a response that takes long and changes nothing is computed beside others. Requests are
+logged, and can be made to fail, to lose their connection or to be slow.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ServerThread:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="emulator", daemon=True)
 
     def start(self) -> None:
-        """Start to serve; the port is known afterwards."""
+        """Start to serve; sets the port."""
         self._thread.start()
         if not self._started.wait(_SECONDS_TO_START_OR_STOP):
             raise TimeoutError(f"no server could be started on {HOST} within {_SECONDS_TO_START_OR_STOP} s.")
@@ -162,16 +162,16 @@ class LoopbackServer:
         """Make the next requests fail that match a regular expression.
 
         Args:
-          pattern: What to look for in `GET /path?query`; every request by default.
-          times: How many requests.
-          status: The HTTP status that is returned, without any effect.
-          drop: The connection is cut `before` the effect, `after` it, or `within` the response to it.
+          pattern: Regular expression for `GET /path?query`; every request by default.
+          times: Number of requests.
+          status: The HTTP status to return, without any effect.
+          drop: Where to cut the connection: `before` the effect, `after` it, or `within` the response to it.
           delay: Seconds to wait first; alone, the requests are only slow.
         """
         self._faults.append(_Fault(re.compile(pattern), times, status, drop, delay))
 
     def recover(self) -> None:
-        """Cancel the failures that are still to come."""
+        """Cancel the failures that have not happened yet."""
         self._faults.clear()
 
     def __enter__(self) -> Self:
@@ -196,7 +196,7 @@ class LoopbackServer:
         try:
             request = Request(received.method, received.raw_path, received.headers, await received.read())
         except ConnectionError:
-            return web.Response()  # it is not sent: the client went away
+            return web.Response()  # it is not sent: the client has disconnected
         self.requests.append(str(request))
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)

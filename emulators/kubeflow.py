@@ -1,6 +1,6 @@
-"""A stand-in for the Kubeflow Pipelines API, v2beta1, on the loopback interface: what starting a run needs of it.
+"""An emulator of the Kubeflow Pipelines API, v2beta1, on the loopback interface: the part that starts runs.
 
-Source: the backend's api/v2beta1/*.proto. A run's pipeline is held against the PipelineSpec message and its declared
+Source: the backend's api/v2beta1/*.proto. A run's pipeline is checked against the PipelineSpec message and its declared
 parameters; nothing is run.
 """
 
@@ -36,11 +36,11 @@ class KubeflowEmulator(LoopbackServer):
         self.runs: list[dict[str, Any]] = []
 
     def error(self, status: int, message: str) -> web.Response:
-        """An error in the form in which the backend puts it."""
+        """Return an error in the backend's form."""
         return web.json_response({"error": message, "code": _INVALID, "message": message, "details": []}, status=status)
 
     def answer(self, request: Request) -> web.Response:
-        """The response to a request."""
+        """Return the response to a request."""
         match f"{request.method} {request.url.path.removeprefix(_API)}":
             case "GET healthz":
                 return web.json_response({"multi_user": False})

@@ -1,6 +1,6 @@
 """A proxy that leads clients of Google's own addresses, such as `https://storage.googleapis.com`, to the emulators.
 
-TensorFlow's `gs://` knows no other address, and a compiled pipeline names none. The proxy accepts CONNECT requests to
+TensorFlow's `gs://` uses no other address, and a compiled pipeline names none. The proxy accepts CONNECT requests to
 these hosts, ends their TLS with a certificate of its own and forwards the content to the emulator. Requests for any
 other host are refused and recorded: nothing leaves the machine.
 """
@@ -76,7 +76,7 @@ class TlsProxy:
         try:
             await self._forward(reader, writer)
         except (OSError, EOFError, asyncio.CancelledError):
-            pass  # the client went away, or the proxy stops
+            pass  # the client has disconnected, or the proxy stops
         finally:
             writer.close()
 

@@ -1,7 +1,7 @@
-"""What goes into a model: records in, batches of images out. Training and serving decode with the same function.
+"""The input of a model: records in, batches of images out. Training and serving decode with the same function.
 
 A record is a `tf.train.Example` with `image` (an encoded JPEG or PNG), `label` (int64), `id` and `span`. Augmentation
-is not here: it is part of the models, where it is inactive outside training.
+is part of the models, where it is inactive outside training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IMAGE = "image"
 LABEL = "label"
 SHUFFLED_RECORDS = 10_000
 _FILES_AT_ONCE = 8
-Transformation = Callable[[tf.Tensor], tf.Tensor]  # of encoded images into what a model takes, see models.transform
+Transformation = Callable[[tf.Tensor], tf.Tensor]  # of encoded images into a model's input, see models.transform
 
 
 class NoRecords(AdaptationError, LookupError):
@@ -31,18 +31,18 @@ class LabelOutOfRange(AdaptationError, ValueError):
 
 @dataclass(frozen=True)
 class Records:
-    """The record files of a split, and how many records they hold."""
+    """The record files of a split, and their number of records."""
 
     files: tuple[str, ...]
     count: int
 
 
 def find_records(patterns: Sequence[str], spec: TrainingSpec) -> Records:
-    """The records in the files that the patterns match, after a pass over them that checks their labels.
+    """Return the records in the files that match the patterns, after checking their labels.
 
     Raises:
       NoRecords: There are no such files, or none has a record.
-      LabelOutOfRange: A label is no index into the specification's labels.
+      LabelOutOfRange: A label is no index into the spec's labels.
     """
     files = tuple(sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern)))
     count = 0
@@ -59,12 +59,12 @@ def find_records(patterns: Sequence[str], spec: TrainingSpec) -> Records:
 def training_batches(
     records: Records, spec: TrainingSpec, transformed: Transformation | None = None
 ) -> tf.data.Dataset:
-    """Batches in an order that is new in every epoch and the same for the same seed.
+    """Return batches in an order that is new in every epoch and the same for the same seed.
 
     Returns:
-      Pairs of images and labels (int64 [batch]). Images are what `transformed` makes of the encoded ones; where there
-      is none, bytes as they were decoded (uint8 [batch, size, size, channels]): the training step turns them into what
-      a model takes, where it runs.
+      Pairs of images and labels (int64 [batch]). Images are the output of `transformed` for the encoded ones; without
+      it, decoded bytes (uint8 [batch, size, size, channels]): the training step turns them into the model's input,
+      where it runs.
     """
     if transformed:
         buffered = min(records.count, SHUFFLED_RECORDS)
@@ -79,7 +79,7 @@ def training_batches(
 def evaluation_batches(
     records: Records, spec: TrainingSpec, transformed: Transformation | None = None
 ) -> tf.data.Dataset:
-    """Batches as `training_batches` gives them, in the records' own order."""
+    """Return batches like `training_batches`, in the records' own order."""
     if transformed:
         return _transformed(_serialized(records.files), records, spec, transformed)
     decoded = _decoded(_serialized(records.files), spec)
@@ -87,9 +87,9 @@ def evaluation_batches(
 
 
 def decode(image: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
-    """An encoded image (string) as pixels (uint8 [size, size, channels]).
+    """Return an encoded image (string) as pixels (uint8 [size, size, channels]).
 
-    Grey becomes colour or colour grey as the specification wants; another size is resized, whatever its proportions.
+    Grey becomes colour or colour grey to fit the spec; another size is resized, whatever its proportions.
     """
     size, channels = spec.image_size, spec.channels
     pixels = tf.io.decode_image(image, channels=channels, expand_animations=False)
@@ -98,7 +98,7 @@ def decode(image: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
 
 
 def decode_batch(images: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
-    """Encoded images (string [batch]) as a model takes them (float32 [batch, size, size, channels], 0..255)."""
+    """Return encoded images (string [batch]) as a model's input (float32 [batch, size, size, channels], 0..255)."""
     shape = (spec.image_size, spec.image_size, spec.channels)
     with tf.device("/CPU:0"):
         pixels = tf.map_fn(
@@ -111,10 +111,10 @@ def decode_batch(images: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same elements; all that is made of them is, too, without TensorFlow's tuner of how much is done at once.
+    """Return the dataset, and all made from it, without TensorFlow's tuner of parallelism.
 
-    On two processors the tuner cost more than it won: an epoch of decoding took twice as long in one run of five, one
-    of training steps 1.7 times as long in every other.
+    On two processors the tuner cost more than it gained: an epoch of decoding took twice as long in one run of five,
+    one of training steps 1.7 times as long in every other.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -122,7 +122,7 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def images_of(examples: tf.Tensor) -> tf.Tensor:
-    """The encoded images (string [batch]) of serialized examples (string [batch])."""
+    """Return the encoded images (string [batch]) of serialized examples (string [batch])."""
     return tf.io.parse_example(examples, {IMAGE: tf.io.FixedLenFeature([], tf.string)})[IMAGE]
 
 

@@ -1,4 +1,4 @@
-"""The SavedModel that a trained model becomes: encoded images in, labels out, and what a warm start needs beside it.
+"""Export: the SavedModel of a trained model, encoded images in, labels out, and the files that a warm start needs.
 
 Written with Keras's `ExportArchive`, because the session loader, which TensorFlow Serving and TFX's own inference use,
 does not find the variables of a Keras 3 model that was saved any other way.
@@ -32,11 +32,11 @@ _HISTORY = "history.json"
 
 
 class NoWarmStart(AdaptationError, FileNotFoundError):
-    """A champion to start from that is not there."""
+    """A missing champion to start from."""
 
 
 class IncompatibleChampion(AdaptationError, ValueError):
-    """A champion whose weights do not fit the model that is to be trained."""
+    """A champion whose weights do not fit the model to train."""
 
 
 def export(
@@ -46,20 +46,20 @@ def export(
     transformed: data.Transformation | None = None,
     curves: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
-    """Writes the SavedModel, with the weights, the spec and the curves of the training in its `assets.extra`.
+    """Write the SavedModel, with the weights, the spec and the curves of the training in its `assets.extra`.
 
     Args:
       model: The model.
-      spec: What it was trained as.
-      folder: Where to.
-      transformed: What the images go through before it; decoding alone where it is left out.
+      spec: The spec that it was trained with.
+      folder: Target of the export.
+      transformed: Preprocessing of the images before it; decoding alone by default.
       curves: Loss and metrics of each epoch by name, for `history.json`.
 
     Its signatures:
       serving_default: `image_bytes` (string [batch]) to `label` (string [batch]) and `confidence` (float32 [batch]).
       evaluate: `examples` (string [batch], serialized tf.train.Example) to `probabilities` (float32 [batch, classes]).
 
-    Failure: an unfinished folder is left; exporting again replaces what is in it.
+    Failure: an unfinished folder is left; exporting again replaces its content.
     """
     # Without `track`, which would write every weight a second time; the endpoints bring the ones that they use.
     archive = keras.export.ExportArchive()
@@ -75,19 +75,19 @@ def export(
 
 
 def history_uri(folder: str) -> str:
-    """Return where the curves of a training are, below the folder of its export."""
+    """Return the URI of a training's curves in the folder of its export."""
     return storage.join(folder, _EXTRAS, _HISTORY)
 
 
 def load_champion(model: keras.Model, spec: TrainingSpec) -> None:
-    """Gives the model the weights of the export in `spec.warm_start`.
+    """Give the model the weights of the export in `spec.warm_start`.
 
-    The outputs of classes that were appended since keep their initial weights; all others are the champion's.
+    The outputs of later appended classes keep their initial weights; all others are the champion's.
 
     Raises:
-      NoWarmStart: There is no export.
-      IncompatibleChampion: It is one of another model, image size, channels or layers, or its labels are not the first
-        ones of `spec`.
+      NoWarmStart: The export is missing.
+      IncompatibleChampion: Its recipe, image size, channels or layers differ, or its labels are not the first ones of
+        `spec`.
     """
     champion = exported_spec(spec.warm_start)
     _check_compatible(champion, spec)
@@ -100,10 +100,10 @@ def load_champion(model: keras.Model, spec: TrainingSpec) -> None:
 
 
 def exported_spec(folder: str) -> TrainingSpec:
-    """What the model in an export's folder was trained as.
+    """Return the spec of the model in an export's folder.
 
     Raises:
-      NoWarmStart: There is no export.
+      NoWarmStart: The export is missing.
     """
     uri = storage.join(folder, _EXTRAS, _SPEC)
     if not tf.io.gfile.exists(uri):
@@ -164,7 +164,7 @@ def _load_weights(model: keras.Model, spec: TrainingSpec) -> None:
 
 
 def _load_all(model: keras.Model, file: str, spec: TrainingSpec) -> None:
-    """Loads the weights, all of them: Keras by itself passes in silence over those that the model has no place for."""
+    """Load all of the weights: Keras by itself silently skips those that the model has no place for."""
     stored = _count_weights(file)
     if stored != len(model.weights):
         raise _incompatible(spec, f"it has {stored} weights, the layers of {spec.model} have {len(model.weights)}")

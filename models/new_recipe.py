@@ -1,4 +1,4 @@
-"""A recipe of one's own, as "adapt init --recipe" writes it beside the settings. Change what should be different.
+"""Your recipe, as "adapt init --recipe" writes it beside the settings. Change what should be different.
 
 Every hook but `build_model` may be left out; docs/recipe.md has an example of each. `adapt doctor` checks the file.
 """
@@ -25,7 +25,7 @@ class Options:
 class Own(Recipe):
     """A small convolutional network."""
 
-    # What is trained with unless adapt.toml says otherwise.
+    # The training settings, unless adapt.toml says otherwise.
     defaults = Knobs(image_size=32, channels=3, epochs=10, batch_size=64, learning_rate=1e-3)
     options = Options
 

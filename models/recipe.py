@@ -1,6 +1,6 @@
 """A recipe: all that a data scientist may change about a model, in one class with a default for everything.
 
-A module of one's own has `recipe = Shop()`, an instance of a subclass of `Recipe`, or `build_model(spec)` alone.
+Your module has `recipe = Shop()`, an instance of a subclass of `Recipe`, or `build_model(spec)` alone.
 Nothing here imports TensorFlow or TFX; a recipe's module is imported only where the recipe is used.
 """
 
@@ -41,7 +41,7 @@ class UnusableRecipe(AdaptationError, ImportError):
 
 @dataclass(frozen=True)
 class Channels:
-    """What the components of the training pipeline make, for those that a recipe adds: TFX channels.
+    """The outputs of the training pipeline's components, for those that a recipe adds: TFX channels.
 
     Attributes:
       examples: The window's Examples: splits `train` and `eval`.
@@ -68,11 +68,11 @@ class Recipe:
     """How a model is made and trained. Override what should be different; only `build_model` has no default.
 
     Attributes:
-      defaults: The training settings that suit the model; those left out have a value of their own.
+      defaults: The training settings that suit the model; the others have defaults of their own.
       options: The recipe's own settings, `[model.options]` in the settings file: a frozen dataclass or a pydantic
-        model, whose types and defaults are checked; None where there are none.
+        model, whose types and defaults are checked; None for no options.
       smallest: The least image size that the model takes.
-      pretrained: Whether `build_model` starts from `spec.weights`; else weights are refused.
+      pretrained: True if `build_model` starts from `spec.weights`; else weights are refused.
       preprocessing_fn: A method `(inputs, spec)` that turns decoded images, `inputs["image"]` (float32 [batch, size,
         size, channels], 0..255), into `{"image": ...}` as the model takes it. It may use the analyzers of
         `tensorflow_transform`: TFX Transform runs it over the training data. None: no Transform.
@@ -92,8 +92,8 @@ class Recipe:
         """Return a new model.
 
         Returns:
-          A model of images (float32 [batch, size, size, channels], 0..255, or what `preprocessing_fn` makes of them)
-          that gives probabilities (float32 [batch, classes]).
+          A model of images (float32 [batch, size, size, channels], 0..255, or the output of `preprocessing_fn`) that
+          gives probabilities (float32 [batch, classes]).
         """
         raise UnusableRecipe(f"{type(self).__name__} has no build_model(spec). Define it.")
 
@@ -102,7 +102,7 @@ class Recipe:
 
         Args:
           model: What `build_model` returned, with an input of bytes before it.
-          spec: How it is trained.
+          spec: The training spec.
           steps: Training steps of an epoch.
         """
         import keras
@@ -116,7 +116,7 @@ class Recipe:
         )
 
     def callbacks(self, spec: TrainingSpec) -> Sequence[keras.callbacks.Callback]:
-        """Return what watches the training, beside the report of each epoch."""
+        """Return Keras callbacks for the training, beside the report of each epoch."""
         return ()
 
     def eval_metrics(self, spec: TrainingSpec) -> Sequence[MetricConfig]:
@@ -135,7 +135,7 @@ class Recipe:
         return TypeAdapter(self.options or dict).validate_python(spec.options)
 
     def checked_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all options by name: those given, and the defaults of the others.
+        """Return all options by name: the given ones, and the defaults of the others.
 
         Raises:
           InvalidSpec: One is unknown or of another type; the message lists all.
@@ -152,7 +152,7 @@ class Recipe:
 
 
 def training_spec(model: str, labels: Iterable[str], **given: Any) -> TrainingSpec:
-    """Return the spec of a training by a recipe: its defaults, with what is given instead; None stands for the default.
+    """Return the spec of a training by a recipe: its defaults, replaced by the given values; None means the default.
 
     >>> training_spec("digits", "0123456789", epochs=3, batch_size=None).batch_size
     32
@@ -163,7 +163,7 @@ def training_spec(model: str, labels: Iterable[str], **given: Any) -> TrainingSp
       given: Other fields of `TrainingSpec` by name.
 
     Raises:
-      UnusableRecipe: There is no such recipe.
+      UnusableRecipe: The recipe does not exist.
       InvalidSpec: A value is unknown or not allowed.
     """
     recipe = load_recipe(model)
@@ -176,10 +176,10 @@ def training_spec(model: str, labels: Iterable[str], **given: Any) -> TrainingSp
 
 
 def changed(spec: TrainingSpec, values: Mapping[str, Any]) -> TrainingSpec:
-    """Return the spec with other values of training settings and options by name, as a tuner finds them.
+    """Return the spec with other values of training settings and options by name, for example a tuner's.
 
     Raises:
-      InvalidSpec: One is neither, or is not allowed.
+      InvalidSpec: A name is neither, or a value is not allowed.
     """
     knobs = {name: value for name, value in values.items() if name in Knobs.model_fields}
     options = {**spec.options, **{name: value for name, value in values.items() if name not in knobs}}
@@ -223,7 +223,7 @@ def no_such_recipe(name: str, modules: Iterable[str] = ()) -> UnusableRecipe:
 
 
 class _Plain(Recipe):
-    """The recipe of a module that has `build_model` alone."""
+    """The recipe of a module that has only `build_model`."""
 
     def __init__(self, build_model: Callable[[TrainingSpec], keras.Model]) -> None:
         self._build_model = build_model

@@ -1,4 +1,4 @@
-"""What is trained, and how: one immutable value that travels to the Trainer as JSON.
+"""The training spec: one immutable value that travels to the Trainer as JSON.
 
 Each training setting is declared here, once, with its limits and its explanation: a recipe's defaults, the section
 [model] of the settings and the spec share the declaration. Nothing here imports TensorFlow.
@@ -44,7 +44,7 @@ LabelNames = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_nam
 
 
 class Knobs(BaseModel):
-    """The training settings. What is left out takes the recipe's value."""
+    """The training settings. Omitted ones have the recipe's value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -69,16 +69,16 @@ class Knobs(BaseModel):
 
 
 class TrainingSpec(Knobs):
-    """What is trained, and how: the training settings with a value for each, and what follows.
+    """The spec of a training: the training settings with a value for each, recipe, labels and start.
 
-    `models.recipe.training_spec` makes one from a recipe's defaults. What is exported always computes with float32,
-    whatever `precision` says.
+    `models.recipe.training_spec` makes one from a recipe's defaults. The export always computes with float32, whatever
+    `precision` says.
 
     Attributes:
       model: Name of the recipe: of a built-in one, of an entry point, or a module's.
       labels: The names of the classes; a record's label is an index into them.
       options: The recipe's own settings by name.
-      warm_start: Folder of the champion's SavedModel to go on from; empty to start from scratch.
+      warm_start: Folder of the champion's SavedModel to continue from; empty to start from scratch.
     """
 
     model_config = ConfigDict(strict=True)
@@ -101,7 +101,7 @@ class TrainingSpec(Knobs):
             raise InvalidSpec(explained(error, list(cls.model_fields))) from None
 
     def but(self, **changes: Any) -> Self:
-        """Return the same with some values changed; raises as `of`."""
+        """Return the same spec with some values changed; raises as `of`."""
         return self.of({**self.model_dump(), **changes})
 
     def to_json(self) -> str:
@@ -113,7 +113,7 @@ class TrainingSpec(Knobs):
         """Return the spec that `to_json` wrote, in this version or in an earlier one.
 
         Raises:
-          InvalidSpec: The text is none.
+          InvalidSpec: The text is not a spec.
         """
         try:
             return cls.model_validate_json(text)
@@ -129,7 +129,7 @@ class TrainingSpec(Knobs):
 
 
 def explained(error: ValidationError, known: Iterable[str]) -> str:
-    """Return what is wrong with some values, each with its name, and with the nearest known one where it is unknown."""
+    """Return the faults of some values, each with its name, and the nearest known name for an unknown one."""
     return "; ".join(_problem(one, list(known)) for one in error.errors()) + "."
 
 

@@ -1,6 +1,6 @@
-"""Preprocessing with TFX Transform: what a recipe's `preprocessing_fn` learns from the training data goes into a graph.
+"""Preprocessing with TFX Transform: a graph holds what a recipe's `preprocessing_fn` learns from the training data.
 
-The graph runs in front of the model wherever images meet it: in training, in the evaluation and in serving.
+The graph runs in front of the model in training, in the evaluation and in serving.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ IMAGE = data.IMAGE
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """Apply the recipe's `preprocessing_fn` to decoded images; TFX's Transform calls this one.
+    """Apply the recipe's `preprocessing_fn` to decoded images; TFX's Transform calls this function.
 
     Args:
       inputs: The raw features, of which `image` (string [batch, 1]) is used.
       custom_config: As the Trainer's: `spec` and `code`.
 
     Returns:
-      `image`, as the model takes it.
+      `image`, in the form of the model's input.
     """
     install(custom_config["code"])
     spec = TrainingSpec.from_json(custom_config["spec"])
@@ -35,7 +35,7 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
 
 
 class Transformed(tf.Module):  # type: ignore[misc]
-    """The graph that Transform made, from encoded images (string [batch]) to what the model takes.
+    """The graph of Transform, from encoded images (string [batch]) to the model's input.
 
     Args:
       uri: Folder of the TransformGraph artifact.
@@ -49,5 +49,5 @@ class Transformed(tf.Module):  # type: ignore[misc]
         self._layer = tft.TFTransformOutput(uri).transform_features_layer()
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """Return what the model takes."""
+        """Return the model's input."""
         return self._layer({IMAGE: images[:, tf.newaxis]})[IMAGE]

@@ -16,7 +16,7 @@ from models.trainer import FnArgs, computing, read_batches, requested_spec, trai
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Return the recipe's tuner and what a trial trains on; TFX's Tuner runs it and writes down the best values."""
+    """Return the recipe's tuner and the data of a trial; TFX's Tuner runs it and records the best values."""
     spec = requested_spec(fn_args)
     keras.utils.set_random_seed(spec.seed)
     training, evaluation, _ = read_batches(fn_args, spec)

@@ -1,4 +1,4 @@
-"""Requests and responses of the JSON API, as gcp-storage-emulator's handlers and the emulator's own rules take them."""
+"""Requests and responses of the JSON API, as gcp-storage-emulator's handlers and the emulator's own rules use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emulators.storage.objects import LARGEST_PAGE, Listing
 
 
 class Call:
-    """A request as gcp-storage-emulator's handlers read one, and as the rules above do."""
+    """A request in the form that gcp-storage-emulator's handlers, and the rules above, read."""
 
     def __init__(self, request: Request, params: Mapping[str, str | None]) -> None:
         self.request = request
@@ -40,11 +40,11 @@ class Call:
         return self.base_url + self.request.target
 
     def get_header(self, name: str, default: str | None = None) -> str | None:
-        """A header, whatever the case of its name."""
+        """Return a header, whatever the case of its name."""
         return self.request.headers.get(name.lower(), default)
 
     def parameter(self, name: str) -> str | None:
-        """A parameter of the query."""
+        """Return a parameter of the query."""
         values = self.query.get(name)
         return values[0] if values else None
 
@@ -69,7 +69,7 @@ class Call:
 
     @property
     def listing(self) -> Listing:
-        """What a listing asks for."""
+        """The parameters of a listing."""
         limit = int(self.parameter("maxResults") or LARGEST_PAGE)
         if limit < 1:
             raise ValueError(f"maxResults {limit}")
@@ -85,13 +85,13 @@ class Call:
 
     @property
     def range(self) -> tuple[str, str] | None:
-        """The two ends of the one range that is asked for, as written; None where there is none."""
+        """The two ends of the one requested range, as written, or None."""
         match = re.fullmatch(r"bytes=([0-9]*)-([0-9]*)", self.get_header("Range") or "")
         return (match[1], match[2]) if match and match[0] != "bytes=-" else None
 
 
 class Outcome:
-    """A response as gcp-storage-emulator's handlers write one."""
+    """A response in the form that gcp-storage-emulator's handlers write."""
 
     def __init__(self) -> None:
         self.status: int = HTTPStatus.OK
@@ -102,7 +102,7 @@ class Outcome:
         self.headers[name] = value
 
     def json(self, value: object) -> None:
-        """Responds with a JSON value."""
+        """Respond with a JSON value."""
         self.headers["Content-Type"] = "application/json; charset=UTF-8"
         self.body = json.dumps(value).encode()
 
@@ -115,7 +115,7 @@ def _last(token: str) -> str:
 
 
 def _parts(kind: str, body: bytes) -> dict[str, Any]:
-    """The metadata and the content of a multipart upload, byte for byte, with either kind of line break."""
+    """Return the metadata and the content of a multipart upload, byte for byte, with either kind of line break."""
     boundary = re.search(r'boundary="?([^";]+)', kind)
     if not boundary:
         raise ValueError("a multipart upload without boundary")

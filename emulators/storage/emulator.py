@@ -1,8 +1,8 @@
 """The object-storage emulator: the JSON API of Google Cloud Storage on the loopback interface, in memory.
 
-The resources come from gcp-storage-emulator's handlers. What makes the stand-in as strict as the service is here: each
-request's preconditions are held against the objects before it has any effect, listings come in pages, and so on. What
-it does not know is refused with 501, never passed over. Clients find it by `STORAGE_EMULATOR_HOST`, see `environment`.
+The resources come from gcp-storage-emulator's handlers. This module adds the strictness of the service: each request's
+preconditions are checked before it has any effect, listings come in pages, and so on. Unknown requests are refused with
+501, never ignored. Clients find the emulator by `STORAGE_EMULATOR_HOST`, see `environment`.
 """
 
 from __future__ import annotations
@@ -62,34 +62,34 @@ class StorageEmulator(LoopbackServer):
         self._folder.cleanup()
 
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment for its clients to come here; not for TensorFlow's (`tls_proxy`)."""
+        """Environment variables that lead a process's clients here; not TensorFlow's (`tls_proxy`)."""
         account = Path(self._folder.name, "account.json")
         account.write_text(json.dumps(_ACCOUNT))
         return {
             "STORAGE_EMULATOR_HOST": self.url,
             "GOOGLE_APPLICATION_CREDENTIALS": str(account),  # without any, Beam looks for some for half a minute
-            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # a question to the service that nothing here answers
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # it would query a service that is not emulated
         }
 
     def create_bucket(self, name: str) -> None:
-        """Makes a bucket.
+        """Create a bucket.
 
         Raises:
-          FileExistsError: There is one of that name.
+          FileExistsError: The bucket exists.
         """
         self._objects.add_bucket(name)
 
     def subscribe(self, url: str, *, copies: int = 1) -> None:
-        """Posts an event to `url` for each object that comes to be, or is replaced, from now on.
+        """Post an event to `url` for each object that is created or replaced from now on.
 
         Args:
-          url: Where to post. An answer that is no success makes the event come again, a few times.
-          copies: How often each event is sent: delivery is at least once, and 2 makes it so.
+          url: The address to post to. A response that is no success makes the event come again, a few times.
+          copies: Number of copies of each event: delivery is at least once, and 2 makes it so.
         """
         self.events.subscribe(url, copies)
 
     def answer(self, request: Request) -> web.Response:
-        """The response to a request of the JSON API, or to a plain GET of `/<bucket>/<object>`."""
+        """Return the response to a request of the JSON API, or to a plain GET of `/<bucket>/<object>`."""
         for method, pattern, respond in _ROUTES:
             match = pattern.fullmatch(request.url.path)
             if match and method == request.method and not request.query.keys() & set(_NOT_HERE):
@@ -112,7 +112,7 @@ class StorageEmulator(LoopbackServer):
             return self.error(HTTPStatus.BAD_REQUEST, f"this request is not valid: {error!r}")
 
     def _layout(self, call: Call) -> web.Response:
-        """Says that folders are prefixes of names here, which TensorFlow asks before it renames one.
+        """Say that folders are prefixes of names here, which TensorFlow asks before it renames one.
 
         Source: buckets.getStorageLayout of the JSON API.
         """
@@ -206,7 +206,7 @@ class StorageEmulator(LoopbackServer):
         return self._handled(objects.compose, call)
 
     def _live(self, call: Call) -> Resource:
-        """The object that a request is about, if the request's conditions hold for it."""
+        """Return the object of a request, if the request's conditions hold for it."""
         resource = self._objects.find(call.bucket, call.name)
         if resource is None or call.parameter("generation") not in (None, resource["generation"]):
             raise NotFound
@@ -226,7 +226,7 @@ class StorageEmulator(LoopbackServer):
         _require(self._objects.find(bucket, name), call, "if")
 
     def _handled(self, handler: Callable[..., None], call: Call) -> web.Response:
-        """What one of gcp-storage-emulator's handlers makes of the request."""
+        """Return the response of one of gcp-storage-emulator's handlers."""
         outcome = Outcome()
         handler(call, outcome, self._objects)
         if outcome.status >= HTTPStatus.BAD_REQUEST and not outcome.body:
@@ -242,7 +242,7 @@ class _Unmet(Exception):
 
 
 def _require(resource: Resource | None, call: Call, prefix: str) -> None:
-    """Holds a request's conditions, `ifGenerationMatch` and the like, against an object; 0 means that there is none."""
+    """Check a request's conditions, `ifGenerationMatch` and the like, against an object; 0 means that it is missing."""
     for kind in ("Generation", "Metageneration"):
         there = int(resource[kind.lower()]) if resource else 0
         wanted, unwanted = call.parameter(f"{prefix}{kind}Match"), call.parameter(f"{prefix}{kind}NotMatch")
@@ -253,7 +253,7 @@ def _require(resource: Resource | None, call: Call, prefix: str) -> None:
 
 
 def _span(first: str, last: str, size: int) -> tuple[int, int]:
-    """Start and end of a range of bytes; without a first byte it is that many from the end."""
+    """Return start and end of a range of bytes; without a first byte it is that many from the end."""
     if not first:
         return max(0, size - int(last)), size
     return int(first), min(size, int(last) + 1) if last else size

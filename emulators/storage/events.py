@@ -1,7 +1,7 @@
 """Delivery of the storage emulator's events: CloudEvents over HTTP, as Eventarc sends them.
 
-Their attributes are `ce-` headers and the body is the object's resource: what CloudEvents call binary content mode,
-which is what Eventarc's documentation says it delivers. Delivery is at least once, and in no promised order.
+Their attributes are `ce-` headers and the body is the object's resource: the binary content mode of CloudEvents, which
+Eventarc's documentation promises. Delivery is at least once, and in no promised order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Subscription:
 
 
 class Deliveries:
-    """Sends events to the addresses that asked for them, from threads of its own.
+    """Sends events to the subscribed addresses, from threads of its own.
 
     Attributes:
       failed: The addresses of the events that were given up.
@@ -46,11 +46,11 @@ class Deliveries:
         self._pending: set[Future[None]] = set()
 
     def subscribe(self, url: str, copies: int) -> None:
-        """Sends each event from now on to `url`, `copies` times."""
+        """Send each event from now on to `url`, `copies` times."""
         self._subscriptions.append(_Subscription(url, copies))
 
     def finalized(self, resource: Mapping[str, Any]) -> None:
-        """Announces an object that has come to be, or has been replaced."""
+        """Announce an object that was created or replaced."""
         if self._subscriptions:
             headers, body = _headers(resource), json.dumps(resource).encode()
             for subscription in self._subscriptions:
@@ -58,7 +58,7 @@ class Deliveries:
                     self._send(urllib.request.Request(subscription.url, body, headers))
 
     def wait(self, seconds: float) -> None:
-        """Waits until all events have been delivered, or been given up.
+        """Wait until all events have been delivered, or been given up.
 
         Raises:
           TimeoutError: Some have not, after `seconds`.
@@ -69,7 +69,7 @@ class Deliveries:
                 raise TimeoutError(f"{len(self._pending)} events are not delivered after {seconds} s.")
 
     def close(self) -> None:
-        """Sends no more."""
+        """Send no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _send(self, event: urllib.request.Request) -> None:

@@ -1,7 +1,7 @@
 """The objects of the storage emulator: buckets, contents and listings, all in memory.
 
-The resources are kept as gcp-storage-emulator keeps them. Here is what it leaves out, or does at a cost that grows with
-the number of objects: names taken literally, listings in pages, uploads whose parts may come again.
+The resources are kept as gcp-storage-emulator keeps them. This module adds what it lacks, or does at a cost that grows
+with the number of objects: names taken literally, listings in pages, uploads whose parts may come again.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _LAST = chr(0x10FFFF)
 
 @dataclass(frozen=True)
 class Listing:
-    """What a listing asks for.
+    """The parameters of a listing.
 
     Attributes:
       bucket: The bucket.
-      prefix: What the names begin with.
-      delimiter: Where names have it behind the prefix, they are listed by the part up to it, as one folder.
+      prefix: The beginning of the names.
+      delimiter: Names that have it behind the prefix are listed by the part up to it, as one folder.
       start: The first name, included.
       end: The last name, not included.
-      after: The name or folder that came last on the page before.
+      after: The last name or folder of the page before.
       limit: The largest number of names and folders on a page.
     """
 
@@ -48,18 +48,18 @@ class Listing:
     limit: int = LARGEST_PAGE
 
     def reaches(self, name: str) -> bool:
-        """Whether a name, not before the first one, is listed."""
+        """Return True if a name, not before the first one, is listed."""
         return name.startswith(self.prefix) and not (self.end and name >= self.end)
 
     def folder_of(self, name: str) -> str:
-        """The folder that the name is listed by; empty where it is listed itself."""
+        """Return the folder by which the name is listed, or "" if it is listed itself."""
         cut = name.find(self.delimiter, len(self.prefix)) if self.delimiter else -1
         return name[: cut + len(self.delimiter)] if cut >= 0 else ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page of a listing; `last` is what the next one comes after, None where there is no next one."""
+    """A page of a listing; the next one comes after `last`, None on the last page."""
 
     items: tuple[Resource, ...]
     prefixes: tuple[str, ...]
@@ -70,7 +70,7 @@ class Objects(Storage):  # type: ignore[misc]
     """Buckets and objects.
 
     Args:
-      finalized: Is told of each object that has come to be, or has been replaced.
+      finalized: Is called with each object that was created or replaced.
     """
 
     def __init__(self, finalized: Callable[[Resource], None]) -> None:
@@ -82,24 +82,24 @@ class Objects(Storage):  # type: ignore[misc]
         self._ended: dict[str, Resource] = {}
 
     def add_bucket(self, name: str) -> None:
-        """Makes a bucket.
+        """Create a bucket.
 
         Raises:
-          FileExistsError: There is one of that name.
+          FileExistsError: The bucket exists.
         """
         if not buckets.create_bucket(name, self):
             raise FileExistsError(f"there is a bucket {name!r} already.")
 
     def find(self, bucket: str, name: str) -> Resource | None:
-        """The object's resource, if there is one."""
+        """Return the object's resource, or None."""
         found: Resource | None = self.objects.get(bucket, {}).get(name)
         return found
 
     def page(self, listing: Listing) -> Page:
-        """A page of a listing; names and prefixes are in one common order.
+        """Return a page of a listing; names and prefixes are in one common order.
 
         Raises:
-          NotFound: There is no such bucket.
+          NotFound: The bucket does not exist.
         """
         if listing.bucket not in self.buckets:
             raise NotFound
@@ -122,7 +122,7 @@ class Objects(Storage):  # type: ignore[misc]
     def create_file(
         self, bucket_name: str, file_name: str, content: bytes, file_obj: Resource, file_id: str | None = None
     ) -> None:
-        """Puts an object in place."""
+        """Put an object in place."""
         if bucket_name not in self.buckets:
             raise NotFound
         if not self.find(bucket_name, file_name):
@@ -138,13 +138,13 @@ class Objects(Storage):  # type: ignore[misc]
         self._finalized(file_obj)
 
     def delete_file(self, bucket_name: str, file_name: str) -> None:
-        """Removes an object, for good."""
+        """Remove an object for good."""
         self._hard_delete_file(bucket_name, file_name)
         names = self._names[bucket_name]
         del names[bisect.bisect_left(names, file_name)]
 
     def create_resumable_upload(self, bucket_name: str, file_name: str, file_obj: Resource) -> str:
-        """Begins an upload in parts; returns its id."""
+        """Begin an upload in parts; return its id."""
         if bucket_name not in self.buckets:
             raise NotFound
         upload = uuid.uuid4().hex
@@ -153,13 +153,13 @@ class Objects(Storage):  # type: ignore[misc]
         return upload
 
     def get_resumable_byte_count(self, file_id: str) -> int:
-        """How many bytes of an upload in parts have come."""
+        """Return how many bytes of an upload in parts have arrived."""
         return len(self._parts[file_id])
 
     def add_to_resumable_upload(
         self, file_id: str, content: bytes, total_size: int | None = None, expected_start: int | None = None
     ) -> bytes | None:
-        """Takes a part, without what came before; returns the whole content once it is complete."""
+        """Add a part to the earlier ones; return the whole content once it is complete."""
         data = self._parts[file_id]
         start = len(data) if expected_start is None else expected_start
         if start > len(data):
@@ -168,11 +168,11 @@ class Objects(Storage):  # type: ignore[misc]
         return bytes(data[:total_size]) if total_size is not None and len(data) >= total_size else None
 
     def ended_upload(self, upload: str) -> Resource | None:
-        """What an upload in parts has become; None while it goes on."""
+        """Return the object of an upload in parts, or None while it goes on."""
         return self._ended.get(upload)
 
     def cancel_upload(self, upload: str) -> None:
-        """Gives an upload in parts up; one that is not there is no error."""
+        """Cancel an upload in parts; a missing one is no error."""
         self.resumable.pop(upload, None)
         self._parts.pop(upload, None)
 
@@ -186,39 +186,39 @@ class Objects(Storage):  # type: ignore[misc]
         return f"{bucket_name}/{file_name}"
 
     def _write_config_to_file(self) -> None:
-        """Keeps all resources from being written out again after each change."""
+        """Do nothing: all resources would be written out again after each change."""
 
 
 class _Contents:
-    """Contents by path; a path is no more than a name here."""
+    """Contents by path; a path is only a name here."""
 
     def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
 
     def makedirs(self, path: str) -> None:
-        """There are no folders."""
+        """Do nothing: there are no folders."""
 
     def remove_tree(self, path: str) -> None:
-        """There are no folders; a bucket that goes is empty."""
+        """Do nothing: there are no folders, and a removed bucket is empty."""
 
     def write_bytes(self, path: str, content: bytes) -> None:
-        """Keeps a content."""
+        """Keep a content."""
         self._contents[path] = content
 
     def read_bytes(self, path: str) -> bytes:
-        """The content."""
+        """Return the content."""
         if path not in self._contents:
             raise FileNotFoundError(path)
         return self._contents[path]
 
     def remove_file(self, path: str) -> None:
-        """Forgets a content."""
+        """Remove a content."""
         if self._contents.pop(path, None) is None:
             raise FileNotFoundError(path)
 
 
 def _place_after(names: list[str], entry: str, listing: Listing) -> int:
-    """Where a listing goes on after a name, or after all names in a folder."""
+    """Return where a listing goes on after a name, or after all names in a folder."""
     if listing.folder_of(entry):
         return bisect.bisect_left(names, entry + _LAST)
     return bisect.bisect_right(names, entry)

@@ -1,8 +1,8 @@
-"""A stand-in for Vertex AI on the loopback interface: a REST server that the real client libraries talk to.
+"""An emulator of Vertex AI on the loopback interface: a REST server that the real client libraries talk to.
 
-`emulator` is the server and its routes; `models`, `endpoints`, `jobs` and `operations` know the resources and what may
-be done to them; `messages` holds bodies against the messages of google.cloud.aiplatform_v1. Where the service's
-behaviour is documented, it is the documented one. Nothing is predicted or run here unless a hook does so.
+`emulator` is the server and its routes; `models`, `endpoints`, `jobs` and `operations` implement the resources and the
+methods; `messages` checks bodies against the messages of google.cloud.aiplatform_v1. Where the service's behaviour is
+documented, the emulator follows it. It predicts and runs nothing unless a hook does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The server: a route for each method of the service that is emulated, and the orders to misbehave."""
+"""The server: a route for each emulated method of the service, and the methods that make it misbehave."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _Route = Callable[[str, Json, _Query], Json | Callable[[], Json]]
 class VertexEmulator(LoopbackServer):
     """Vertex AI for one project and location, in memory.
 
-    A job goes through PENDING and RUNNING to SUCCEEDED by being looked at; with a hook it runs until the hook returns,
-    in a thread of its own, and fails with the hook's exception. An operation's effect is seen when it is done.
+    A job goes through PENDING and RUNNING to SUCCEEDED by being polled; with a hook it runs until the hook returns, in
+    its own thread, and fails with the hook's exception. An operation's effect is visible when it is done.
 
     Args:
-      project: Id of the project; answers name it by its number, as the service's do.
-      location: The only location there is.
-      job_polls: How often an unhooked job is looked at before it has succeeded.
-      operation_seconds: How long an operation takes; at 0 it is done when it is answered.
-      exclusive: Whether an operation on a resource is refused while another is running on it.
-      on_pipeline_job: Gets a copy of the job; may `tell` of its tasks.
-      on_batch_prediction: Gets a copy of the job and the folder of its results; returns how many predictions it made.
+      project: Id of the project; responses name it by its number, as the service's do.
+      location: The only location.
+      job_polls: Number of polls before a job without a hook has succeeded.
+      operation_seconds: Duration of an operation; at 0 it is done in its response.
+      exclusive: If True, an operation on a resource is refused while another is running on it.
+      on_pipeline_job: Gets a copy of the job; may call `set_task_state`.
+      on_batch_prediction: Gets a copy of the job and the folder of its results; returns the number of predictions.
       on_predict: Gets the resource name of a model version and the instances; returns the predictions. Its ValueError
         is the client's fault. Other requests are answered meanwhile, other predictions too.
     """
@@ -62,39 +62,39 @@ class VertexEmulator(LoopbackServer):
         self._routes = [(re.compile(pattern), route) for pattern, route in self._table().items()]
 
     def model_version(self, name: str) -> Json:
-        """The version of a resource name such as `.../models/ships@2`, as it was uploaded."""
+        """Return the version of a resource name such as `.../models/ships@2`, as it was uploaded."""
         return self._models.version(self._place.local(name))
 
-    def tell(self, job: str, task: str, state: str) -> None:
-        """Puts a task of a hooked pipeline job into a state.
+    def set_task_state(self, job: str, task: str, state: str) -> None:
+        """Put a task of a hooked pipeline job into a state.
 
         Args:
           job: The job's resource name.
           task: The task's name.
-          state: One of PipelineTaskDetail's.
+          state: A state of PipelineTaskDetail.
         """
-        self._pipelines.tell(job, task, state)
+        self._pipelines.set_task_state(job, task, state)
 
     def fail_jobs(self, times: int = 1, message: str = "this failure was asked for") -> None:
-        """The next jobs of either kind fail."""
+        """Make the next jobs of either kind fail."""
         self._pipelines.plan(message, times)
         self._predictions.plan(message, times)
 
     def hang_jobs(self, times: int = 1) -> None:
-        """The next jobs of either kind never end."""
+        """Make the next jobs of either kind never end."""
         self._pipelines.plan(None, times)
         self._predictions.plan(None, times)
 
     def fail_operations(self, times: int = 1, message: str = "this failure was asked for") -> None:
-        """The next operations end with an error, without effect."""
+        """Make the next operations end with an error, without effect."""
         self._operations.plan(Refusal(500, message), times)
 
     def error(self, status: int, message: str) -> web.Response:
-        """An error in the form in which the service puts it."""
+        """Return an error in the service's form."""
         return _refused(Refusal(status, message))
 
     def answer(self, request: Request) -> Answer:
-        """The response to a request, no other being answered meanwhile; or what works a prediction's out."""
+        """Return the response to a request, computed alone, or a function that computes a prediction."""
         self._operations.settle()
         try:
             value = self._dispatch(request)

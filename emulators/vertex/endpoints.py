@@ -36,8 +36,8 @@ class Endpoints:
     """The endpoints of a place.
 
     Args:
-      place: Where they are.
-      operations: What changes them.
+      place: Their project and location.
+      operations: The operations that change them.
       on_predict: Gets the resource name of a model version and the instances; returns the predictions. Its ValueError
         is the client's fault.
     """
@@ -48,7 +48,7 @@ class Endpoints:
         self._ids, self._deployed_ids, self._calls = itertools.count(2000), itertools.count(5000), itertools.count()
 
     def create(self, body: Json, query: dict[str, str]) -> Json:
-        """Starts the creation of an endpoint, under the id `endpointId` where one is given."""
+        """Start the creation of an endpoint, under the id `endpointId` if given."""
         endpoint = parse(body, v1.Endpoint, "displayName")
         wanted = query.get("endpointId", "")
         if wanted and not _ID.fullmatch(wanted):
@@ -65,17 +65,17 @@ class Endpoints:
         return self._operations.start(name, "CreateEndpoint", effect)
 
     def get(self, name: str) -> Json:
-        """The endpoint as it stands."""
+        """Return the endpoint in its present state."""
         if name not in self._all:
             raise not_found(f"Endpoint {self._place.name}/{name}")
         return self._all[name]
 
     def list(self, query: dict[str, str]) -> Json:
-        """The endpoints."""
+        """Return the endpoints."""
         return page(self._all.values(), "endpoints", query)
 
     def patch(self, name: str, body: Json, query: dict[str, str]) -> Json:
-        """Changes what `updateMask` names; with an etag in the body only where nothing has changed since."""
+        """Change the fields in `updateMask`; with an etag in the body only if the endpoint has not changed since."""
         endpoint, changes = self.get(name), parse(body, v1.Endpoint)
         fields = mask(query)
         if unknown := set(fields) - set(_CHANGEABLE):
@@ -88,13 +88,13 @@ class Endpoints:
         return endpoint
 
     def delete(self, name: str) -> Json:
-        """Starts the deletion of an endpoint that has no deployed models."""
+        """Start the deletion of an endpoint that has no deployed models."""
         if self.get(name).get("deployedModels"):
             raise precondition(f"{name} has deployed models. Undeploy them first.")
         return self._operations.start(name, "Delete", lambda: remove(self._all, name))
 
     def deploy(self, name: str, body: Json, models: Models) -> Json:
-        """Starts the deployment of a model version; each call makes one more deployed model."""
+        """Start the deployment of a model version; each call makes one more deployed model."""
         endpoint = self.get(name)
         request = parse(
             body,
@@ -121,7 +121,7 @@ class Endpoints:
         return self._operations.start(name, "DeployModel", effect)
 
     def undeploy(self, name: str, body: Json) -> Json:
-        """Starts taking a deployed model out, which must have no traffic by then."""
+        """Start undeploying a deployed model, which must have no traffic."""
         endpoint = self.get(name)
         request = parse(body, v1.UndeployModelRequest, "deployedModelId")
         gone, split = request["deployedModelId"], request.get("trafficSplit", {})
@@ -141,7 +141,7 @@ class Endpoints:
         return self._operations.start(name, "UndeployModel", effect)
 
     def predict(self, name: str, body: Json) -> Callable[[], Json]:
-        """What predicts with one of the deployed models, as the traffic split has it; it may take its time."""
+        """Return a function that predicts with a deployed model chosen by the traffic split; it may take long."""
         endpoint, instances = self.get(name), parse(body, v1.PredictRequest, "instances")["instances"]
         shares = [key for key, share in sorted(endpoint.get("trafficSplit", {}).items()) for _ in range(share)]
         if not shares:
@@ -157,7 +157,7 @@ class Endpoints:
         return lambda: {"predictions": self._predictions(version, instances), **served}
 
     def is_deployed(self, model: str, number: int) -> bool:
-        """Whether any endpoint has the version."""
+        """Return True if any endpoint has the version."""
         wanted = (f"{self._place.name}/{model}", str(number))
         return any(
             (deployed["model"], deployed["modelVersionId"]) == wanted

@@ -1,4 +1,4 @@
-"""Pipeline jobs and batch prediction jobs: what they are asked to be, and how they go through their states."""
+"""Pipeline jobs and batch prediction jobs: their requests and their states."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
 @dataclass
 class _Course:
-    """How a job goes: in `polls` more looks to its end, where nothing runs it; None: for ever."""
+    """The course of a job without a hook: it ends after `polls` more polls, or never if None."""
 
     polls: int | None
     failure: str = ""
@@ -50,10 +50,10 @@ class Jobs:
     """The jobs of one kind.
 
     Args:
-      place: Where they are.
-      operations: What deletes them.
-      prefix: What the names of their states start with: `JOB_STATE_` or `PIPELINE_STATE_`.
-      polls: How often a job is looked at before it has succeeded.
+      place: Their project and location.
+      operations: The operations that delete them.
+      prefix: Prefix of the names of their states: `JOB_STATE_` or `PIPELINE_STATE_`.
+      polls: Number of polls before a job has succeeded.
     """
 
     def __init__(self, place: Place, operations: Operations, prefix: str, polls: int) -> None:
@@ -65,11 +65,11 @@ class Jobs:
         self._lock = threading.RLock()  # jobs that a hook runs change in threads of their own
 
     def plan(self, failure: str | None, times: int) -> None:
-        """The next jobs fail with this message; None: they never end."""
+        """Make the next jobs fail with this message, or never end if it is None."""
         self._planned += [_Course(None) if failure is None else _Course(self._polls, failure) for _ in range(times)]
 
     def add(self, name: str, job: Json, run: Callable[[Json], Json] | None) -> Json:
-        """Takes a job in; `run` does it and returns what it adds to the job's fields."""
+        """Add a job; `run` does its work and returns further fields of the job."""
         check_room(self._all)
         if name in self._all:
             raise Refusal(409, f"{name} already exists.")
@@ -85,7 +85,7 @@ class Jobs:
         return copy.deepcopy(job)
 
     def get(self, name: str) -> Json:
-        """The job; looking at it makes one that nothing runs go on."""
+        """Return the job; each call advances a job that no hook runs."""
         with self._lock:
             job = self._existing(name)
             course = self._courses.get(name)
@@ -94,12 +94,12 @@ class Jobs:
             return copy.deepcopy(job)
 
     def list(self, field: str, query: dict[str, str]) -> Json:
-        """The jobs."""
+        """Return the jobs."""
         with self._lock:
             return page(copy.deepcopy(list(self._all.values())), field, query)
 
     def cancel(self, name: str) -> Json:
-        """Cancels a job that has not ended."""
+        """Cancel a job that has not ended."""
         job = self._existing(name)
         if self._ended(job):
             raise precondition(f"{name} has ended.")
@@ -107,7 +107,7 @@ class Jobs:
         return {}
 
     def delete(self, name: str) -> Json:
-        """Starts the deletion of a job that has ended."""
+        """Start the deletion of a job that has ended."""
         if not self._ended(self._existing(name)):
             raise precondition(f"{name} has not ended. Cancel it first.")
         return self._operations.start(name, "Delete", lambda: remove(self._all, name))
@@ -149,7 +149,7 @@ class Jobs:
             job.update(fields, state=self._prefix + state, updateTime=now())
 
     def _set_tasks(self, job: Json, state: str) -> None:
-        """Those that have ended by themselves stay as they are; a job that fails does not come to those that wait."""
+        """Put the unfinished tasks into a state; a job that fails does not reach the waiting ones."""
         for task in [] if self._ended(job) else job.get("jobDetail", {}).get("taskDetails", []):
             if (task["state"], state) == ("PENDING", "FAILED"):
                 task["state"] = "NOT_TRIGGERED"
@@ -161,7 +161,7 @@ class Jobs:
 
 
 def _put(task: Json, state: str) -> None:
-    """Puts a task into a state; one that is run gets the times of it."""
+    """Put a task into a state and set its times."""
     task["state"] = state
     if state == "RUNNING":
         task.setdefault("startTime", now())
@@ -170,14 +170,14 @@ def _put(task: Json, state: str) -> None:
 
 
 class PipelineJobs(Jobs):
-    """Runs of compiled pipelines. A task that nothing is told of is in its job's state."""
+    """Jobs of compiled pipelines. A task without a state of its own has its job's state."""
 
     def __init__(self, place: Place, operations: Operations, polls: int, hook: PipelineHook | None) -> None:
         super().__init__(place, operations, "PIPELINE_STATE_", polls)
         self._hook, self._ids = hook, itertools.count(1)
 
     def create(self, body: Json, query: dict[str, str]) -> Json:
-        """Starts a pipeline job, under the id `pipelineJobId` where one is given."""
+        """Start a pipeline job, under the id `pipelineJobId` if given."""
         job = parse(body, v1.PipelineJob, "pipelineSpec", "runtimeConfig.gcsOutputDirectory")
         wanted = query.get("pipelineJobId") or f"pipeline-{next(self._ids)}"
         if not _ID.fullmatch(wanted):
@@ -189,8 +189,8 @@ class PipelineJobs(Jobs):
         job["jobDetail"] = {"taskDetails": details}
         return self.add(f"pipelineJobs/{wanted}", job, self._hooked if self._hook else None)
 
-    def tell(self, job_name: str, task: str, state: str) -> None:
-        """Puts a task of a job that a hook runs into a state."""
+    def set_task_state(self, job_name: str, task: str, state: str) -> None:
+        """Put a task of a job that a hook runs into a state."""
         with self._lock:
             job = self._existing(self._place.local(job_name))
             for detail in [] if self._ended(job) else job["jobDetail"]["taskDetails"]:
@@ -204,7 +204,7 @@ class PipelineJobs(Jobs):
 
 
 class BatchPredictionJobs(Jobs):
-    """Batch predictions. What is in the folder of the results is the hook's matter."""
+    """Batch predictions. The hook writes the results."""
 
     def __init__(self, place: Place, operations: Operations, polls: int, hook: BatchHook | None) -> None:
         super().__init__(place, operations, "JOB_STATE_", polls)
@@ -212,7 +212,7 @@ class BatchPredictionJobs(Jobs):
         self._folders: dict[str, str] = {}
 
     def create(self, body: Json, models: Models) -> Json:
-        """Starts a batch prediction; each call starts one more, whatever its display name."""
+        """Start a batch prediction; each call starts one more, whatever its display name."""
         job = parse(
             body,
             v1.BatchPredictionJob,

@@ -1,4 +1,4 @@
-"""Bodies held against the service's messages, refusals in the form of its errors, and what all resources share."""
+"""Checks of bodies against the service's messages, refusals in the form of its errors, and what all resources share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TERM = re.compile(r'\s*([A-Za-z_]+)(?:\.([\w-]+))?\s*(!=|=|:)\s*(?:"([^"]*)"|([
 
 
 class Refusal(Exception):
-    """A request that is answered with an error, or an operation that ends with one."""
+    """The error response to a request, or the error of an operation."""
 
     def __init__(self, code: int, message: str, *, status: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Refusal(Exception):
         self.status = status or _STATUS.get(code, "UNKNOWN")
 
     def to_json(self) -> Json:
-        """The answer's body, as Google's interfaces write errors."""
+        """Return the body of the response, in the form of Google's errors."""
         error: Json = {"code": self.code, "message": self.message, "status": self.status}
         if self.field:
             violation = {"field": self.field, "description": self.message}
@@ -54,35 +54,35 @@ class Refusal(Exception):
         return {"error": error}
 
     def to_rpc_status(self) -> Json:
-        """The error as an operation or a job carries it."""
+        """Return the error in the form of an operation or a job."""
         return {"code": _RPC_CODES.get(self.status, 2), "message": self.message}
 
 
 def not_found(what: str) -> Refusal:
-    """The refusal of a request for what is not there."""
+    """Return the refusal of a request for a missing resource."""
     return Refusal(404, f"{what} is not found.")
 
 
 def precondition(message: str) -> Refusal:
-    """The refusal of a request that the state of things does not allow."""
+    """Return the refusal of a request that the present state does not allow."""
     return Refusal(400, message, status="FAILED_PRECONDITION")
 
 
 def check_room(resources: Collection[object]) -> None:
-    """Refuses to keep more than a bounded number of resources."""
+    """Refuse to keep more than a bounded number of resources."""
     if len(resources) >= MOST_RESOURCES:
         raise Refusal(429, f"Quota exceeded: {MOST_RESOURCES} resources.")
 
 
 def remove(resources: dict[Any, Any], name: object) -> Json:
-    """The effect of a deletion."""
+    """Delete a resource; return the empty response."""
     resources.pop(name, None)
     return {}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A project, by id and number, and a location. Answers name the project by its number, as the service's do."""
+    """A project, by id and number, and a location. Responses name the project by its number, as the service's do."""
 
     project: str
     number: str
@@ -90,14 +90,14 @@ class Place:
 
     @property
     def name(self) -> str:
-        """What the names of its resources start with."""
+        """The prefix of its resources' names."""
         return f"projects/{self.number}/locations/{self.location}"
 
     def local(self, name: str) -> str:
-        """A resource's name below the place: `models/ships`.
+        """Return a resource's name below the place: `models/ships`.
 
         Raises:
-          Refusal: It is in another place.
+          Refusal: The resource is in another place.
         """
         match = re.fullmatch(r"projects/([^/]+)/locations/([^/]+)/(.+)", name)
         if not match:
@@ -110,15 +110,15 @@ class Place:
 
 
 def parse(body: Any, message: Any, *required: str) -> Json:
-    """The body as the message's JSON, normalised.
+    """Return the body as the message's JSON, normalised.
 
     Args:
       body: Decoded JSON.
       message: A message class of google.cloud.aiplatform_v1.
-      required: Fields that must be there, as dotted JSON names.
+      required: Required fields, as dotted JSON names.
 
     Raises:
-      Refusal: It has an unknown field, a value of another type, or lacks a required field.
+      Refusal: The body has an unknown field, a value of another type, or lacks a required field.
     """
     try:
         parsed = json_format.ParseDict(body, message.pb()())
@@ -132,7 +132,7 @@ def parse(body: Any, message: Any, *required: str) -> Json:
 
 
 def mask(query: dict[str, str]) -> list[str]:
-    """The fields that the query's `updateMask` names, by their JSON names."""
+    """Return the fields in the query's `updateMask`, by their JSON names."""
     names = [name.strip() for name in query.get("updateMask", "").split(",") if name.strip()]
     if not names:
         raise Refusal(400, "Required field is not set: updateMask.", field="updateMask")
@@ -140,24 +140,24 @@ def mask(query: dict[str, str]) -> list[str]:
 
 
 def json_name(field: str) -> str:
-    """A field's name in JSON: displayName for display_name."""
+    """Return a field's name in JSON: displayName for display_name."""
     return re.sub(r"_(\w)", lambda letter: letter[1].upper(), field)
 
 
 def at(value: Any, dotted: str) -> Any:
-    """What a dotted name leads to; None where there is nothing."""
+    """Return the value at a dotted name, or None."""
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
 
 
 def now() -> str:
-    """The time as the service writes it."""
+    """Return the time in the service's format."""
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def page(items: Iterable[Json], field: str, query: dict[str, str]) -> Json:
-    """One page of a listing, newest first, by the query's `filter`, `pageSize` and `pageToken`."""
+    """Return one page of a listing, newest first, by the query's `filter`, `pageSize` and `pageToken`."""
     found = [item for item in items if _matches(item, query.get("filter", ""))]
     found.sort(key=lambda item: item.get("versionCreateTime") or item.get("createTime", ""), reverse=True)
     start, size = _whole(query.get("pageToken")), min(_whole(query.get("pageSize")) or LARGEST_PAGE, LARGEST_PAGE)

@@ -33,7 +33,7 @@ _OF_THE_MODEL = ("displayName", "description")
 
 @dataclass
 class _Model:
-    """What all versions share, and the versions by number. A number is never used again."""
+    """The fields that all versions share, and the versions by number. A number is never used again."""
 
     shared: Json
     versions: dict[int, Json] = field(default_factory=dict)
@@ -44,9 +44,9 @@ class Models:
     """The models of a place.
 
     Args:
-      place: Where they are.
-      operations: What changes them.
-      is_deployed: Tells whether an endpoint has a version: `models/ships`, number.
+      place: Their project and location.
+      operations: The operations that change them.
+      is_deployed: Returns True if an endpoint has a version: `models/ships`, number.
     """
 
     def __init__(self, place: Place, operations: Operations, is_deployed: Callable[[str, int], bool]) -> None:
@@ -55,7 +55,7 @@ class Models:
         self._ids = itertools.count(1000)
 
     def upload(self, body: Json) -> Json:
-        """Starts the upload of a new model, or of a new version of one."""
+        """Start the upload of a new model, or of a new version of one."""
         request = parse(body, v1.UploadModelRequest, "model.displayName", "model.containerSpec.imageUri")
         model, parent = request["model"], request.get("parentModel", "")
         _check_uploaded(model)
@@ -69,11 +69,11 @@ class Models:
         return self._operations.start(name, "UploadModel", effect)
 
     def get(self, name: str) -> Json:
-        """A model by its default version, or the version that a number or an alias behind an @ names."""
+        """Return a model's default version, or the version of the number or alias behind an @."""
         return self.version(name)
 
     def version(self, name: str) -> Json:
-        """The version that `models/ships`, `models/ships@3` or `models/ships@champion` names."""
+        """Return the version of `models/ships`, `models/ships@3` or `models/ships@champion`."""
         name, _, wanted = name.partition("@")
         model = self._model(name)
         for number, version in model.versions.items():
@@ -82,16 +82,16 @@ class Models:
         raise not_found(f"Model version {name}@{wanted}")
 
     def list(self, query: dict[str, str]) -> Json:
-        """The models, each by its default version."""
+        """Return the models, each by its default version."""
         return page(map(self.version, self._all), "models", query)
 
     def list_versions(self, name: str, query: dict[str, str]) -> Json:
-        """The versions of a model."""
+        """Return the versions of a model."""
         model = self._model(name)
         return page(({**model.shared, **version} for version in model.versions.values()), "models", query)
 
     def patch(self, name: str, body: Json, query: dict[str, str]) -> Json:
-        """Changes what `updateMask` names, of the model or of the version behind the @."""
+        """Change the fields in `updateMask`, of the model or of the version behind the @."""
         changes, fields = parse(body, v1.Model), mask(query)
         name, _, wanted = name.partition("@")
         model = self._model(name)
@@ -106,7 +106,7 @@ class Models:
         return self.version(f"{name}@{wanted}" if wanted not in ("", "-") else name)
 
     def merge_aliases(self, name: str, body: Json) -> Json:
-        """Gives a version aliases, taking them from others; `-alias` takes it away."""
+        """Give a version aliases, taking them from others; `-alias` removes one."""
         aliases = parse({**body, "name": name}, v1.MergeVersionAliasesRequest, "versionAliases")["versionAliases"]
         target = self.version(name)
         for alias in aliases:
@@ -118,13 +118,13 @@ class Models:
         return self.version(name)
 
     def delete(self, name: str) -> Json:
-        """Starts the deletion of a model with all its versions."""
+        """Start the deletion of a model with all its versions."""
         for number in self._model(name).versions:
             self._check_not_deployed(name, number)
         return self._operations.start(name, "Delete", lambda: remove(self._all, name))
 
     def delete_version(self, name: str) -> Json:
-        """Starts the deletion of a version."""
+        """Start the deletion of a version."""
         version, model = self.version(name), self._model(name.partition("@")[0])
         number = int(version["versionId"])
         self._check_not_deployed(name.partition("@")[0], number)

@@ -1,4 +1,4 @@
-"""Long-running operations: each takes its time, then has its effect or ends with an error."""
+"""Long-running operations: each takes some time, then has its effect or ends with an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from emulators.vertex.messages import Json, Place, Refusal, not_found, now, page, precondition
 
 KEPT = 10_000
-_RESPONSES = {"CreateEndpoint": "Endpoint", "Delete": "Empty"}  # where it is not named after the method
+_RESPONSES = {"CreateEndpoint": "Endpoint", "Delete": "Empty"}  # those not named after the method
 
 
 @dataclass
@@ -27,9 +27,9 @@ class Operations:
     """The operations of a place, oldest first.
 
     Args:
-      place: Where they are.
-      seconds: How long each takes.
-      exclusive: Whether an operation on a resource is refused while another is running on it.
+      place: Their project and location.
+      seconds: Duration of each.
+      exclusive: If True, an operation on a resource is refused while another is running on it.
     """
 
     def __init__(self, place: Place, seconds: float, exclusive: bool) -> None:
@@ -39,11 +39,11 @@ class Operations:
         self._ids = itertools.count(1)
 
     def plan(self, error: Refusal, times: int) -> None:
-        """The next operations end with this error, without effect."""
+        """Make the next operations end with this error, without effect."""
         self._planned += [error] * times
 
     def start(self, resource: str, method: str, effect: Callable[[], Json]) -> Json:
-        """A new operation on a resource; what `effect` returns becomes the response of the method."""
+        """Start an operation on a resource; the result of `effect` becomes the response of the method."""
         self._check_free(resource)
         name = f"{self._place.name}/{resource}/operations/{next(self._ids)}"
         times = {"createTime": now(), "updateTime": now()}
@@ -55,7 +55,7 @@ class Operations:
         return self._all[name].json
 
     def settle(self) -> None:
-        """Ends the operations whose time has come."""
+        """End the operations whose time is over."""
         for operation in self._all.values():
             if "done" not in operation.json and operation.due <= time.monotonic():
                 _end(operation)
@@ -63,14 +63,14 @@ class Operations:
             del self._all[next(iter(self._all))]
 
     def get(self, name: str) -> Json:
-        """The operation as it stands."""
+        """Return the operation in its present state."""
         operation = self._all.get(f"{self._place.name}/{name}")
         if operation is None:
             raise not_found(f"Operation {name}")
         return operation.json
 
     def list(self, resource: str, query: dict[str, str]) -> Json:
-        """The operations of a resource; all of them where it is empty."""
+        """Return the operations of a resource, or all of them if it is empty."""
         found = (operation.json for operation in self._all.values() if resource in ("", operation.resource))
         return page(found, "operations", {**query, "filter": ""})
 

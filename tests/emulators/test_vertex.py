@@ -365,10 +365,10 @@ def test_hook_sets_task_states_and_other_tasks_follow_the_job(ending: str, last:
     started, allowed = threading.Event(), threading.Event()
 
     def run(job: dict[str, Any]) -> None:
-        server.tell(job["name"], "First", "RUNNING")
+        server.set_task_state(job["name"], "First", "RUNNING")
         started.set()
         allowed.wait(60)
-        server.tell(job["name"], "First", "SKIPPED")
+        server.set_task_state(job["name"], "First", "SKIPPED")
         if ending == "FAILED":
             raise ValueError("the data is gone")
 
@@ -386,7 +386,7 @@ def test_hook_cannot_change_tasks_of_a_cancelled_job() -> None:
 
     def run(job: dict[str, Any]) -> None:
         allowed.wait(60)
-        server.tell(job["name"], "First", "SUCCEEDED")
+        server.set_task_state(job["name"], "First", "SUCCEEDED")
         ended.set()
 
     with VertexEmulator(on_pipeline_job=run) as server:

@@ -109,7 +109,7 @@ class Cloud:
 
     def _run_pipeline(self, job: dict[str, Any]) -> None:
         def tell(report: TaskReport) -> None:
-            self.vertex.tell(job["name"], report.name, _STATES.get(report.state, report.state))
+            self.vertex.set_task_state(job["name"], report.name, _STATES.get(report.state, report.state))
 
         place = Place(self._folder, environment=self.environment, parallel=self._parallel)
         name = job["name"].rpartition("/")[2]
