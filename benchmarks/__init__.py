@@ -1,1 +1,1 @@
-"""How fast it is: every figure a ratio against a baseline that is measured in the same run. See README.md."""
+"""Benchmarks: every figure is a ratio to a baseline that is measured in the same run. See README.md."""

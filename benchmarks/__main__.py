@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...]`: measures everything, or what is named, shows the table and writes the figures."""
+"""`python -m benchmarks [NAME ...]`: measures all or the named benchmarks, shows the table and writes the figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIGURES = Path("build", "bench.json")
 
 
 def main() -> None:
-    """Measures, shows, writes."""
+    """Measure, show, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MODULES)}; else all of them")
     names = parser.parse_args().names or list(MODULES)

@@ -1,4 +1,4 @@
-"""Archiving a month on object storage."""
+"""Archiving a batch on object storage."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.runner import Baseline, Bench, Run, Subject, at_least, timed
 
 @contextmanager
 def bench(folder: Path, images: int = 2_000, latency: float = LATENCY) -> Iterator[Bench]:
-    """Archives so many images, whose storage takes `latency` seconds for each request."""
+    """Archive so many images, whose storage takes `latency` seconds for each request."""
     with object_storage(latency) as bucket:
         months = Months(storage.join(bucket, "collection"), collected(folder / "images", images))
         subject = Subject(
-            "archiving a month",
+            "archiving a batch",
             _of_a_new_month(months, archived),
             (Baseline("one at a time", _of_a_new_month(months, moved_one_at_a_time), at_least(25), once=True),),
             rounds=2,
@@ -29,12 +29,12 @@ def bench(folder: Path, images: int = 2_000, latency: float = LATENCY) -> Iterat
 
 
 def archived(store: BatchStore, snapshot: Snapshot) -> None:
-    """Ours."""
+    """Run our way."""
     store.archive(snapshot)
 
 
 def moved_one_at_a_time(store: BatchStore, snapshot: Snapshot) -> None:
-    """A request for each image, the next one after the answer to the last."""
+    """Send a request for each image, the next one after the response to the last."""
     for name in snapshot.names:
         storage.move(storage.join(snapshot.root, name), storage.join(store.root, f"{snapshot.batch}_old", name))
 

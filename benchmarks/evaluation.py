@@ -30,7 +30,7 @@ SCHEMA = pl.Schema([("instance", pl.String()), ("prediction", PREDICTION)])
 
 @contextmanager
 def bench(folder: Path, lines: int = 2_000_000) -> Iterator[Bench]:
-    """Evaluates so many lines."""
+    """Evaluate so many lines."""
     results = str(folder / "results")
     write_results(Path(results), lines)
     snapshot = listed(lines)
@@ -56,12 +56,12 @@ def bench(folder: Path, lines: int = 2_000_000) -> Iterator[Bench]:
 
 
 def evaluated(snapshot: Snapshot, results: str) -> Evaluation:
-    """Ours."""
+    """Run our way."""
     return evaluate(snapshot, results, LABELS, max_skipped=0.0)
 
 
 def original(results: str) -> float:
-    """One line after the other, through TensorFlow's files; the label is what the file's name begins with.
+    """Read one line after the other, through TensorFlow's files; the label is the prefix of the file's name.
 
     Returns:
       The accuracy.
@@ -80,24 +80,24 @@ def original(results: str) -> float:
 
 
 def read(results: str) -> int:
-    """The floor: polars parses the lines, and nothing is concluded from them."""
+    """Run the floor: polars parses the lines, and nothing is concluded from them."""
     files = sorted(Path(results).glob("prediction.results-*"))
     return sum(len(pl.read_ndjson(file, schema=SCHEMA)) for file in files)
 
 
 def peak_memory(results: str, lines: int) -> float:
-    """The most bytes that a process of its own holds that evaluates, and does nothing else."""
+    """Return the most bytes that a process of its own holds while it only evaluates."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(_peak_memory, results, lines).result()
 
 
 def listed(lines: int) -> Snapshot:
-    """The images whose predictions there are."""
+    """Return the images of the predictions."""
     return Snapshot("2021-10", ROOT, tuple(storage.File(_name(number), 1_000) for number in range(lines)))
 
 
 def write_results(folder: Path, lines: int) -> None:
-    """The predictions of so many images in an order of chance, one in seven of them wrong."""
+    """Write the predictions of so many images in a random order, one in seven of them wrong."""
     folder.mkdir(parents=True)
     numbers = list(range(lines))
     random.Random(7).shuffle(numbers)
@@ -107,7 +107,7 @@ def write_results(folder: Path, lines: int) -> None:
 
 
 def _warm_up(results: Path) -> None:
-    """All three, on little: what they import and start is in place before anything is measured."""
+    """Run all three on little, so that their imports and starts are not measured."""
     write_results(results, FILES)
     evaluated(listed(FILES), str(results))
     original(str(results))
@@ -116,7 +116,7 @@ def _warm_up(results: Path) -> None:
 
 def _peak_memory(results: str, lines: int) -> float:
     evaluated(listed(lines), results)
-    # Not getrusage: what it tells outlives exec, and would be the peak of the process that started this one.
+    # Not getrusage: its peak outlives exec, and would be that of the process that started this one.
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return float(peak.split()[1]) * 1024
 
@@ -126,7 +126,7 @@ def _name(number: int) -> str:
 
 
 def _line(number: int) -> str:
-    """As json.dumps would write it, which takes several times as long."""
+    """Return the line that json.dumps would write, which takes several times as long."""
     label = CLASSES[(number + (number % WRONG_EVERY == 0)) % len(CLASSES)]
     prediction = f'{{"label": "{label}", "confidence": {0.5 + (number % 997) / 1994}}}'
     return f'{{"instance": "{ROOT}/{_name(number)}", "prediction": {prediction}}}\n'

@@ -1,4 +1,4 @@
-"""The images that are measured with: CIFAR-10's where they are beside the project, else generated ones of their size.
+"""The images to measure with: CIFAR-10's if they are beside the project, else generated ones of their size.
 
 They are JPEG files, `<class>/<split>-<number>.jpg`; the archives hold them as `<split>/<class>/<number>.jpg`. A run of
 many benchmarks writes them once, into a folder that it shares. They are no part of the project.
@@ -33,14 +33,14 @@ _SHARED = "BENCH_IMAGES"
 
 
 def source(count: int = ARCHIVED, archives: Sequence[Path] = ARCHIVES) -> str:
-    """What so many images are, for the table."""
+    """Return the source of so many images, for the table."""
     return "CIFAR-10" if all(map(Path.exists, archives)) and count <= ARCHIVED else GENERATED
 
 
 def some_images(folder: Path, count: int) -> Snapshot:
-    """So many different images, as many of each class as of the others where the count allows it.
+    """Return so many different images, equally many of each class if the count allows it.
 
-    They are in the folder of `shared_images`; where there is none, they are written into `folder`.
+    They are in the folder of `shared_images`; without it, they are written into `folder`.
     """
     shared = os.environ.get(_SHARED)
     if not shared:
@@ -53,7 +53,7 @@ def some_images(folder: Path, count: int) -> Snapshot:
 
 @contextmanager
 def shared_images(count: int = ARCHIVED, archives: Sequence[Path] = ARCHIVES) -> Iterator[None]:
-    """As long as the context lasts, this process and those that it starts share so many images."""
+    """While the context lasts, share so many images between this process and those that it starts."""
     with tempfile.TemporaryDirectory() as folder:
         print(f"writing {count:,} images", file=sys.stderr, flush=True)
         write_images(Path(folder), count, archives)
@@ -65,7 +65,7 @@ def shared_images(count: int = ARCHIVED, archives: Sequence[Path] = ARCHIVES) ->
 
 
 def write_images(folder: Path, count: int, archives: Sequence[Path] = ARCHIVES) -> None:
-    """Writes so many different images into a folder."""
+    """Write so many different images into a folder."""
     found = _generated() if source(count, archives) == GENERATED else _archived(archives, count)
     for name, data in islice(found, count):
         file = folder / name
@@ -74,13 +74,13 @@ def write_images(folder: Path, count: int, archives: Sequence[Path] = ARCHIVES) 
 
 
 def collected(folder: Path, count: int) -> list[tuple[str, bytes]]:
-    """So many images by name."""
+    """Return so many images by name."""
     snapshot = some_images(folder, count)
     return [(name, storage.read(uri)) for name, uri in zip(snapshot.names, snapshot.uris, strict=True)]
 
 
 def photograph(seed: int, size: int) -> bytes:
-    """A JPEG of smooth shapes with some noise; the same seed gives the same one."""
+    """Return a JPEG of smooth shapes with some noise; the same seed gives the same one."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8))
     smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), np.int16)
@@ -98,7 +98,7 @@ def _generated() -> Iterator[tuple[str, bytes]]:
 
 
 def _archived(archives: Sequence[Path], count: int) -> Iterator[tuple[str, bytes]]:
-    """The first images of each class: in an archive, one class comes after the other."""
+    """Yield the first images of each class: in an archive, one class comes after the other."""
     of_each = -(-count // len(CLASSES))
     taken = dict.fromkeys(CLASSES, 0)
     for split, label, number, data in chain.from_iterable(map(_members, archives)):
@@ -108,7 +108,7 @@ def _archived(archives: Sequence[Path], count: int) -> Iterator[tuple[str, bytes
 
 
 def _members(archive: Path) -> Iterator[tuple[str, str, str, Callable[[], bytes]]]:
-    """Split, class, number and content of each file."""
+    """Yield split, class, number and content of each file."""
     with tarfile.open(archive) as files:
         for member in filter(tarfile.TarInfo.isfile, files):
             content = files.extractfile(member)

@@ -1,4 +1,4 @@
-"""Ingesting a window of spans for a training run."""
+"""Ingesting a window of spans for a training job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALLER = 10
 
 @contextmanager
 def bench(folder: Path, spans: int = 10, images: int = 6_000) -> Iterator[Bench]:
-    """A window of so many spans of so many images each, and one of as many smaller spans."""
+    """Ingest a window of so many spans of so many images each, and one of as many smaller spans."""
     large = publish_spans(folder / "large", spans, images)
     small = publish_spans(folder / "small", spans, images // SMALLER)
     places = (folder / "examples" / f"{number}" for number in itertools.count())

@@ -1,7 +1,7 @@
-"""The input pipeline: images a second that a model is handed, with nothing else to do.
+"""The input pipeline: images a second that reach a model, with nothing else to do.
 
-An epoch is streamed, where the images do not fit into the cache, or it fills the cache, or it is served from there.
-The three cost different things, and so they are measured apart.
+An epoch is streamed if the images do not fit into the cache; else it fills the cache or is served from it. The three
+have different costs, so they are measured apart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STREAMED_SPEC = LARGE_SPEC.but(cache_megabytes=0)
 
 @contextmanager
 def bench(folder: Path, small: int = 8_000, large: int = 2_000) -> Iterator[Bench]:
-    """So many small images, and so many of 224 x 224 pixels."""
+    """Measure so many small images, and so many of 224 x 224 pixels."""
     cifar = data.find_records(train_shards(publish_spans(folder, 1, small)), SMALL_SPEC)
     photographs = data.find_records([write_photographs(folder, large)], LARGE_SPEC)
     few, many = encoded_images(cifar.files), encoded_images(photographs.files)
@@ -51,7 +51,7 @@ def bench(folder: Path, small: int = 8_000, large: int = 2_000) -> Iterator[Benc
 
 
 def write_photographs(folder: Path, count: int) -> str:
-    """Writes so many records of large images, of which not all are different; returns their file."""
+    """Write so many records of large images, not all of them different; return their file."""
     encoded = [photograph(number, LARGE) for number in range(DIFFERENT)]
     file = folder / "photographs.tfrecord"
     file.write_bytes(
@@ -61,12 +61,12 @@ def write_photographs(folder: Path, count: int) -> str:
 
 
 def delivered(batches: tf.data.Dataset) -> int:
-    """Ours: an epoch's images, read, decoded, shuffled and batched."""
+    """Run our way: an epoch's images, read, decoded, shuffled and batched."""
     return sum(len(labels) for _, labels in batches)
 
 
 def decoded(images: tf.Tensor) -> tf.data.Dataset:
-    """The floor: colour images that are in memory, decoded on all processors."""
+    """Run the floor: colour images in memory, decoded on all processors."""
     pixels = tf.data.Dataset.from_tensor_slices(images).map(
         lambda image: tf.io.decode_jpeg(image, channels=3),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -76,18 +76,18 @@ def decoded(images: tf.Tensor) -> tf.data.Dataset:
 
 
 def counted(pixels: tf.data.Dataset) -> int:
-    """Goes through all images; none is kept, unless the dataset keeps it."""
+    """Iterate over all images; none is kept, unless the dataset keeps it."""
     return int(pixels.reduce(0, lambda count, _: count + 1))
 
 
 def encoded_images(files: Sequence[str]) -> tf.Tensor:
-    """The images of record files, as they came."""
+    """Return the encoded images of record files."""
     found = [LabelledImage.parse(one).image for file in files for one in unframe(Path(file).read_bytes(), file)]
     return tf.constant(found)
 
 
 def train_shards(data_root: str) -> list[str]:
-    """Files of the train split of the only span that there is."""
+    """Return the files of the train split of the only span."""
     store = SpanStore(data_root)
     (span,) = store.spans()
     return [store.shard_uri(span, shard) for shard in store.manifest(span).shards if shard.split == "train"]
@@ -108,6 +108,6 @@ def _decoding(images: tf.Tensor, times: float) -> Baseline:
 
 
 def _decoding_and_keeping(images: tf.Tensor, times: float) -> Baseline:
-    """What a cache costs by itself: memory that the system gives out page by page while it is written."""
+    """Measure the cost of a cache alone: memory that the system provides page by page while it is written."""
     kept = timed(lambda: counted(decoded(images).cache()))
     return Baseline("floor: decoding, and keeping it", kept, at_least(times))

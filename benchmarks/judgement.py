@@ -1,4 +1,4 @@
-"""The decisions' error rates, simulated: ours and those of the rules of before on the same streams.
+"""The decisions' error rates, simulated: ours and those of the earlier rules on the same streams.
 
 A row is reached if the whole 95 % interval of the simulated figure is within its reach, and missed if none of it is.
 Rates are in percent. `docs/judgement.md` says what each row means.
@@ -53,11 +53,11 @@ class Row:
     """A figure to reach.
 
     Attributes:
-      name: What it is.
-      reach: What it must reach.
+      name: Its name in the table.
+      reach: The value to reach.
       ours: Simulates it with so many streams.
-      before: Simulates it with the rules of before; None if they have no such thing.
-      streams: Number of streams that are enough to say whether it is reached.
+      before: Simulates it with the earlier rules; None if they have no such thing.
+      streams: Number of streams that suffice to say if it is reached.
     """
 
     name: str
@@ -80,19 +80,19 @@ class Row:
         )
 
     def holds(self, estimate: Estimate) -> bool | None:
-        """Whether it is reached; None if the interval leaves that open."""
+        """Return True if it is reached; None if the interval leaves that open."""
         low, high = self.reach.holds(estimate.low), self.reach.holds(estimate.high)
         return low if low == high else None
 
 
 def at_least(value: float) -> Reach:
-    """At least so much; a rate, unlike a speed, is its own measure."""
+    """Return the reach of at least so much; a rate, unlike a speed, is its own measure."""
     return Reach("at least", value)
 
 
 @contextmanager
 def bench(folder: Path) -> Iterator[Bench]:
-    """All rows; nothing is written."""
+    """Simulate all rows; nothing is written."""
     yield Bench((), f"{STREAMS:,} streams or more a row", lambda: [row.figure(STREAMS) for row in ROWS])
 
 

@@ -1,4 +1,4 @@
-"""Listing a month of collected images, and the trigger's look at them."""
+"""Listing a batch, and the trigger's look at it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_IMAGES = 100
 
 @contextmanager
 def bench(folder: Path, images: int = 200_000, older: int = 200) -> Iterator[Bench]:
-    """A month of so many images; and the look at a short one after 60 months of `older` images each, or after none."""
+    """List a batch of so many images; look at a short one after 60 batches of `older` images each, or after none."""
     large, long, short = (BatchStore(str(folder / name)) for name in ("large", "long", "short"))
     _collect(large, MONTH, images)
     for store in (long, short):
@@ -45,18 +45,18 @@ def bench(folder: Path, images: int = 200_000, older: int = 200) -> Iterator[Ben
 
 
 def listing(store: BatchStore) -> Snapshot:
-    """Ours."""
+    """Run our listing."""
     return store.snapshot(store.newest())
 
 
 def looked(store: BatchStore) -> State:
-    """Ours, of the trigger."""
+    """Run our trigger."""
     jobs = connect(LocalConfig(f"{store.root}-jobs", ())).jobs
     return look(store, f"{store.root}-triggers", jobs, MIN_IMAGES)
 
 
 def original(store: BatchStore) -> list[str]:
-    """Everything is listed to find the month, then everything again to find its images."""
+    """List everything to find the batch, then everything again to find its images."""
     months = {path.removeprefix(f"{store.root}/").split("/")[0] for path in _everything(store.root)}
     folder = f"{store.root}/{max(months)}/"
     return sorted(path for path in _everything(store.root) if path.startswith(folder) and path.endswith(".jpg"))

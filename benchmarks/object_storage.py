@@ -1,6 +1,6 @@
-"""Object storage to measure against: the emulator in a process of its own, so that it does not share our processor.
+"""Object storage to measure against: the emulator in a process of its own, so that it does not use our processor.
 
-Every request waits 20 ms before it takes effect, about what one to a bucket in the same region takes.
+Every request waits 20 ms before it takes effect, about the time of one to a bucket in the same region.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BUCKET = "bench"
 
 @contextmanager
 def object_storage(latency: float = LATENCY) -> Iterator[str]:
-    """URI of an empty bucket, which this process finds while the context lasts."""
+    """Start the storage and yield the URI of an empty bucket, for this process, while the context lasts."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, latency), daemon=True)
     process.start()
-    theirs.close()  # so that its end is noticed, and not waited for
+    theirs.close()  # so that its end is noticed at once
     before = dict(os.environ)
     try:
         os.environ.update(ours.recv())
@@ -38,7 +38,7 @@ def object_storage(latency: float = LATENCY) -> Iterator[str]:
 
 
 class Months:
-    """Months with the same images, made one after the other, each for one run."""
+    """Batches with the same images, made one after the other, each for one run."""
 
     def __init__(self, root: str, images: list[tuple[str, bytes]]) -> None:
         self.root = root
@@ -46,7 +46,7 @@ class Months:
         self._months = (f"{year:04d}-{month:02d}" for year in itertools.count(2021) for month in range(1, 13))
 
     def new(self) -> str:
-        """Fills the next month and names it."""
+        """Fill the next batch and return its name."""
         month = next(self._months)
         folder = storage.join(self.root, month)
         storage.in_parallel(lambda one: storage.write(storage.join(folder, one[0]), one[1]), self._images)

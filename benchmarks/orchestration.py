@@ -1,9 +1,8 @@
-"""What orchestration adds: the demo's whole loop, held against the same executors' own work, called directly.
+"""The cost of orchestration: the demo's whole loop, compared with the same executors' own work, called directly.
 
-ML Metadata records when each execution began and ended; the sum of these times is the executors' own work. A program
-that called them directly would have to import TFX once, as fast as a job does; this is measured by itself, right after
-the loop. The rest is starting processes, resolving inputs, recording, waiting for the trigger, and the images that the
-demo makes.
+ML Metadata records the start and the end of each execution; the sum of these times is the executors' own work. Calling
+them directly would need one import of TFX, as fast as a job's; this is measured separately, right after the loop. The
+rest is starting processes, resolving inputs, recording, waiting for the trigger, and making the demo's images.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ with collector_at_rest():
 
 @contextmanager
 def bench(folder: Path) -> Iterator[Bench]:
-    """The demo in a folder of its own."""
+    """Run the demo in a folder of its own."""
     loop = Loop(lambda: run_demo(folder / "demo"))
     own_work = Baseline("the executors' own work, TFX imported once", loop.own_work, at_most(1.3))
     yield Bench((Subject("orchestration of the loop", loop.whole, (own_work,), rounds=2, warm_up=False),))
@@ -42,35 +41,35 @@ def bench(folder: Path) -> Iterator[Bench]:
 
 @dataclass(frozen=True)
 class Seconds:
-    """What one loop took: the whole, and what it would be to call its executors directly."""
+    """The seconds of one loop: the whole, and those of calling its executors directly."""
 
     whole: float
     own_work: float
 
 
 class Loop:
-    """A loop whose figures belong to one run, whichever of them is asked for first."""
+    """A loop whose figures come from one run, whichever of them is read first."""
 
     def __init__(self, run: Callable[[], Seconds]) -> None:
         self._run = run
-        self._told: dict[str, float] = {}
+        self._unread: dict[str, float] = {}
 
     def whole(self) -> float:
-        """Seconds from the start to the end of the loop."""
+        """Return the seconds from the start to the end of the loop."""
         return self._figure("whole")
 
     def own_work(self) -> float:
-        """Seconds that one import of TFX and the executions in it take."""
+        """Return the seconds of one import of TFX and the executions in it."""
         return self._figure("own_work")
 
     def _figure(self, name: str) -> float:
-        if name not in self._told:
-            self._told = asdict(self._run())
-        return self._told.pop(name)
+        if name not in self._unread:
+            self._unread = asdict(self._run())
+        return self._unread.pop(name)
 
 
 def run_demo(folder: Path) -> Seconds:
-    """Runs the demo; one that was there is replaced."""
+    """Run the demo; replace an earlier one."""
     shutil.rmtree(folder, ignore_errors=True)
     command = [
         sys.executable,
@@ -90,12 +89,12 @@ def run_demo(folder: Path) -> Seconds:
 
 
 def import_of_tfx() -> float:
-    """Seconds that a fresh process takes to import TFX."""
+    """Return the seconds that a fresh process takes to import TFX."""
     return timed(lambda: start((_IMPORT,)))()
 
 
 def recorded_work(workspace: Path) -> float:
-    """Seconds that all executions of a workspace's pipelines took, as ML Metadata has them."""
+    """Return the seconds that all executions of a workspace's pipelines took, according to ML Metadata."""
     return sum(_seconds(workspace / "metadata" / f"{name}.sqlite") for name in PIPELINES)
 
 

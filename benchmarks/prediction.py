@@ -24,11 +24,11 @@ SPEC = training_spec("cifar", CLASSES)
 
 @contextmanager
 def bench(folder: Path, images: int = 20_000) -> Iterator[Bench]:
-    """Predicts so many images with the CIFAR model; what it has learnt is of no interest here."""
+    """Predict so many images with the CIFAR model, untrained."""
     files = some_images(folder / "images", images).uris
     file_list = folder / "files.txt"
     file_list.write_text("\n".join(files))
-    a_few = folder / "a_few.txt"  # to load and to trace the model, on both sides, before anything is measured
+    a_few = folder / "a_few.txt"  # to load and to trace the model, on both sides, before measuring
     a_few.write_text("\n".join(files[:BATCH_IMAGES]))
     model = initial_model(SPEC)
     registry = _registry(folder, model)
@@ -47,20 +47,20 @@ def bench(folder: Path, images: int = 20_000) -> Iterator[Bench]:
 
 
 def decoded(files: Sequence[str]) -> list[np.ndarray]:
-    """Images as the model takes them, in batches as the predictor makes them."""
+    """Return images as the model's input, in batches like the predictor's."""
     decode = tf.function(lambda images: data.decode_batch(images, SPEC), reduce_retracing=True)
     batches = (files[start : start + BATCH_IMAGES] for start in range(0, len(files), BATCH_IMAGES))
     return [decode(tf.constant([Path(file).read_bytes() for file in batch])).numpy() for batch in batches]
 
 
 def called(model: tf.keras.Model, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The floor: the probabilities of images that are in memory, ready for the model."""
+    """Run the floor: the probabilities of images that are in memory, ready for the model."""
     function = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
     return [function(tf.constant(batch)).numpy() for batch in batches]
 
 
 def _registry(folder: Path, model: tf.keras.Model) -> str:
-    """Root of a platform whose champion is the model."""
+    """Return the root of a platform whose champion is the model."""
     export(model, SPEC, str(folder / "export"))
     root = str(folder / "platform")
     registry = connect(LocalConfig(root, ())).registry

@@ -1,4 +1,4 @@
-"""What the figures look like: a table for a person, a JSON list for whatever compares them."""
+"""The report of the figures: a table for people, a JSON list for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERDICTS = {True: "yes", False: "NO", None: "too noisy to tell"}
 
 
 def show(reports: Sequence[Report]) -> None:
-    """The figures as a table, with the remarks below it."""
+    """Show the figures as a table, with the remarks below it."""
     table = Table(title="Ratios to baselines measured in the same run")
     for column in ("subject", "against", "ratio", "spread", "reach", "reached"):
         table.add_column(column, justify="right" if column in ("ratio", "spread") else "left")
@@ -33,7 +33,7 @@ def show(reports: Sequence[Report]) -> None:
 
 
 def write(reports: Sequence[Report], file: Path) -> None:
-    """The figures as a JSON list, one object a figure."""
+    """Write the figures as a JSON list, one object a figure."""
     file.parent.mkdir(parents=True, exist_ok=True)
     figures = [asdict(figure) for report in reports for figure in report.figures]
     file.write_text(json.dumps(figures, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""From the start of a retraining to its first step: ingestion, and then what the Trainer does until it has stepped."""
+"""From the start of a retraining to its first step: ingestion, and the Trainer's work before the step."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SPEC = training_spec("cifar", CLASSES, epochs=1)
 
 @contextmanager
 def bench(folder: Path, spans: int = 10, images: int = 1_500) -> Iterator[Bench]:
-    """On so many spans of so many images each."""
+    """Measure so many spans of so many images each."""
     root = publish_spans(folder, spans, images)
     places = (folder / "examples" / f"{number}" for number in itertools.count())
 
     def run(ingest: Callable[[str, Path], Examples]) -> Run:
         return timed(lambda: first_step(ingest(root, next(places))))
 
-    first_step(imported(root, next(places)))  # what both import and load is there before anything is measured
+    first_step(imported(root, next(places)))  # the imports of both are done before measuring
     subject = Subject(
         "retraining, start to first step",
         run(linked),
@@ -41,7 +41,7 @@ def bench(folder: Path, spans: int = 10, images: int = 1_500) -> Iterator[Bench]
 
 
 def first_step(examples: Examples) -> int:
-    """Trains as the Trainer does, and stops after one step; returns how many examples it would train on."""
+    """Train as the Trainer does, and stop after one step; return the number of examples it would train on."""
     records = data.find_records(patterns(examples, "train"), SPEC)
     watched = data.find_records(patterns(examples, "eval"), SPEC)
     one_step = data.training_batches(records, SPEC).take(1)

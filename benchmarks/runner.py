@@ -1,8 +1,8 @@
-"""The runner: a subject and its baselines are run in turn, and what comes of it is a ratio, or nothing.
+"""The runner: runs a subject and its baselines in turn, and returns their ratio, or nothing.
 
 Machines differ, and a shared one differs from minute to minute: so nothing here is an absolute time. A subject and its
 baselines take turns within a round, in one order and then in the other; each round gives a ratio; their median counts,
-and half the distance between their quartiles is the spread. What is done, and against what, is in the subjects' files.
+and half the distance between their quartiles is the spread. The subjects' files define the work and its baselines.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-PATIENCE = 10.0
+EXTRA_SECONDS = 10.0
 Run = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Reach:
-    """What a ratio is held against.
+    """The limit for a ratio.
 
     Attributes:
       kind: `at least`: so many times as fast as the baseline; `at most`: so many times as long, or as large.
-      value: How many times.
+      value: The limit of the ratio.
     """
 
     kind: Literal["at least", "at most"]
     value: float
 
     def ratio(self, cost: float, baseline: float) -> float:
-        """The ratio of two costs, such that the baseline's own is 1."""
+        """Return the ratio of two costs, such that the baseline's own is 1."""
         return baseline / cost if self.kind == "at least" else cost / baseline
 
     def holds(self, ratio: float) -> bool:
-        """Whether a ratio is within reach."""
+        """Return True if a ratio is within reach."""
         return ratio >= self.value if self.kind == "at least" else ratio <= self.value
 
     def __str__(self) -> str:
@@ -44,13 +44,13 @@ class Reach:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a subject is measured against.
+    """A baseline to measure a subject against.
 
     Attributes:
-      name: What it is.
-      run: Does it once and returns what it cost, as the subject's does.
-      reach: What the ratio is held against.
-      once: Whether one run counts for all rounds: it is long, and nothing that it varies by could change the answer.
+      name: Its name in the table.
+      run: Does the work once and returns its cost, like the subject's.
+      reach: The limit for the ratio.
+      once: If True, one run counts for all rounds: it is long, and no variation of it could change the result.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Subject:
     """Work that is measured.
 
     Attributes:
-      name: What it is.
-      run: Does it once and returns what it cost: seconds or bytes.
-      baselines: Other ways to the same result, and the least that must be done for it.
-      rounds: How often it is measured at least; 2 or more.
-      warm_up: Whether a round goes before those that count, so that all find the same caches.
+      name: Its name in the table.
+      run: Does the work once and returns its cost: seconds or bytes.
+      baselines: Other ways to the same result, and the least work for it.
+      rounds: Least number of rounds; 2 or more.
+      warm_up: If True, an uncounted round goes first, so that all find the same caches.
     """
 
     name: str
@@ -80,11 +80,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Bench:
-    """What one file measures, ready to be run.
+    """The measurements of one file, ready to be run.
 
     Attributes:
-      subjects: What is measured.
-      remark: What it works on, for below the table; asked for when all is measured.
+      subjects: The subjects to measure.
+      remark: A text about the data, for below the table; computed when all is measured.
       figures: Returns figures that are not measured against the clock.
     """
 
@@ -95,15 +95,15 @@ class Bench:
 
 @dataclass(frozen=True)
 class Figure:
-    """What came of a subject against one baseline.
+    """The result of a subject against one baseline.
 
     Attributes:
-      subject: What was measured.
-      against: The baseline.
-      ratio: Median over the rounds; None where the spread leaves open on which side of the reach it lies.
+      subject: Name of the subject.
+      against: Name of the baseline.
+      ratio: Median over the rounds; None if the spread leaves open on which side of the reach it lies.
       spread: Half the distance between the quartiles of the rounds' ratios.
-      reach: What it is to reach, as text.
-      ok: Whether it does; None where there is no ratio.
+      reach: The limit, as text.
+      ok: True if it is reached; None if there is no ratio.
     """
 
     subject: str
@@ -120,26 +120,28 @@ class _Round:
     baselines: tuple[float, ...]
 
 
-def measure(subject: Subject, patience: float = PATIENCE, clock: Callable[[], float] = time.monotonic) -> list[Figure]:
-    """Measures a subject against each of its baselines.
+def measure(
+    subject: Subject, extra_seconds: float = EXTRA_SECONDS, clock: Callable[[], float] = time.monotonic
+) -> list[Figure]:
+    """Measure a subject against each of its baselines.
 
     Args:
       subject: The subject.
-      patience: Seconds for which rounds are added where a figure is not clear after those that the subject asks for.
-      clock: Tells the time, in seconds.
+      extra_seconds: Time for further rounds if a figure is not clear after the subject's own rounds.
+      clock: Returns the time in seconds.
     """
     subject = replace(subject, baselines=tuple(map(_as_often_as_needed, subject.baselines)))
     if subject.warm_up:
         _round(subject, backwards=False)
     rounds = [_round(subject, backwards=number % 2 == 1) for number in range(subject.rounds)]
-    end = clock() + patience
+    end = clock() + extra_seconds
     while any(figure.ok is None for figure in _figures(subject, rounds)) and clock() < end:
         rounds.append(_round(subject, backwards=len(rounds) % 2 == 1))
     return _figures(subject, rounds)
 
 
 def timed(work: Callable[[], object], before: Callable[[], object] | None = None) -> Run:
-    """A run that costs the seconds that `work` takes; what it takes to get ready, `before`, is not counted."""
+    """Return a run whose cost is the seconds that `work` takes, without its preparation, `before`."""
 
     def run() -> float:
         if before:
@@ -152,12 +154,12 @@ def timed(work: Callable[[], object], before: Callable[[], object] | None = None
 
 
 def at_least(times: float) -> Reach:
-    """So many times as fast as the baseline, or faster."""
+    """Return the reach of so many times as fast as the baseline, or faster."""
     return Reach("at least", times)
 
 
 def at_most(times: float) -> Reach:
-    """So many times as long as the baseline, or as large, or less."""
+    """Return the reach of so many times as long as the baseline, or as large, or less."""
     return Reach("at most", times)
 
 

@@ -1,7 +1,7 @@
-"""Simulations: streams of images with a known truth, and what the decisions make of them.
+"""Simulations: streams of images with a known truth, and the decisions on them.
 
-Each function returns what came of every stream: whether something happened, or how long it took. The decisions are
-those of `adaptation.evaluation`; those of before, `decide` and `judge` of the gate, go over the same streams. Seeds are
+Each function returns a result for every stream: if something happened, or how long it took. The decisions are those of
+`adaptation.evaluation`; the earlier ones, `decide` and `judge` of the gate, see the same streams. Seeds are
 fixed.
 """
 
@@ -40,13 +40,13 @@ Draw = Callable[[np.random.Generator, int, int, int], Ints]
 
 @dataclass(frozen=True)
 class Months:
-    """Months that a champion meets.
+    """Months of images for a champion.
 
     Attributes:
       images: Labelled images a month.
-      accuracy: Its true accuracy.
-      threshold: That it must reach.
-      false_alarms: What is accepted.
+      accuracy: The champion's true accuracy.
+      threshold: The accuracy that it must reach.
+      false_alarms: The accepted rate of false alarms.
     """
 
     images: int
@@ -56,17 +56,17 @@ class Months:
 
 
 def retrained(months: Months, streams: int, draw: Draw | None = None) -> Bools:
-    """Whether the evidence is ever enough in 36 months, looked at every 100 images."""
+    """Return by stream if the evidence is ever enough in 36 months, looked at every 100 images."""
     return np.isfinite(seen_after(months, streams, draw=draw))
 
 
 def seen_after(months: Months, streams: int, *, good: int = 0, before: float = 1.0, draw: Draw | None = None) -> Floats:
-    """Images until the evidence is enough, by stream; infinite if it never is in 36 months.
+    """Return by stream the images until the evidence is enough; infinite if it never is in 36 months.
 
     Args:
       months: The months; those after the fall if there were good ones.
       streams: Number of streams.
-      good: Months that went before, which do not count; a stream that is alarmed in them is left out.
+      good: Months before, which do not count; a stream with an alarm in them is left out.
       before: True accuracy in these.
       draw: Draws the correct images of a look (generator, look of the month, images, streams), instead of a Binomial.
     """
@@ -91,7 +91,7 @@ def seen_after(months: Months, streams: int, *, good: int = 0, before: float = 1
 
 
 def retrained_before(months: Months, streams: int, draw: Draw | None = None) -> Bools:
-    """Whether the rule of before retrains in 36 months: the accuracy of the whole month so far, at every look."""
+    """Return by stream if the earlier rule retrains in 36 months: the accuracy of the month so far, at every look."""
     generator, retrains = np.random.default_rng(SEED), np.zeros(streams, bool)
     for _ in range(HORIZON):
         correct, images = np.zeros(streams, int), 0
@@ -106,7 +106,7 @@ def retrained_before(months: Months, streams: int, draw: Draw | None = None) -> 
 
 @functools.cache
 def least_kept(images: int, threshold: float) -> int:
-    """The least number of correct images with which the rule of before keeps the model."""
+    """Return the least number of correct images with which the earlier rule keeps the model."""
     low, high = 0, images
     while low < high:
         middle = (low + high) // 2
@@ -115,7 +115,7 @@ def least_kept(images: int, threshold: float) -> int:
 
 
 def class_by_class(recalls: Sequence[float]) -> Draw:
-    """Draws months in which ten classes arrive one after the other, in a random order: a class each look."""
+    """Draw months in which ten classes arrive one after the other, in a random order: a class each look."""
     order = np.empty((0, 0))
 
     def draw(generator: np.random.Generator, look: int, size: int, streams: int) -> Ints:
@@ -128,7 +128,7 @@ def class_by_class(recalls: Sequence[float]) -> Draw:
 
 
 def retrained_for_drop(test_images: int, accuracy: float, drop: float, streams: int) -> Bools:
-    """Whether a champion that has fallen by exactly `drop`, which is accepted, is ever retrained in 36 months."""
+    """Return by stream if a champion that has fallen by exactly the accepted `drop` is retrained in 36 months."""
     generator, limit = np.random.default_rng(SEED), math.log(HORIZON / 0.1)
     correct = generator.binomial(test_images, accuracy, streams)
     retrains = np.zeros(streams, bool)
@@ -145,7 +145,7 @@ def retrained_for_drop(test_images: int, accuracy: float, drop: float, streams: 
 
 
 def _enough(detector: Detector, limit: float) -> Bools:
-    """Whether the evidence is enough, by stream; the mixture is not computed where no part of it is."""
+    """Return by stream if the evidence is enough; the mixture is computed only if a part of it is."""
     enough: Bools = detector.log_values.max(axis=-1) >= limit
     if enough.any():
         enough[enough] = replace(detector, log_values=detector.log_values[enough]).log_evidence >= limit
@@ -166,7 +166,7 @@ def _retrains(correct: int, images: int, threshold: float) -> bool:
 
 
 def causes(images: int, mix: Sequence[float], falls: Sequence[float], streams: int) -> list[Cause]:
-    """What months of a mix of classes are taken for; the recalls have fallen by `falls`. The test splits are even."""
+    """Return the assumed causes in months of a mix of classes with recalls lower by `falls`. Test splits are even."""
     generator = np.random.default_rng(SEED)
     own_images = np.full(len(UNLIKE), 100)
     found = []
@@ -187,13 +187,13 @@ def _recalls(images: Ints, correct: Ints) -> dict[str, Recall]:
 
 @dataclass(frozen=True)
 class Truth:
-    """How often only one of two models is right, and both are, on images of a span.
+    """Probabilities that only one of two models, or both, are right on images of a span.
 
     Attributes:
-      champion_only: Probability that only the champion is.
-      challenger_only: Probability that only the challenger is.
-      both: Probability that both are.
-      lost: Numbers of classes on which the challenger is right with `kept` of what the champion is right on, no more.
+      champion_only: Probability that only the champion is right.
+      challenger_only: Probability that only the challenger is right.
+      both: Probability that both are right.
+      lost: Number of classes on which the challenger is right only with `kept` of what the champion is right on.
       kept: Share of these; the rest is the champion's alone.
     """
 
@@ -204,7 +204,7 @@ class Truth:
     kept: float = 0.0
 
     def draw(self, generator: np.random.Generator, images: int, classes: int = 1) -> dict[str, Pairs]:
-        """Counts on images that are spread evenly over the classes."""
+        """Return counts on images that are spread evenly over the classes."""
         sizes = [images // classes + (number < images % classes) for number in range(classes)]
         return {CLASSES[number]: self._draw(generator, size, number) for number, size in enumerate(sizes)}
 
@@ -225,7 +225,7 @@ class Challenge:
       spans: Test images and truth of each.
       classes: Number of classes.
       floor: The least accuracy.
-      has_champion: Whether there is one.
+      has_champion: True if there is a champion.
     """
 
     spans: tuple[tuple[int, Truth], ...]
@@ -234,7 +234,7 @@ class Challenge:
     has_champion: bool = True
 
     def tests(self, generator: np.random.Generator) -> Tests:
-        """Counts on the test splits."""
+        """Return counts on the test splits."""
         return {
             (number, name): pairs
             for number, (images, truth) in enumerate(self.spans, 1)
@@ -242,24 +242,24 @@ class Challenge:
         }
 
     def judge(self, tests: Tests, further: Sequence[Further] = ()) -> Verdict:
-        """The verdict of ours."""
+        """Return our verdict."""
         return judge(tests, further, has_champion=self.has_champion, floor=self.floor)
 
 
 def verdicts(challenge: Challenge, streams: int) -> list[Verdict]:
-    """The last verdict of each stream: looked at again after every 100 further images while it is undecided."""
+    """Return the last verdict of each stream: repeated after every 100 further images while it is undecided."""
     generator = np.random.default_rng(SEED)
     return [_last(challenge, generator) for _ in range(streams)]
 
 
 def first_verdicts(challenge: Challenge, streams: int) -> list[Verdict]:
-    """The verdict of each stream's first look."""
+    """Return the verdict of each stream's first look."""
     generator = np.random.default_rng(SEED)
     return [challenge.judge(challenge.tests(generator)) for _ in range(streams)]
 
 
 def deployed_before(challenge: Challenge, streams: int) -> Bools:
-    """Whether the gate of before deploys: from the accuracies of the test splits."""
+    """Return by stream if the earlier gate deploys: from the accuracies of the test splits."""
     generator = np.random.default_rng(SEED)
     return np.array([_blessed(challenge.tests(generator), challenge) for _ in range(streams)])
 
@@ -285,7 +285,7 @@ def _blessed(tests: Tests, challenge: Challenge) -> bool:
 
 @dataclass(frozen=True)
 class Year:
-    """What came of a year: trainings, new champions, and how far the accuracy was below the first one at the lowest."""
+    """A year's trainings, new champions, and the largest fall of the accuracy below the first champion's."""
 
     trainings: int
     champions: int
@@ -294,7 +294,7 @@ class Year:
 
 @functools.cache
 def years(streams: int, ours: bool, accuracy: float = 0.92, sd: float = 0.015) -> list[Year]:
-    """Years of 1,000 images a month in which nothing changes; challengers differ from the first champion by chance.
+    """Simulate years of 1,000 images a month without change; challengers differ from the first champion by chance.
 
     A retraining makes a challenger whose true accuracy is the first champion's plus a normal error of `sd`. Its test
     images are a share of the month's so far, those of the older spans 500.

@@ -20,9 +20,9 @@ LABELS = Labels(CLASSES, "folder")
 
 @contextmanager
 def bench(folder: Path, images: int = 50_000) -> Iterator[Bench]:
-    """Prepares so many images."""
+    """Prepare so many images."""
     snapshot, data, out = some_images(folder / "images", images), folder / "data", folder / "out"
-    original(snapshot.uris[:1], out)  # it imports TensorFlow, and that is not what is measured
+    original(snapshot.uris[:1], out)  # it imports TensorFlow, which is not measured
     subject = Subject(
         "span preparation, disk",
         timed(lambda: prepared(snapshot, str(data)), before=lambda: shutil.rmtree(data, ignore_errors=True)),
@@ -37,17 +37,17 @@ def bench(folder: Path, images: int = 50_000) -> Iterator[Bench]:
 
 
 def prepared(snapshot: Snapshot, data_root: str) -> Manifest:
-    """Ours."""
+    """Run our way."""
     return prepare(SpanStore(data_root), snapshot, LABELS)
 
 
 def original(files: Sequence[str], out: Path, read: Callable[[str], Any] | None = None) -> None:
-    """One image after the other through TensorFlow's eager operations, decoded for its shape, into one file.
+    """Decode one image after the other by TensorFlow's eager operations for its shape, and write one file.
 
     Args:
       files: The images.
-      out: The file that is written.
-      read: Reads a file as a string tensor; TensorFlow's own operation where it is left out.
+      out: The file to write.
+      read: Reads a file as a string tensor; TensorFlow's own operation by default.
     """
     import tensorflow as tf
 
@@ -66,7 +66,7 @@ def original(files: Sequence[str], out: Path, read: Callable[[str], Any] | None 
 
 
 def concatenated(files: Sequence[str], out: Path) -> None:
-    """The floor: every byte read and written once."""
+    """Run the floor: every byte read and written once."""
     with out.open("wb") as whole:
         for name in files:
             with open(name, "rb") as file:

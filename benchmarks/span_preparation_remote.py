@@ -1,4 +1,4 @@
-"""Preparing a span on object storage: what counts is how many requests are in flight."""
+"""Preparing a span on object storage: the number of requests in flight counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.span_preparation import original, prepared
 
 @contextmanager
 def bench(folder: Path, images: int = 2_000, latency: float = LATENCY) -> Iterator[Bench]:
-    """Prepares so many images, whose storage takes `latency` seconds for each request."""
+    """Prepare so many images, whose storage takes `latency` seconds for each request."""
     with object_storage(latency) as bucket:
         months = Months(storage.join(bucket, "collection"), collected(folder / "images", images))
         snapshot = snapshot_folder(storage.join(months.root, months.new()), "2021-01")

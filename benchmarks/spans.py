@@ -26,7 +26,7 @@ SPLITS = {"train": "Split-train", "eval": "Split-eval"}
 
 
 def publish_spans(folder: Path, spans: int, images: int) -> str:
-    """Publishes so many spans of so many different images each; returns the data root."""
+    """Publish so many spans of so many different images each; return the data root."""
     whole = some_images(folder / "images", spans * images)
     store = SpanStore(str(folder / "data"))
     for number in range(spans):
@@ -35,20 +35,20 @@ def publish_spans(folder: Path, spans: int, images: int) -> str:
 
 
 def linked(data_root: str, folder: Path) -> Examples:
-    """What SpanExampleGen makes of all spans."""
+    """Return the output of SpanExampleGen for all spans."""
     window = {"data_root": data_root, "window": "all", "digest": "", "labels": "[]"}
     return _examples(SpanExampleGen(**window), window, folder)
 
 
 def imported(data_root: str, folder: Path) -> Examples:
-    """What TFX's ImportExampleGen makes of all spans."""
+    """Return the output of TFX's ImportExampleGen for all spans."""
     config = json_format.Parse(input_config(data_root, select(data_root, "all")), example_gen_pb2.Input())
     component = tfx.components.ImportExampleGen(input_base=data_root, input_config=config)
     return _examples(component, component.exec_properties, folder)
 
 
 def patterns(examples: Examples, split: str) -> list[str]:
-    """File patterns of a split."""
+    """Return the file patterns of a split."""
     return [f"{examples.uri}/{SPLITS[split]}/*"]
 
 

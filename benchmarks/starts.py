@@ -1,4 +1,4 @@
-"""How long commands take to start: held against the import of the very modules that they end up with, and no more."""
+"""The start time of commands, compared with the import of exactly the modules that they load."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ credentials = "anonymous"
 
 @contextmanager
 def bench(folder: Path) -> Iterator[Bench]:
-    """Commands in a workspace on Google Cloud, whose place the emulators take."""
+    """Start commands in a workspace on Google Cloud, emulated."""
     with object_storage(latency=0) as bucket, VertexEmulator(PROJECT, LOCATION) as vertex:
         settings = SETTINGS.format(project=PROJECT, location=LOCATION, endpoint=vertex.url)
         (folder / "adapt.toml").write_text(settings)
@@ -66,7 +66,7 @@ def bench(folder: Path) -> Iterator[Bench]:
 
 
 def start(command: Sequence[str], *options: str) -> str:
-    """Runs Python code with arguments; returns what it wrote to standard error."""
+    """Run Python code with arguments; return its standard error."""
     arguments = [sys.executable, "-P", *options, "-c", *command]
     run = subprocess.run(arguments, env=_environment(), capture_output=True, text=True, timeout=300)
     if run.returncode:
@@ -75,7 +75,7 @@ def start(command: Sequence[str], *options: str) -> str:
 
 
 def imports_of(command: Sequence[str]) -> str:
-    """Code that imports the libraries' modules that the command imports, in that order, and does nothing else."""
+    """Return code that only imports the libraries' modules that the command imports, in that order."""
     lines = [line for line in start(command, "-X", "importtime").splitlines() if line.startswith("import time:")]
     names = [line.rpartition("|")[2].strip() for line in lines[1:]]
     wanted = [name for name in names if name.split(".")[0] not in OURS and name.replace(".", "").isidentifier()]

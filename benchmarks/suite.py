@@ -1,4 +1,4 @@
-"""The suite: which benchmarks there are, and how one is run: alone, in a process and a folder of its own."""
+"""The suite: the list of benchmarks, and the way to run one: alone, in a process and a folder of its own."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ WAITING = ("preparation-remote", "archiving")
 
 @dataclass(frozen=True)
 class Report:
-    """What came of one benchmark: its figures, and the remark on what it worked on."""
+    """The result of one benchmark: its figures, and the remark on its data."""
 
     figures: tuple[Figure, ...]
     remark: str
 
 
 def run_all(names: Sequence[str]) -> list[Report]:
-    """Runs benchmarks, each in a process of its own: none finds what another has loaded.
+    """Run benchmarks, each in a process of its own: none finds what another has loaded.
 
-    One comes after the other, but for those that do nothing but wait for storage nearly all the time. Where there is
-    more than one, they share their images.
+    They run one after the other, except those that nearly always wait for storage. Several benchmarks share their
+    images.
     """
     with shared_images() if len(names) > 1 else nullcontext():
         return _run_all(names)
@@ -62,10 +62,10 @@ def _run_all(names: Sequence[str]) -> list[Report]:
 
 
 def run_one(name: str) -> Report:
-    """Runs one benchmark in this process."""
+    """Run one benchmark in this process."""
     module = importlib.import_module(f"benchmarks.{MODULES[name]}")
     with tempfile.TemporaryDirectory() as folder, module.bench(Path(folder)) as bench:
-        figures = [*(figure for subject in bench.subjects for figure in _told(subject)), *bench.figures()]
+        figures = [*(figure for subject in bench.subjects for figure in _measured(subject)), *bench.figures()]
         remark = bench.remark if isinstance(bench.remark, str) else bench.remark()
     return Report(tuple(figures), remark)
 
@@ -78,6 +78,6 @@ def _run_apart(name: str) -> Report:
     return report
 
 
-def _told(subject: Subject) -> list[Figure]:
+def _measured(subject: Subject) -> list[Figure]:
     print(f"measuring {subject.name}", file=sys.stderr, flush=True)
     return measure(subject)

@@ -1,4 +1,4 @@
-"""Training steps: how much of a step is waiting for input, and how many images a second that makes on this machine."""
+"""Training steps: the share of a step that waits for input, and images a second on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = training_spec("cifar", CLASSES, epochs=1)
 
 @contextmanager
 def bench(folder: Path, images: int = 4_000) -> Iterator[Bench]:
-    """An epoch over so many images with the CIFAR model as the settings' defaults have it."""
+    """Train an epoch on so many images with the CIFAR model and the settings' defaults."""
     records = data.find_records(train_shards(publish_spans(folder, 1, images)), SPEC)
     batches = data.training_batches(records, SPEC)
     with computing(SPEC.precision):
@@ -35,42 +35,42 @@ def bench(folder: Path, images: int = 4_000) -> Iterator[Bench]:
     subject = Subject(
         "training, with its input",
         with_input,
-        (Baseline("the same steps on a batch that is there", without, at_most(1.1)),),
+        (Baseline("the same steps on a batch in memory", without, at_most(1.1)),),
         rounds=3,
     )
 
-    def told() -> str:
+    def remark() -> str:
         seconds, busy = with_input.median(), without.median()
         speed, share = records.count / seconds, max(0.0, 1 - busy / seconds)
         return f"{device()}: {speed:,.0f} images a second, {share:.0%} of a step is input; {source(images)}"
 
-    yield Bench((subject,), told)
+    yield Bench((subject,), remark)
 
 
 class Remembered:
-    """A run that remembers what it cost each time."""
+    """A run that records its costs."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._costs: list[float] = []
 
     def __call__(self) -> float:
-        """Does it once."""
+        """Do it once."""
         self._costs.append(self._run())
         return self._costs[-1]
 
     def median(self) -> float:
-        """What it usually cost; the first time, which warms up, does not count where there are others."""
+        """Return the median cost, without the first time, which warms up, if there are others."""
         return statistics.median(self._costs[1:] or self._costs)
 
 
 def epoch(model: keras.Model, batches: tf.data.Dataset) -> None:
-    """Trains on every batch once."""
+    """Train on every batch once."""
     model.fit(batches, epochs=1, shuffle=False, verbose=0)
 
 
 def device() -> str:
-    """What trains."""
+    """Return the name of the device that trains."""
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in _gpus()]
     return ", ".join(names) or "no GPU here, on the CPU"
 

@@ -24,7 +24,7 @@ def one(figures: list[Figure]) -> Figure:
 
 def measured(ours: Run, theirs: Run, reach: runner.Reach, rounds: int = 3) -> Figure:
     subject = Subject("ours", ours, (Baseline("theirs", theirs, reach),), rounds, warm_up=False)
-    return one(measure(subject, patience=0))
+    return one(measure(subject, extra_seconds=0))
 
 
 def ticking(seconds: float) -> Iterator[float]:
@@ -73,7 +73,7 @@ def test_order_of_the_runs_alternates_between_rounds() -> None:
     order: list[str] = []
     ours, first, second = (lambda name=name: order.append(name) or 1.0 for name in ("ours", "first", "second"))
     baselines = (Baseline("first", first, at_most(2)), Baseline("second", second, at_most(2)))
-    measure(Subject("ours", ours, baselines, rounds=2, warm_up=False), patience=0)
+    measure(Subject("ours", ours, baselines, rounds=2, warm_up=False), extra_seconds=0)
     assert order == ["ours", "first", "second", "second", "first", "ours"]
 
 
@@ -89,19 +89,19 @@ def test_costs_stay_with_their_side_in_either_order() -> None:
 
 def test_warm_up_does_not_count() -> None:
     subject = Subject("ours", costs(99.0, 1.0), (Baseline("theirs", costs(1.0, 5.0), at_least(4)),), rounds=2)
-    assert one(measure(subject, patience=0)).ratio == 5.0
+    assert one(measure(subject, extra_seconds=0)).ratio == 5.0
 
 
 def test_rounds_are_added_until_the_figure_is_clear() -> None:
     theirs = costs(3.0, 9.0, 6.0, 6.0, 6.0, 6.0, 6.0, 6.0)
     subject = Subject("ours", costs(1.0), (Baseline("theirs", theirs, at_least(5)),), rounds=2, warm_up=False)
     clock = ticking(1.0)
-    assert one(measure(subject, patience=100, clock=lambda: next(clock))).ratio == 6.0
+    assert one(measure(subject, extra_seconds=100, clock=lambda: next(clock))).ratio == 6.0
 
 
 def test_baseline_that_is_run_once_counts_for_all_rounds() -> None:
     baseline = Baseline("theirs", costs(12.0, 99.0), at_least(2), once=True)
-    figure = one(measure(Subject("ours", costs(1.0, 2.0, 3.0, 4.0), (baseline,), rounds=3), patience=0))
+    figure = one(measure(Subject("ours", costs(1.0, 2.0, 3.0, 4.0), (baseline,), rounds=3), extra_seconds=0))
     assert (figure.ratio, figure.spread) == (4.0, 1.5)
 
 
@@ -115,7 +115,7 @@ def test_rounds_are_added_no_longer_than_the_time_limit() -> None:
         warm_up=False,
     )
     clock = ticking(1.0)
-    assert one(measure(subject, patience=5, clock=lambda: next(clock))).ok is None
+    assert one(measure(subject, extra_seconds=5, clock=lambda: next(clock))).ok is None
     assert next(runs) == 2 + 5 - 1
 
 
