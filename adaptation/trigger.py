@@ -77,7 +77,7 @@ class State:
       last: The batch's last record.
       job: The job of that record, if it exists.
       min_images: New images that are worth an evaluation.
-      force: True if a person asked for an evaluation whatever the number of new images.
+      force: True if a person requested an evaluation whatever the number of new images.
       training: The training that was decided last.
     """
 
@@ -179,7 +179,7 @@ def look(
       jobs: Where the evaluations run.
       min_images: New images that are worth an evaluation.
       batch: The batch to look at, if a person named one.
-      force: True if a person asked for an evaluation; all images are counted.
+      force: True if a person requested an evaluation; all images are counted.
       whole: Whether to count all images in any case, for a person to read.
       training: The training that was decided last, as `retraining.look` returns it.
     """
@@ -286,7 +286,7 @@ def _plan_after_failure(state: State, last: TriggerRecord, job: Job) -> Plan:
     if state.images == 0:
         return _about(state, Outcome.GIVE_UP, f"{failed}, and the batch has no images any more; see {job.link}")
     if state.force:
-        return _next(state, Outcome.START, f"asked for, after {failed}")
+        return _next(state, Outcome.START, f"requested, after {failed}")
     if last.attempt < MAX_ATTEMPTS:
         reason = f"{failed}; attempt {last.attempt + 1} of {MAX_ATTEMPTS}"
         return _next(state, Outcome.RETRY, reason, attempt=last.attempt + 1)
@@ -300,7 +300,7 @@ def _plan_after_failure(state: State, last: TriggerRecord, job: Job) -> Plan:
 
 def _plan_by_images(state: State) -> Plan:
     if state.force and state.images:
-        return _next(state, Outcome.START, f"asked for: {state.images} images, {state.new} of them new")
+        return _next(state, Outcome.START, f"requested: {state.images} images, {state.new} of them new")
     if state.new == 0:
         return _about(state, Outcome.NOTHING_NEW, f"no new images ({state.images} in the batch, all evaluated)")
     if state.new < state.min_images:

@@ -210,7 +210,7 @@ class LoopbackServer:
         if delay := self.latency + (fault.delay if fault else 0.0):
             await asyncio.sleep(delay)
         if fault and fault.status is not None:
-            return self.error(fault.status, "this failure was asked for")
+            return self.error(fault.status, "this failure was requested")
         response = web.Response() if fault and fault.drop == "before" else await self._answer(request)
         if fault and fault.drop == "within" and connection.transport:
             connection.transport.write(to_bytes(response)[:-1])

@@ -75,7 +75,7 @@ def read_predictions(folder: str) -> Iterator[pl.DataFrame]:
     Raises:
       InvalidPredictions: There are no results, or a line is broken or of another form; the message names it.
     """
-    return conclude_predictions(folder, lambda told: told)
+    return conclude_predictions(folder, lambda frame: frame)
 
 
 def conclude_predictions(folder: str, conclude: Callable[[pl.DataFrame], _T]) -> Iterator[_T]:
@@ -129,10 +129,10 @@ def _read_common_form(lines: bytes) -> pl.DataFrame | None:
     Polars reads an object or a list as its JSON text where it expects a text, and reads missing values as null.
     """
     try:
-        told = pl.read_ndjson(lines, schema=_LINE).select(**_COMMON_FORM)
+        frame = pl.read_ndjson(lines, schema=_LINE).select(**_COMMON_FORM)
     except pl.exceptions.PolarsError:
         return None
-    return told if told.select(_IS_COMMON.all()).item() else None
+    return frame if frame.select(_IS_COMMON.all()).item() else None
 
 
 def _read_any_form(block: _Block) -> pl.DataFrame:

@@ -94,7 +94,7 @@ class StorageEmulator(LoopbackServer):
             match = pattern.fullmatch(request.url.path)
             if match and method == request.method and not request.query.keys() & set(_NOT_HERE):
                 return self._checked(respond, Call(request, match.groupdict()))
-        return self.error(HTTPStatus.NOT_IMPLEMENTED, f"the emulator does not know {request}")
+        return self.error(HTTPStatus.NOT_IMPLEMENTED, f"not emulated: {request}")
 
     def _batch(self, call: Call) -> web.Response:
         requests = list(unpack(call.request))

@@ -75,7 +75,7 @@ class VertexEmulator(LoopbackServer):
         """
         self._pipelines.set_task_state(job, task, state)
 
-    def fail_jobs(self, times: int = 1, message: str = "this failure was asked for") -> None:
+    def fail_jobs(self, times: int = 1, message: str = "this failure was requested") -> None:
         """Make the next jobs of either kind fail."""
         self._pipelines.plan(message, times)
         self._predictions.plan(message, times)
@@ -85,7 +85,7 @@ class VertexEmulator(LoopbackServer):
         self._pipelines.plan(None, times)
         self._predictions.plan(None, times)
 
-    def fail_operations(self, times: int = 1, message: str = "this failure was asked for") -> None:
+    def fail_operations(self, times: int = 1, message: str = "this failure was requested") -> None:
         """Make the next operations end with an error, without effect."""
         self._operations.plan(Refusal(500, message), times)
 

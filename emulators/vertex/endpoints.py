@@ -124,16 +124,16 @@ class Endpoints:
         """Start undeploying a deployed model, which must have no traffic."""
         endpoint = self.get(name)
         request = parse(body, v1.UndeployModelRequest, "deployedModelId")
-        gone, split = request["deployedModelId"], request.get("trafficSplit", {})
-        if gone not in _ids(endpoint):
-            raise not_found(f"Deployed model {gone} of {name}")
+        removed, split = request["deployedModelId"], request.get("trafficSplit", {})
+        if removed not in _ids(endpoint):
+            raise not_found(f"Deployed model {removed} of {name}")
         self._check_split(endpoint, split)
-        self._check_idle(endpoint, gone, split)
+        self._check_idle(endpoint, removed, split)
 
         def effect() -> Json:
             self._check_split(endpoint, split)
-            self._check_idle(endpoint, gone, split)
-            left = [deployed for deployed in endpoint.get("deployedModels", []) if deployed["id"] != gone]
+            self._check_idle(endpoint, removed, split)
+            left = [deployed for deployed in endpoint.get("deployedModels", []) if deployed["id"] != removed]
             moved = (split or endpoint.get("trafficSplit", {})) if left else {}
             self._change(endpoint, deployedModels=left, trafficSplit=moved)
             return {}

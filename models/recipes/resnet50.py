@@ -71,5 +71,5 @@ def _trunk(spec: TrainingSpec) -> keras.Model:
         raise UnusableWeights(
             f"ResNet50 cannot start from weights {spec.weights!r} ({str(error).strip().splitlines()[0]}). "
             f'Give a weights file of ResNet50 without its top (.h5), "{NO_WEIGHTS}", or, '
-            f'where there is a network, "{IMAGENET}".'
+            f'with a network, "{IMAGENET}".'
         ) from error

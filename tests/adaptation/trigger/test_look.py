@@ -33,7 +33,7 @@ def test_images_beyond_enough_are_counted_only_on_request(world: TriggerWorld) -
 
 def test_forced_look_counts_the_whole_batch(world: TriggerWorld) -> None:
     world.arrive(5)
-    assert plan(world.look(force=True)).reason == "asked for: 5 images, 5 of them new"
+    assert plan(world.look(force=True)).reason == "requested: 5 images, 5 of them new"
 
 
 def test_too_few_images_are_all_counted(world: TriggerWorld) -> None:

@@ -169,7 +169,7 @@ def test_train_starts_a_job_and_names_where_its_result_is(shop: Cloud) -> None:
 def test_evaluate_starts_a_job_of_the_newest_batch(shop: Cloud) -> None:
     result = shop.adapt("evaluate")
     assert f"evaluation-{MONTH}-0001 has ended" in done(result)
-    assert f"{MONTH}: asked for: 120 images, 120 of them new" in result.stderr
+    assert f"{MONTH}: requested: 120 images, 120 of them new" in result.stderr
     assert shop.jobs()[0]["runtimeConfig"]["parameterValues"] == {"data_gcs_prefix": MONTH}
 
 

@@ -286,7 +286,7 @@ def test_kubeflow_refusal_is_reported_with_its_message(
     kubeflow.fail_next(method, status=status)
     message = refused(to_kubeflow(cloud, kubeflow, "evaluation"))
     assert message.count("\n") == 1
-    assert f"HTTP {status} this failure was asked for" in message
+    assert f"HTTP {status} this failure was requested" in message
     assert kubeflow.runs == []
 
 

@@ -405,7 +405,7 @@ def test_on_google_cloud_it_tells_what_storage_and_registry_know(
     assert (facts["platform"], facts["summary"]["champion"], facts["summary"]["spans"]) == ("vertex", 3, 2)
     assert facts["evaluation"]["correct"] == 42
     assert [event["kind"] for event in facts["events"]] == ["evaluation", "training"]
-    assert facts["events"][0]["cause"] == "asked for: 150 images, 150 of them new"
+    assert facts["events"][0]["cause"] == "requested: 150 images, 150 of them new"
     assert (facts["events"][1]["version"], facts["events"][1]["outcome"]) == (3, "deployed")
     assert f"started by {facts['lineage']['evaluation']}" == facts["events"][1]["cause"]
     assert (facts["lineage"]["reason"], facts["lineage"]["run"]) == ("because", started.id)

@@ -69,7 +69,7 @@ def test_rejected_credentials_raise_no_access(vertex: Vertex) -> None:
 @pytest.mark.parametrize(("status", "kind"), [(403, NoAccess), (400, VertexRefused)])
 def test_refusal_is_raised_at_once_with_its_message(vertex: Vertex, status: int, kind: type[Exception]) -> None:
     vertex.server.fail_next("GET .*/models", status=status)
-    with pytest.raises(kind, match=f"{status}.*this failure was asked for"):
+    with pytest.raises(kind, match=f"{status}.*this failure was requested"):
         vertex.registry.versions()
     assert vertex.server.count("GET .*/models") == 1
 
