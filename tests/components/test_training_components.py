@@ -1,4 +1,4 @@
-"""The components of the training pipeline, each in a pipeline of its own as far as it goes."""
+"""Components of the training pipeline, each in a pipeline with the components that it needs."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ def test_span_example_gen_refuses_a_span_that_is_not_published(world: ComponentW
         run([ingested(world, window="1-2")])
 
 
-def test_span_example_gen_refuses_content_that_was_not_meant(world: ComponentWorld, run: Any) -> None:
+def test_span_example_gen_refuses_content_with_another_digest(world: ComponentWorld, run: Any) -> None:
     publish(world)
     with pytest.raises(InvalidWindow, match="digest"):
         run([ingested(world, digest="0" * 64)])
 
 
-def test_a_run_is_noted_with_its_job_however_it_ends(world: ComponentWorld, run: Any, tmp_path: Path) -> None:
+def test_run_is_recorded_with_its_job_even_if_it_fails(world: ComponentWorld, run: Any, tmp_path: Path) -> None:
     publish(world)
     run([ingested(world)])
     with pytest.raises(SpanNotPublished):
@@ -119,7 +119,7 @@ def test_a_run_is_noted_with_its_job_however_it_ends(world: ComponentWorld, run:
     assert [one.custom_properties["job"].string_value for one in runs] == ["run", "run"]
 
 
-def test_uploader_and_deployer_put_a_blessed_model_in_service(world: ComponentWorld, run: Any, untrained: str) -> None:
+def test_uploader_and_deployer_deploy_a_blessed_model(world: ComponentWorld, run: Any, untrained: str) -> None:
     run(deploying(world, untrained, GOOD))
     champion = world.platform.registry.find()
     assert (champion.number, champion.spans, champion.source) == (1, (1, 2), "runs/7/model")
@@ -128,16 +128,16 @@ def test_uploader_and_deployer_put_a_blessed_model_in_service(world: ComponentWo
     assert list(world.platform.endpoint.serving()) == [1]
 
 
-def test_uploader_and_deployer_again_makes_no_second_version(world: ComponentWorld, run: Any, untrained: str) -> None:
+def test_uploader_and_deployer_run_again_make_no_second_version(
+    world: ComponentWorld, run: Any, untrained: str
+) -> None:
     for _ in range(2):
         output = run(deploying(world, untrained, GOOD)).outputs["VertexDeployer", "deployment"]
         assert output.properties["version"] == 1
     assert len(world.platform.registry.versions()) == 1
 
 
-def test_uploader_makes_another_version_of_another_runs_model_at_the_same_place(
-    world: ComponentWorld, run: Any, untrained: str
-) -> None:
+def test_uploader_makes_another_version_for_another_run(world: ComponentWorld, run: Any, untrained: str) -> None:
     numbers = [
         run(deploying(world, untrained, GOOD, job)).outputs["VertexUploader", "version"].properties["version"]
         for job in ("job-7", "job-8")
@@ -145,7 +145,7 @@ def test_uploader_makes_another_version_of_another_runs_model_at_the_same_place(
     assert numbers == [1, 2]
 
 
-def test_uploader_and_deployer_leave_the_champion_where_the_gate_refused(
+def test_uploader_and_deployer_keep_the_champion_after_a_refusal(
     world: ComponentWorld, run: Any, untrained: str
 ) -> None:
     champion = world.register(untrained)
@@ -155,7 +155,7 @@ def test_uploader_and_deployer_leave_the_champion_where_the_gate_refused(
     assert "it is worse" in codec.read(f"{output.uri}/deployment.json", Deployment).reason
 
 
-def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: ComponentWorld, run: Any) -> None:
+def test_batch_archiver_moves_the_snapshot_and_leaves_later_images(world: ComponentWorld, run: Any) -> None:
     first = world.collect(40)
     prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
     later = world.collect(5, start=40)
@@ -165,9 +165,7 @@ def test_batch_archiver_moves_the_snapshot_and_leaves_what_came_later(world: Com
     assert [file.name for file in world.batches.archived(OCTOBER)] == sorted(first)
 
 
-def test_batch_archiver_moves_the_images_of_a_copied_workspace_and_not_of_the_original(
-    world: ComponentWorld, run: Any
-) -> None:
+def test_batch_archiver_moves_only_images_of_the_copied_workspace(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     prepare(world.spans, world.batches.snapshot(OCTOBER), LABELS)
     copy = ComponentWorld(world.root / "copy")

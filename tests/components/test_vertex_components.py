@@ -1,4 +1,4 @@
-"""VertexUploader and VertexDeployer in a pipeline of their own, against Vertex AI's emulator."""
+"""VertexUploader and VertexDeployer in a pipeline, against the emulated Vertex AI."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def importer(artifact: type, uri: str, **properties: Any) -> Any:
 
 
 def delivering(vertex: Vertex, folder: Path, verdict: Verdict, key: str = "run-1") -> list[Any]:
-    """Pusher's and ChampionGate's outputs, uploader and deployer."""
+    """Return importers of Pusher's and ChampionGate's outputs, uploader and deployer."""
     (folder / key).mkdir(exist_ok=True)
     (folder / key / "verdict.json").write_bytes(codec.encode(verdict))
     (folder / key / "comparison.json").write_bytes(Comparison({Part(): Score(0.975, 70)}, {}).to_json())
@@ -62,7 +62,7 @@ def delivering(vertex: Vertex, folder: Path, verdict: Verdict, key: str = "run-1
     return [pushed, blessing, uploader, deployer]
 
 
-def test_a_blessed_model_becomes_the_champion_that_is_served(vertex: Vertex, tmp_path: Path, run: Any) -> None:
+def test_blessed_model_becomes_the_champion_and_is_served(vertex: Vertex, tmp_path: Path, run: Any) -> None:
     for number, key in enumerate(("run-1", "run-2"), 1):
         done = run(delivering(vertex, tmp_path, GOOD, key))
         assert done.outputs["VertexUploader", "version"].properties["version"] == number
@@ -75,7 +75,7 @@ def test_a_blessed_model_becomes_the_champion_that_is_served(vertex: Vertex, tmp
     assert (kept["number"], kept["uri"]) == (2, champion.uri)
 
 
-def test_a_repeated_run_makes_no_second_version(vertex: Vertex, tmp_path: Path, run: Any) -> None:
+def test_repeated_run_makes_no_second_version(vertex: Vertex, tmp_path: Path, run: Any) -> None:
     for _ in range(2):
         done = run(delivering(vertex, tmp_path, GOOD))
         assert done.outputs["VertexDeployer", "deployment"].properties["version"] == 1
@@ -83,7 +83,7 @@ def test_a_repeated_run_makes_no_second_version(vertex: Vertex, tmp_path: Path, 
     assert vertex.server.count(":deployModel") == 1
 
 
-def test_where_the_gate_refused_the_champion_stays(vertex: Vertex, tmp_path: Path, run: Any) -> None:
+def test_refused_model_leaves_the_champion(vertex: Vertex, tmp_path: Path, run: Any) -> None:
     run(delivering(vertex, tmp_path, GOOD))
     done = run(delivering(vertex, tmp_path, BAD, "run-2"))
     deployment = done.outputs["VertexDeployer", "deployment"]
@@ -93,7 +93,7 @@ def test_where_the_gate_refused_the_champion_stays(vertex: Vertex, tmp_path: Pat
     assert vertex.split() == {1: 100}
 
 
-def test_batch_prediction_gen_asks_vertex_ai_for_the_champion_and_takes_the_folder_that_it_reports(
+def test_batch_prediction_gen_uses_the_champion_and_the_reported_folder(
     vertex: Vertex,
 ) -> None:
     put_in_service(vertex.registry, vertex.endpoint, vertex.with_versions(2).version(1), "first")
@@ -108,7 +108,7 @@ def test_batch_prediction_gen_asks_vertex_ai_for_the_champion_and_takes_the_fold
     assert predictions.get_string_custom_property("results") == job["outputInfo"]["gcsOutputDirectory"]
 
 
-def test_pipeline_trigger_starts_one_training_on_vertex_ai_on_the_spans_that_are_meant(vertex: Vertex) -> None:
+def test_pipeline_trigger_starts_one_training_on_the_resolved_window(vertex: Vertex) -> None:
     publish("training", a_spec("training", {"window": "all", "digest": ""}))
     store = SpanStore("gs://bucket/data")
     prepare(store, collected("gs://bucket/collection/2021-10"), LABELS)

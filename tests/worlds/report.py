@@ -1,4 +1,4 @@
-"""A workspace with a story: everything in it is written by what writes it for real, but for TFX, and then dated.
+"""A workspace with a history: the real code writes everything in it, except for TFX's metadata; then it is dated.
 
 2021-09-30  training on span 1           version 1
 2021-10-31  evaluation of 2021-10        too low: span-2
@@ -52,29 +52,29 @@ OCTOBER, NOVEMBER, DECEMBER = Batch(2021, 10), Batch(2021, 11), Batch(2021, 12)
 
 @dataclass(frozen=True)
 class Story:
-    """The workspace in `folder`; what its steps need of one another is kept in it."""
+    """The workspace in `folder`, in which the steps of the history leave their files."""
 
     folder: Path
 
     @property
     def workspace(self) -> Workspace:
-        """Opened anew."""
+        """The workspace, opened again."""
         return Workspace.open(self.folder)
 
     @property
     def world(self) -> World:
-        """Its jobs, which conclude what they are told."""
+        """The world whose jobs end with the results that it sets."""
         return World(self.folder)
 
     def collect(self, folder: Path, count: int, first: int = 0) -> None:
-        """So many pictures of each label."""
+        """Collect so many images of each label."""
         for label in LABELS:
             for number in range(first, first + count):
                 extra = f"_{EVIL}" if label == HOSTILE and number % 5 == 0 else ""
                 write(folder / f"{label}_{number:03d}{extra}.png", drawn(COLOURS[label], number))
 
     def train(self, job: str, time: str, spans: Mapping[int, Score], champion: Mapping[int, Score]) -> None:
-        """What a training run leaves behind, from its verdict to the version in service."""
+        """Write what a training run leaves, from its verdict to the deployed version."""
         verdict = judge(spans, champion, floor=0.8)
         blessing = self.folder / "pipelines" / TRAINING / job / "blessing"
         write(blessing / artifacts.VERDICT, codec.encode(verdict))
@@ -93,20 +93,20 @@ class Story:
         self.date(f"registry/versions/{version.number}/version.json", created=time)
         self.date(f"registry/champion/{version.number:04d}.json", time=time)
 
-    def evaluate(self, month: Batch, time: str, wrong: int, training: str | None) -> str:
-        """What an evaluation run leaves behind; so many images of each label are predicted as the next label."""
-        workspace, job = self.workspace, f"evaluation-{month}-0001"
-        snapshot = workspace.batches.snapshot(month)
+    def evaluate(self, batch: Batch, time: str, wrong: int, training: str | None) -> str:
+        """Write what an evaluation run leaves; so many images of each label are predicted as the next label."""
+        workspace, job = self.workspace, f"evaluation-{batch}-0001"
+        snapshot = workspace.batches.snapshot(batch)
         output = self.folder / "pipelines" / EVALUATION / job
         evaluation = evaluate(snapshot, predict(snapshot, output, wrong), workspace.labels, 0.2)
         decision = decide(evaluation, Criterion(0.9, Rule.POINT, 10))
         write(output / "metrics" / artifacts.EVALUATION, codec.encode(evaluation))
         write(output / "metrics" / artifacts.DECISION, codec.encode(decision))
         write(output / "file_list" / artifacts.SNAPSHOT, codec.encode(snapshot))
-        self.world.conclude(EVALUATION, batch=str(month), retrain=decision.retrain, training=training)
+        self.world.conclude(EVALUATION, batch=str(batch), retrain=decision.retrain, training=training)
         trigger(workspace)
         self.date_job(job, time)
-        self.date(f"triggers/{month}/0001.json", time=time)
+        self.date(f"triggers/{batch}/0001.json", time=time)
         tasks = [
             ("FileListGen", 30, {"file_list": output / "file_list"}),
             ("PerformanceEvaluator", 1_250, {"metrics": output / "metrics"}),
@@ -120,19 +120,19 @@ class Story:
         return job
 
     def date_job(self, job: str, time: str) -> None:
-        """Lets the job have taken 90 seconds of a day in the past, once it has ended."""
+        """Date the job, after it has ended, to 90 seconds of a day in the past."""
         wait_until(lambda: self.workspace.jobs.get(job).state.ended)  # type: ignore[union-attr]
         self.date(f"jobs/{job}/request.json", created=time)
         self.date(f"jobs/{job}/state.json", time=time.replace("00:00+", "01:30+"))
 
     def date(self, path: str, **values: str) -> None:
-        """Changes moments in a file."""
+        """Change times in a file."""
         file = self.folder / path
         file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 def tell(folder: Path) -> Story:
-    """The whole story; jobs must be fake (`use_fake_jobs`)."""
+    """Write the whole history; jobs must be fake (`use_fake_jobs`)."""
     story = begin(folder)
     workspace, jobs = story.workspace, story.workspace.jobs
     story.world.conclude(TRAINING, deployed=True, spans="1", reason="version 1 is the champion")
@@ -169,7 +169,7 @@ def tell(folder: Path) -> Story:
 
 
 def begin(folder: Path) -> Story:
-    """Settings and span-1, of which two files could not be used."""
+    """Write settings and span-1, for which two files were unusable."""
     World.make(folder)
     (folder / "adapt.toml").unlink()
     write_settings(folder / "adapt.toml", LABELS, {"collection.min_images": 10, "name": "zoo"})
@@ -182,7 +182,7 @@ def begin(folder: Path) -> Story:
 
 
 def by_part(scores: Mapping[int, Score], less: float = 0.0) -> dict[Part, Score]:
-    """Scores by label, and by span and label, that are told apart by their values."""
+    """Return scores by label, and by span and label, that all have different values."""
     parts = {Part(span, None): score for span, score in scores.items()}
     if scores:
         parts[Part()] = Score(0.85 - less, 40, {"top_3": 0.95 - less})
@@ -195,7 +195,7 @@ def by_part(scores: Mapping[int, Score], less: float = 0.0) -> dict[Part, Score]
 
 
 def predict(snapshot: Snapshot, output: Path, wrong: int) -> str:
-    """The folder with predictions, of which so many of each label are wrong, the last ones the most confidently."""
+    """Write predictions, so many of each label wrong, the last the most confident. Return their folder."""
     seen = dict.fromkeys(LABELS, 0)
     with ResultsWriter(str(output), "version-1", datetime.now(UTC)) as results:
         for image in snapshot.images:
@@ -208,7 +208,7 @@ def predict(snapshot: Snapshot, output: Path, wrong: int) -> str:
 
 
 def record(database: Path, job: str, time: str, tasks: list[tuple[str, int, dict[str, Path]]]) -> None:
-    """A run in ML Metadata as TFX and `pipeline.local.runner` leave it.
+    """Record a run in ML Metadata as TFX and `pipeline.local.runner` do.
 
     Args:
       database: The file.

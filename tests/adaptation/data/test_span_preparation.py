@@ -1,4 +1,4 @@
-"""Preparation: what becomes of each image, and that the same images become the same bytes whoever prepares them."""
+"""Preparation: which images are in a span, and that the same images always give the same bytes."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ def store(root: str) -> SpanStore:
 
 
 @pytest.fixture
-def month(root: str) -> str:
+def october(root: str) -> str:
     return join(root, "collection", "2021-10")
 
 
 def prepared(store: SpanStore, snapshot: Snapshot, split: Split = HALF, **options: object) -> Manifest:
-    """Prepares, tolerating whatever is skipped, and verifies."""
+    """Prepare a span with any number of skipped images, and verify it."""
     manifest = prepare(store, snapshot, LABELS, split, **{"max_skipped": 1.0, **options})  # type: ignore[arg-type]
     return store.verify(Span(manifest.span))
 
 
-def with_odd_ones(month: str, odd: dict[str, bytes]) -> Snapshot:
-    """The snapshot of a month that has these files among good ones."""
-    collect(month, numbered(12))
+def with_odd_ones(october: str, odd: dict[str, bytes]) -> Snapshot:
+    """Put these files among good ones into a folder and return its snapshot."""
+    collect(october, numbered(12))
     for name, data in odd.items():
-        storage.write(join(month, name), data)
-    return snapshot_folder(month, "2021-10")
+        storage.write(join(october, name), data)
+    return snapshot_folder(october, "2021-10")
 
 
 def sides(store: SpanStore, manifest: Manifest) -> dict[bytes, str]:
-    """The split of each image by its bytes."""
+    """Return the split of each image by its bytes."""
     return {one.image: split for split in SPLITS for one in images_of(store, manifest, split)}
 
 
-# What is in a span
+# Content of a span
 
 
-def test_every_image_is_in_the_span_once_as_it_came_with_its_label(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
+def test_images_are_in_the_span_once_unchanged_and_labelled(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
     manifest = prepared(store, snapshot)
     images = images_of(store, manifest)
-    assert {one.id: one.image for one in images} == contents(month)
+    assert {one.id: one.image for one in images} == contents(october)
     assert duplicates(one.id for one in images) == []
     assert all(LABELS.names[one.label] == one.id.split("_")[0] for one in images)
     assert {one.span for one in images} == {manifest.span} == {1}
@@ -71,62 +71,62 @@ def test_every_image_is_in_the_span_once_as_it_came_with_its_label(store: SpanSt
     assert manifest.skipped == ()
 
 
-def test_the_manifest_tells_where_the_span_comes_from(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
+def test_manifest_has_the_origin_of_the_span(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
     manifest = prepared(store, snapshot, Split(3, 0.5), run="run-7")
     assert (manifest.batch, manifest.key, manifest.run) == ("2021-10", snapshot.key, "run-7")
     assert (manifest.seed, manifest.ratio, manifest.labels) == (3, 0.5, LABELS.names)
     assert store.snapshot(Span(1)) == snapshot
 
 
-def test_only_the_snapshots_images_are_taken(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
-    collect(month, ["cat_later.png"])
+def test_only_the_snapshots_images_are_taken(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
+    collect(october, ["cat_later.png"])
     for other in ("2021-11", "2021-10_old", "2021-1"):
-        collect(month.replace("2021-10", other), ["cat_other.png"])
+        collect(october.replace("2021-10", other), ["cat_other.png"])
     assert {one.id for one in images_of(store, prepared(store, snapshot))} == set(snapshot.names)
 
 
-def test_the_source_is_left_as_it_is(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
-    before = contents(month)
+def test_source_folder_is_not_changed(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
+    before = contents(october)
     prepared(store, snapshot)
-    assert contents(month) == before
+    assert contents(october) == before
 
 
-def test_jpeg_and_png_of_any_ending_and_letter_case_are_taken(store: SpanStore, month: str) -> None:
+def test_jpeg_and_png_of_any_ending_and_letter_case_are_accepted(store: SpanStore, october: str) -> None:
     odd = {"cat_a.JPG": image("a", "JPEG"), "cat_b.jpeg": image("b", "JPEG"), "ship_c.Png": image("c", "PNG")}
-    snapshot = with_odd_ones(month, odd)
+    snapshot = with_odd_ones(october, odd)
     assert odd.items() <= {one.id: one.image for one in images_of(store, prepared(store, snapshot))}.items()
 
 
-def test_a_label_may_be_the_folders_name(store: SpanStore, month: str) -> None:
-    collect(month, [f"{label}/{number}.png" for label in LABELS.names for number in range(6)])
-    manifest = prepare(store, snapshot_folder(month, "first"), replace(LABELS, source="folder"), HALF)
+def test_label_may_be_the_name_of_the_folder(store: SpanStore, october: str) -> None:
+    collect(october, [f"{label}/{number}.png" for label in LABELS.names for number in range(6)])
+    manifest = prepare(store, snapshot_folder(october, "first"), replace(LABELS, source="folder"), HALF)
     assert all(LABELS.names[one.label] == one.id.split("/")[0] for one in images_of(store, manifest))
 
 
 # The split
 
 
-def test_the_split_has_about_its_ratio() -> None:
+def test_split_has_about_its_ratio() -> None:
     drawn = [Split(ratio=0.2).side(f"{number}".encode()) for number in range(5000)]
     assert 900 < drawn.count("test") < 1100
     assert {Split(ratio=1.0).side(b"x"), Split(ratio=0.0).side(b"x")} == {"test", "train"}
 
 
-def test_another_seed_gives_another_split(root: str, month: str) -> None:
-    snapshot = collected(month, 30)
+def test_another_seed_gives_another_split(root: str, october: str) -> None:
+    snapshot = collected(october, 30)
     stores = [SpanStore(join(root, f"data-{seed}")) for seed in (0, 1)]
     first, second = (prepared(store, snapshot, Split(seed, 0.5)) for seed, store in enumerate(stores))
     assert sides(stores[0], first) != sides(stores[1], second)
     assert first.digest != second.digest
 
 
-def test_the_same_image_is_on_the_same_side_in_every_span(root: str, store: SpanStore, month: str) -> None:
-    first = prepared(store, collected(month, 30))
+def test_same_image_is_on_the_same_side_in_every_span(root: str, store: SpanStore, october: str) -> None:
+    first = prepared(store, collected(october, 30))
     november = join(root, "collection", "2021-11")
-    for number, data in enumerate(contents(month).values()):
+    for number, data in enumerate(contents(october).values()):
         storage.write(join(november, f"ship_{number}.png"), data)
     collect(november, numbered(10, first=100))
     second = prepared(store, snapshot_folder(november, "2021-11"))
@@ -134,8 +134,8 @@ def test_the_same_image_is_on_the_same_side_in_every_span(root: str, store: Span
     assert sides(store, first).items() <= sides(store, second).items()
 
 
-def test_neither_the_order_of_the_list_nor_the_time_changes_the_bytes(root: str, month: str) -> None:
-    snapshot = collected(month, 30)
+def test_shards_do_not_depend_on_the_order_of_the_list(root: str, october: str) -> None:
+    snapshot = collected(october, 30)
     first = prepared(SpanStore(join(root, "a")), snapshot, shard_bytes=500)
     mixed = replace(snapshot, images=tuple(reversed(snapshot.images)))
     second = prepared(SpanStore(join(root, "b")), mixed, shard_bytes=500)
@@ -144,10 +144,12 @@ def test_neither_the_order_of_the_list_nor_the_time_changes_the_bytes(root: str,
 
 
 @pytest.mark.parametrize("split", [Split(0, 0.1), Split(0, 0.9), Split(7, 0.5)], ids=str)
-def test_image_keeps_its_side_in_a_span_split_otherwise(root: str, store: SpanStore, month: str, split: Split) -> None:
-    first = prepared(store, collected(month, 30))
+def test_image_keeps_its_side_in_a_span_with_another_split(
+    root: str, store: SpanStore, october: str, split: Split
+) -> None:
+    first = prepared(store, collected(october, 30))
     november = join(root, "collection", "2021-11")
-    for number, data in enumerate(contents(month).values()):
+    for number, data in enumerate(contents(october).values()):
         storage.write(join(november, f"ship_{number}.png"), data)
     collect(november, numbered(30, first=100))
     second = prepared(store, snapshot_folder(november, "2021-11"), split)
@@ -159,11 +161,11 @@ def test_image_keeps_its_side_in_a_span_split_otherwise(root: str, store: SpanSt
     assert (second.seed, second.ratio) == (split.seed, split.ratio)
 
 
-def test_image_keeps_its_side_through_a_chain_of_ratios(root: str, store: SpanStore, month: str) -> None:
-    snapshots = [collected(month, 20)]
+def test_image_keeps_its_side_through_a_chain_of_ratios(root: str, store: SpanStore, october: str) -> None:
+    snapshots = [collected(october, 20)]
     for name in ("2021-11", "2021-12"):
         folder = join(root, "collection", name)
-        for number, data in enumerate(contents(month).values()):
+        for number, data in enumerate(contents(october).values()):
             storage.write(join(folder, f"ship_{name}_{number}.png"), data)
         collect(folder, numbered(10, first=100))
         snapshots.append(snapshot_folder(folder, name))
@@ -174,9 +176,9 @@ def test_image_keeps_its_side_through_a_chain_of_ratios(root: str, store: SpanSt
     assert first.items() <= second.items() and second.items() <= third.items()
 
 
-def test_image_that_was_trained_on_anywhere_is_never_tested_on(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
-    both = LabelledImage(storage.read(join(month, snapshot.images[0].name)), 0, "both", 1)
+def test_image_of_any_training_split_is_never_in_a_test_split(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
+    both = LabelledImage(storage.read(join(october, snapshot.images[0].name)), 0, "both", 1)
     for split in SPLITS:
         others = [LabelledImage(image(f"{split}-{number}"), 1, f"{number}", 1) for number in range(2)]
         content = b"".join(one.to_record() for one in [both, *others])
@@ -186,8 +188,8 @@ def test_image_that_was_trained_on_anywhere_is_never_tested_on(store: SpanStore,
     assert sides(store, second)[both.image] == "train"
 
 
-def test_draws_of_a_span_split_otherwise_are_read_once(store: SpanStore, month: str) -> None:
-    prepared(store, collected(month, 12))
+def test_sides_in_a_span_with_another_split_are_read_once(store: SpanStore, october: str) -> None:
+    prepared(store, collected(october, 12))
     kept = keep_sides(store, Span(2), Split(ratio=0.95))
     assert kept.moved
     for file in storage.files_below(join(store.root, "span-1")):
@@ -196,8 +198,8 @@ def test_draws_of_a_span_split_otherwise_are_read_once(store: SpanStore, month: 
     assert keep_sides(store, Span(2), Split(ratio=0.95)) == kept
 
 
-def test_span_prepared_again_does_not_look_at_itself(store: SpanStore, month: str) -> None:
-    manifest = prepared(store, collected(month, 12), Split(ratio=0.5))
+def test_sides_in_a_span_do_not_depend_on_its_own_earlier_ones(store: SpanStore, october: str) -> None:
+    manifest = prepared(store, collected(october, 12), Split(ratio=0.5))
     assert keep_sides(store, Span(manifest.span), Split(ratio=0.1)).moved == frozenset()
 
 
@@ -210,8 +212,8 @@ def test_share_of_the_test_split_reaches_100_images_up_to_a_half(images: int, le
     assert splits.test_share(images, least) == pytest.approx(share)
 
 
-def test_a_span_of_an_appended_class_leaves_the_earlier_one_as_it_was(store: SpanStore, month: str) -> None:
-    first, november = prepared(store, collected(month, 12)), month.replace("2021-10", "2021-11")
+def test_span_with_an_appended_class_leaves_the_earlier_span(store: SpanStore, october: str) -> None:
+    first, november = prepared(store, collected(october, 12)), october.replace("2021-10", "2021-11")
     collect(november, [*numbered(12, first=50), *(f"ox_{number}.png" for number in range(8))])
     longer = Labels((*LABELS.names, "ox"))
     second = prepare(store, snapshot_folder(november, "2021-11"), longer, HALF)
@@ -222,9 +224,9 @@ def test_a_span_of_an_appended_class_leaves_the_earlier_one_as_it_was(store: Spa
 
 
 @pytest.mark.parametrize("names", [("ship", "cat"), ("ant", "cat", "ship"), ("cat",)])
-def test_a_span_whose_labels_were_changed_is_not_begun(store: SpanStore, month: str, names: tuple[str, ...]) -> None:
-    prepared(store, collected(month, 12))
-    other = collected(month.replace("2021-10", "2021-11"), 12, first=50)
+def test_span_with_changed_labels_is_refused(store: SpanStore, october: str, names: tuple[str, ...]) -> None:
+    prepared(store, collected(october, 12))
+    other = collected(october.replace("2021-10", "2021-11"), 12, first=50)
     with pytest.raises(InvalidSpan, match="the labels as span-1 does: label . was .* and append new ones"):
         begin(store, other, Labels(names), HALF, max_skipped=1.0, run="")
     assert begin(store, other, LABELS, HALF, max_skipped=1.0, run="").span == Span(2)
@@ -233,10 +235,10 @@ def test_a_span_whose_labels_were_changed_is_not_begun(store: SpanStore, month: 
 # The same input, the same bytes
 
 
-def test_the_same_images_give_the_same_bytes_wherever_they_lie(root: str, month: str) -> None:
+def test_same_images_give_the_same_bytes_from_any_folder(root: str, october: str) -> None:
     elsewhere = join(root, "another collection", "2021-10")
     stores = [SpanStore(join(root, name)) for name in ("a", "b")]
-    first = prepared(stores[0], collected(month, 20), shard_bytes=400, run="one")
+    first = prepared(stores[0], collected(october, 20), shard_bytes=400, run="one")
     second = prepared(stores[1], collected(elsewhere, 20), shard_bytes=400, run="two")
     assert second.digest == first.digest
     shards = [{name: data for name, data in contents(one.root).items() if "tfrecord" in name} for one in stores]
@@ -244,8 +246,8 @@ def test_the_same_images_give_the_same_bytes_wherever_they_lie(root: str, month:
     assert len(shards[0]) > 4
 
 
-def test_the_same_images_give_the_same_bytes_in_whatever_order_workers_do_the_chunks(root: str, month: str) -> None:
-    snapshot = with_odd_ones(month, {"cat_twin.png": image("cat_0000.png"), "ship_broken.png": b"x"})
+def test_same_images_give_the_same_bytes_in_any_order_of_chunks(root: str, october: str) -> None:
+    snapshot = with_odd_ones(october, {"cat_twin.png": image("cat_0000.png"), "ship_broken.png": b"x"})
     stores = [SpanStore(join(root, name)) for name in ("a", "b")]
     first = prepared(stores[0], snapshot, shard_bytes=200)
     other = begin(stores[1], snapshot, LABELS, HALF, 1.0, "")
@@ -254,68 +256,68 @@ def test_the_same_images_give_the_same_bytes_in_whatever_order_workers_do_the_ch
     assert stores[1].verify(Span(1)).shards == first.shards
 
 
-def test_preparing_again_returns_the_span_that_is_there(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
+def test_preparing_again_returns_the_published_span(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
     first = prepared(store, snapshot, run="first")
     before = contents(store.root)
     assert prepared(store, snapshot, run="second") == first
     assert contents(store.root) == before
 
 
-def test_preparing_again_needs_the_images_no_more(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
+def test_preparing_again_does_not_need_the_images(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
     first = prepared(store, snapshot)
-    storage.remove_folder(month)
+    storage.remove_folder(october)
     assert prepare(store, snapshot, LABELS, HALF) == first
 
 
-def test_another_snapshot_gets_the_next_number(store: SpanStore, month: str) -> None:
-    assert prepared(store, collected(month, 12)).span == 1
-    assert prepared(store, collected(month, 12, first=12)).span == 2
+def test_another_snapshot_gets_the_next_number(store: SpanStore, october: str) -> None:
+    assert prepared(store, collected(october, 12)).span == 1
+    assert prepared(store, collected(october, 12, first=12)).span == 2
 
 
-def test_a_span_is_found_once_it_is_published(store: SpanStore, month: str) -> None:
+def test_span_is_found_after_it_is_published(store: SpanStore, october: str) -> None:
     assert find_published(store, Span(1)) is None
-    manifest = prepared(store, collected(month, 12))
+    manifest = prepared(store, collected(october, 12))
     assert find_published(store, Span(1)) == manifest
 
 
 # Chunks and shards
 
 
-def test_chunks_hold_every_image_once_and_about_the_bytes_asked_for(month: str) -> None:
-    snapshot = Snapshot("2021-10", month, tuple(storage.File(f"cat_{n:03d}.png", 10) for n in range(100)))
+def test_chunks_have_every_image_once_and_about_the_given_size(october: str) -> None:
+    snapshot = Snapshot("2021-10", october, tuple(storage.File(f"cat_{n:03d}.png", 10) for n in range(100)))
     cut = chunks(snapshot, 250)
     assert [len(chunk.images) for chunk in cut] == [25, 25, 25, 25]
     assert [(chunk.number, chunk.count) for chunk in cut] == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert sorted(one for chunk in cut for one in chunk.images) == list(snapshot.images)
 
 
-def test_a_chunk_is_a_mixture_of_all_names(month: str) -> None:
+def test_chunk_is_a_mixture_of_all_names(october: str) -> None:
     files = [storage.File(f"{label}_{number:03d}.png", 10) for label in LABELS.names for number in range(100)]
-    for chunk in chunks(Snapshot("2021-10", month, tuple(files)), 500):
+    for chunk in chunks(Snapshot("2021-10", october, tuple(files)), 500):
         labels = [one.name.split("_")[0] for one in chunk.images]
         assert 10 < labels.count("cat") < 40
 
 
-def test_no_images_make_one_empty_chunk(month: str) -> None:
-    assert chunks(Snapshot("2021-10", month, ()), 100) == [Chunk(0, 1, ())]
+def test_no_images_make_one_empty_chunk(october: str) -> None:
+    assert chunks(Snapshot("2021-10", october, ()), 100) == [Chunk(0, 1, ())]
 
 
-def test_an_image_larger_than_a_shard_is_a_shard(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
+def test_image_larger_than_a_shard_is_a_shard(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
     manifest = prepared(store, snapshot, shard_bytes=1)
     assert [shard.images for shard in manifest.shards] == [1] * 12
 
 
-def test_shards_have_the_split_in_their_path_and_their_checksum_in_their_name(store: SpanStore, month: str) -> None:
-    manifest = prepared(store, collected(month, 12))
+def test_shard_path_has_its_split_and_checksum(store: SpanStore, october: str) -> None:
+    manifest = prepared(store, collected(october, 12))
     assert [shard.split for shard in manifest.shards] == ["test", "train"]
     for shard in manifest.shards:
         assert shard.path == f"{shard.split}/shard-00000-of-00001-{shard.crc32c}.tfrecord"
 
 
-# Images that cannot be used
+# Unusable images
 
 
 @pytest.mark.parametrize(
@@ -337,36 +339,38 @@ def test_shards_have_the_split_in_their_path_and_their_checksum_in_their_name(st
         pytest.param("cat.png", image(1), "no label by its name's prefix (known: cat, ship)", id="no-label"),
     ],
 )
-def test_an_image_that_cannot_be_used_is_skipped_with_a_reason(
-    store: SpanStore, month: str, name: str, data: bytes, reason: str
+def test_unusable_image_is_skipped_with_a_reason(
+    store: SpanStore, october: str, name: str, data: bytes, reason: str
 ) -> None:
-    manifest = prepared(store, with_odd_ones(month, {name: data}))
+    manifest = prepared(store, with_odd_ones(october, {name: data}))
     assert manifest.skipped == (Skipped(name, reason),)
     assert manifest.images == 12
 
 
-def test_the_reasons_are_part_of_the_digest_and_the_same_in_every_attempt(root: str, month: str) -> None:
-    snapshot = with_odd_ones(month, {"cat_text.jpg": b"text", "cat_gif.jpg": image(1, "GIF")})
+def test_reasons_for_skipping_are_the_same_in_every_attempt(root: str, october: str) -> None:
+    snapshot = with_odd_ones(october, {"cat_text.jpg": b"text", "cat_gif.jpg": image(1, "GIF")})
     first, second = (prepared(SpanStore(join(root, name)), snapshot) for name in ("a", "b"))
     assert first.digest == second.digest
 
 
-def test_a_huge_file_is_skipped_unread(store: SpanStore, month: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_file_is_skipped_without_reading_it(
+    store: SpanStore, october: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     huge = image("huge", size=(40, 40))
-    snapshot = with_odd_ones(month, {"cat_x.png": huge})
-    storage.remove(join(month, "cat_x.png"))
+    snapshot = with_odd_ones(october, {"cat_x.png": huge})
+    storage.remove(join(october, "cat_x.png"))
     monkeypatch.setattr(span_preparation, "LARGEST_FILE", len(huge) - 1)
     assert prepared(store, snapshot).skipped == (Skipped("cat_x.png", f"is too large ({len(huge)} bytes)"),)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_an_image_of_huge_dimensions_is_not_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_of_huge_dimensions_is_not_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_check, "LARGEST_IMAGE", 99)
     assert image_problem(image(1, kind, (10, 10))) == "is too large (10 x 10 pixels)"
     assert image_problem(image(1, kind, (9, 11))) is None
 
 
-def test_pillows_own_limit_is_not_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_own_limit_does_not_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10)
     assert image_problem(image(1, size=(10, 10))) is None
 
@@ -377,7 +381,7 @@ def test_images_without_faults_have_no_problem() -> None:
             assert image_problem(image(1, kind, size)) is None
 
 
-def test_running_out_of_memory_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_reported_as_a_bad_image(monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_memory(*_: object, **__: object) -> None:
         raise MemoryError
 
@@ -386,8 +390,8 @@ def test_running_out_of_memory_is_no_fault_of_the_image(monkeypatch: pytest.Monk
         image_problem(image(1))
 
 
-def test_images_that_vanish_or_change_after_the_snapshot_are_skipped(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 20)
+def test_images_deleted_or_changed_after_the_snapshot_are_skipped(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 20)
     storage.remove(snapshot.uris[3])
     storage.write(snapshot.uris[7], image("another", size=(9, 9)))
     manifest = prepared(store, snapshot)
@@ -401,10 +405,10 @@ def test_images_that_vanish_or_change_after_the_snapshot_are_skipped(store: Span
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 300, 2**20], ids=["across-chunks", "mixed", "within-a-chunk"])
-def test_of_images_with_the_same_content_one_is_taken(store: SpanStore, month: str, shard_bytes: int) -> None:
+def test_duplicate_images_are_in_the_span_once(store: SpanStore, october: str, shard_bytes: int) -> None:
     twin, triplet = image("cat_0000.png"), image("ship_0001.png")
     odd = {"cat_twin.png": twin, "ship_a.png": triplet, "ship_b.png": triplet}
-    manifest = prepared(store, with_odd_ones(month, odd), shard_bytes=shard_bytes)
+    manifest = prepared(store, with_odd_ones(october, odd), shard_bytes=shard_bytes)
     images = images_of(store, manifest)
     assert len(images) == 12
     assert duplicates(one.image for one in images) == []
@@ -417,44 +421,44 @@ def test_of_images_with_the_same_content_one_is_taken(store: SpanStore, month: s
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 2**20], ids=["across-chunks", "within-a-chunk"])
-def test_the_same_content_under_another_label_is_told(store: SpanStore, month: str, shard_bytes: int) -> None:
-    manifest = prepared(store, with_odd_ones(month, {"ship_x.png": image("cat_0000.png")}), shard_bytes=shard_bytes)
+def test_duplicate_under_another_label_is_reported(store: SpanStore, october: str, shard_bytes: int) -> None:
+    manifest = prepared(store, with_odd_ones(october, {"ship_x.png": image("cat_0000.png")}), shard_bytes=shard_bytes)
     assert manifest.skipped in (
         (Skipped("ship_x.png", "has the same content as cat_0000.png, which is labelled cat"),),
         (Skipped("cat_0000.png", "has the same content as ship_x.png, which is labelled ship"),),
     )
 
 
-def test_duplicates_are_no_reason_to_refuse(store: SpanStore, month: str) -> None:
+def test_duplicates_are_no_reason_to_refuse(store: SpanStore, october: str) -> None:
     odd = {f"cat_twin_{number}.png": image("cat_0000.png") for number in range(20)}
-    manifest = prepared(store, with_odd_ones(month, odd), max_skipped=0.0, shard_bytes=200)
+    manifest = prepared(store, with_odd_ones(october, odd), max_skipped=0.0, shard_bytes=200)
     assert (manifest.images, len(manifest.skipped)) == (12, 20)
 
 
 # Refusals
 
 
-def test_too_many_skipped_images_are_refused_with_examples(store: SpanStore, month: str) -> None:
-    snapshot = with_odd_ones(month, {"cat_x.png": b"", "dog_y.png": image("y")})
+def test_too_many_skipped_images_are_refused_with_examples(store: SpanStore, october: str) -> None:
+    snapshot = with_odd_ones(october, {"cat_x.png": b"", "dog_y.png": image("y")})
     with pytest.raises(TooManySkipped, match=r"2 of 14 images were skipped, 14.3%") as caught:
         prepared(store, snapshot, max_skipped=0.1)
     assert "cat_x.png: is empty" in str(caught.value)
     assert store.spans() == []
 
 
-def test_after_mending_the_labels_the_refused_snapshot_gets_its_number_after_all(store: SpanStore, month: str) -> None:
-    snapshot = collected(month, 12)
+def test_refused_snapshot_keeps_its_number_until_its_labels_are_fixed(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
     with pytest.raises(TooManySkipped):
         prepare(store, snapshot, Labels(("dog",)), HALF)
-    assert prepared(store, collected(month.replace("2021-10", "2021-11"), 12, first=50)).span == 2
+    assert prepared(store, collected(october.replace("2021-10", "2021-11"), 12, first=50)).span == 2
     assert prepared(store, snapshot).span == 1
     assert store.spans() == [Span(1), Span(2)]
     assert storage.folders(join(store.root, "_staging")) == []
 
 
 @pytest.mark.parametrize(("ratio", "split"), [(1.0, "train"), (0.0, "test")])
-def test_a_span_without_images_in_a_split_is_refused(store: SpanStore, month: str, ratio: float, split: str) -> None:
-    snapshot = collected(month, 4)
+def test_span_without_images_in_a_split_is_refused(store: SpanStore, october: str, ratio: float, split: str) -> None:
+    snapshot = collected(october, 4)
     with pytest.raises(
         InvalidSpan, match=f"span-1 would have no {split} image: 4 of 4 images are usable. Collect more"
     ):
@@ -462,12 +466,12 @@ def test_a_span_without_images_in_a_split_is_refused(store: SpanStore, month: st
     assert store.spans() == []
 
 
-def test_a_snapshot_without_images_is_too_small(store: SpanStore, month: str) -> None:
+def test_snapshot_without_images_is_refused(store: SpanStore, october: str) -> None:
     with pytest.raises(InvalidSpan, match="0 of 0 images are usable"):
-        prepared(store, Snapshot("2021-10", month, ()))
+        prepared(store, Snapshot("2021-10", october, ()))
 
 
-# The real thing
+# Real photographs
 
 
 @pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""Preparation that is killed, crowded or out of space: nothing half is ever seen, and the next attempt heals it."""
+"""Preparation that is killed, concurrent or out of space: nothing partial is seen; the next attempt finishes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HALF = Split(ratio=0.5)
 
 @pytest.fixture
 def snapshot(disk: str) -> Snapshot:
-    """A month with two images of the same content and one that cannot be used, enough for several shards."""
+    """Return a snapshot with two images of the same content and an unusable one, enough for several shards."""
     folder = join(disk, "collection", "2021-10")
     storage.write(join(folder, "cat_twin.png"), image("cat_0000.png"))
     storage.write(join(folder, "ship_broken.png"), b"")
@@ -37,7 +37,7 @@ def snapshot(disk: str) -> Snapshot:
 
 @pytest.fixture
 def digest(disk: str, snapshot: Snapshot) -> str:
-    """What an undisturbed preparation gives."""
+    """Return the digest of an undisturbed preparation."""
     return prepared(SpanStore(join(disk, "undisturbed")), snapshot).digest
 
 
@@ -45,12 +45,12 @@ def prepared(store: SpanStore, snapshot: Snapshot) -> Manifest:
     return prepare(store, snapshot, LABELS, HALF, shard_bytes=400, max_skipped=0.5)
 
 
-def nothing_half_is_seen(store: SpanStore) -> bool:
+def shows_only_whole_spans(store: SpanStore) -> bool:
     return all(store.verify(span).span == span.number for span in store.spans())
 
 
 def is_the_span(store: SpanStore, manifest: Manifest, digest: str, snapshot: Snapshot) -> bool:
-    """Whether there is one whole span, of one number, with each image once, and nothing is left of what went wrong."""
+    """Check that there is one whole span of one number, with each image once, and no remains of failed attempts."""
     assert manifest.digest == digest
     assert store.verify(Span(1)) == manifest
     assert store.spans() == [Span(1)]
@@ -66,27 +66,27 @@ def is_the_span(store: SpanStore, manifest: Manifest, digest: str, snapshot: Sna
 # Killed
 
 
-def test_killed_after_any_of_its_writes_it_is_finished_by_the_next(disk: str, snapshot: Snapshot, digest: str) -> None:
+def test_preparation_killed_anywhere_is_finished_by_the_next(disk: str, snapshot: Snapshot, digest: str) -> None:
     for after in itertools.count(1):
         store = SpanStore(join(disk, f"data-{after}"))
         died = killed(lambda store=store: prepared(store, snapshot), after)
-        assert nothing_half_is_seen(store)
+        assert shows_only_whole_spans(store)
         assert is_the_span(store, prepared(store, snapshot), digest, snapshot)
         if not died:
             break
     assert after > 30
 
 
-def test_killed_again_and_again_it_is_finished_in_the_end(disk: str, snapshot: Snapshot, digest: str) -> None:
+def test_preparation_killed_repeatedly_is_finished_in_the_end(disk: str, snapshot: Snapshot, digest: str) -> None:
     store, after = SpanStore(join(disk, "data")), 1
     while killed(lambda: prepared(store, snapshot), after):
-        assert nothing_half_is_seen(store)
+        assert shows_only_whole_spans(store)
         after += 3
     assert after > 10
     assert is_the_span(store, prepared(store, snapshot), digest, snapshot)
 
 
-def test_killed_and_repeated_with_other_labels_it_leaves_nothing_of_the_first(disk: str, snapshot: Snapshot) -> None:
+def test_preparation_repeated_with_other_labels_leaves_no_remains(disk: str, snapshot: Snapshot) -> None:
     others = Labels(("ship", "cat"))
     for after in range(1, 60, 4):
         store = SpanStore(join(disk, f"data-{after}"))
@@ -96,27 +96,27 @@ def test_killed_and_repeated_with_other_labels_it_leaves_nothing_of_the_first(di
         assert store.verify(Span(1)) == manifest
 
 
-def test_a_killed_preparation_does_not_hold_up_another_batch(disk: str, snapshot: Snapshot) -> None:
+def test_killed_preparation_does_not_block_another_batch(disk: str, snapshot: Snapshot) -> None:
     other = collected(join(disk, "collection", "2021-11"), 8, first=100)
     for after in range(1, 60, 5):
         store = SpanStore(join(disk, f"data-{after}"))
         killed(lambda store=store: prepared(store, snapshot), after)
         numbers = [prepared(store, one).span for one in (other, snapshot)]
         assert sorted(numbers) == [1, 2]
-        assert nothing_half_is_seen(store)
+        assert shows_only_whole_spans(store)
 
 
-# Crowded
+# Concurrent
 
 
-def test_two_at_once_on_one_batch_make_one_span(disk: str, snapshot: Snapshot, digest: str) -> None:
+def test_concurrent_preparations_of_one_batch_make_one_span(disk: str, snapshot: Snapshot, digest: str) -> None:
     for number in range(10):
         store = SpanStore(join(disk, f"data-{number}"))
         results = at_once(*[lambda store=store: prepared(store, snapshot)] * 3)
         assert all(is_the_span(store, manifest, digest, snapshot) for manifest in results)
 
 
-def test_two_at_once_on_two_batches_make_two_spans(disk: str, snapshot: Snapshot) -> None:
+def test_concurrent_preparations_of_two_batches_make_two_spans(disk: str, snapshot: Snapshot) -> None:
     other = collected(join(disk, "collection", "2021-11"), 8, first=100)
     for number in range(8):
         store = SpanStore(join(disk, f"data-{number}"))
@@ -127,7 +127,7 @@ def test_two_at_once_on_two_batches_make_two_spans(disk: str, snapshot: Snapshot
         assert [store.verify(Span(manifest.span)) for manifest in results] == results
 
 
-def test_one_that_is_overtaken_while_it_writes_returns_the_others_span(
+def test_overtaken_preparation_returns_the_span_of_the_other(
     disk: str, snapshot: Snapshot, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each of its writes in turn, another attempt runs from beginning to end."""
@@ -152,7 +152,7 @@ def test_one_that_is_overtaken_while_it_writes_returns_the_others_span(
     assert turn > 4
 
 
-# Out of space, cut off
+# Out of space, unreadable
 
 
 def full_at(call: int, write: Callable[..., Any]) -> Callable[..., Any]:
@@ -167,7 +167,7 @@ def full_at(call: int, write: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("name", ["fsync", "link", "replace"])
-def test_a_full_disk_is_told_and_the_next_attempt_heals_it(
+def test_full_disk_is_reported_and_the_next_attempt_succeeds(
     disk: str, snapshot: Snapshot, digest: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     original = getattr(os, name)
@@ -183,13 +183,13 @@ def test_a_full_disk_is_told_and_the_next_attempt_heals_it(
             break
         finally:
             monkeypatch.setattr(os, name, original)
-        assert nothing_half_is_seen(store)
+        assert shows_only_whole_spans(store)
         assert is_the_span(store, prepared(store, snapshot), digest, snapshot)
     assert call > 3
 
 
 @pytest.mark.parametrize("position", range(11))
-def test_an_image_that_cannot_be_read_now_stops_the_work_and_is_not_skipped(
+def test_unreadable_image_stops_the_preparation_and_is_not_skipped(
     disk: str, snapshot: Snapshot, digest: str, monkeypatch: pytest.MonkeyPatch, position: int
 ) -> None:
     store, unreadable, opened = SpanStore(join(disk, "data")), snapshot.uris[position], os.open

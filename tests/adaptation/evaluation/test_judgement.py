@@ -1,4 +1,4 @@
-"""The four rules, one by one, and what they amount to; error rates are in `test_judgement_simulated`."""
+"""Judgement: the four rules, and the verdict from them; error rates are in `test_judgement_simulated`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def decide(tests: Tests, further: list[Further] | None = None, floor: float = 0.
 
 
 def outcomes(verdict: Verdict) -> dict[str, Outcome]:
-    """What each rule says."""
+    """Return the outcome of each rule."""
     return {rule.name: rule.outcome for rule in verdict.rules}
 
 
@@ -45,7 +45,7 @@ def test_further_images_decide() -> None:
     assert decide({(1, "cat"): CLOSE}, further).outcome is Outcome.DEPLOY
 
 
-def test_decision_stands_whatever_comes_after() -> None:
+def test_decision_is_not_changed_by_later_images() -> None:
     worse_now = {"cat": Pairs(80, 12, 4, 4)}
     assert outcomes(decide({(1, "cat"): AHEAD}, [worse_now]))["newest span"] is Outcome.DEPLOY
 
@@ -60,7 +60,7 @@ def test_candidate_is_dropped_after_1000_further_images() -> None:
     assert "still not shown to be better, and is dropped" in verdict.reason
 
 
-def test_last_look_is_an_exact_test_of_its_own() -> None:
+def test_last_look_is_a_separate_exact_test() -> None:
     further = [{"cat": Pairs(80, 8, 12, 0)}] * 10
     assert decide({(1, "cat"): CLOSE}, further[:9]).outcome is Outcome.UNDECIDED
     assert decide({(1, "cat"): CLOSE}, further).outcome is Outcome.DEPLOY

@@ -17,7 +17,7 @@ def test_simulated_rate_meets_its_bound(row: Row) -> None:
 
 
 def test_bet_looked_at_after_every_image_is_right_by_chance_in_5_of_100() -> None:
-    """Computed, not simulated; and beside the boundary, where the challenger is a little better, it is more."""
+    """Computed, not simulated; beyond the boundary, where the challenger is a little better, it is more."""
     assert 0.04 < _ever(0.5) <= 0.05
     assert _ever(0.48) < 0.03
     assert _ever(0.52) > 0.1
@@ -42,7 +42,7 @@ def test_upper_bound_is_below_the_truth_in_at_most_5_of_100() -> None:
 
 
 def _ever(share: float, images: int = 1000) -> float:
-    """The probability that the bet is ever at 20, if each of so many images differs, a share for the challenger."""
+    """Return the probability that the bet ever reaches 20 if all images differ, a share for the challenger."""
     paths, ever = np.ones(1), 0.0
     for number in range(1, images + 1):
         paths = np.convolve(paths, [1 - share, share])
@@ -54,6 +54,6 @@ def _ever(share: float, images: int = 1000) -> float:
 
 
 def _looks(generator: np.random.Generator, images: int) -> list[Pairs]:
-    """A look for each image; a fifth of them differ, and neither model is better."""
+    """Return a look for each image; a fifth of them differ, and neither model is better."""
     kinds = (Pairs(both=1), Pairs(champion_only=1), Pairs(challenger_only=1))
     return [kinds[kind] for kind in generator.choice(3, images, p=[0.8, 0.1, 0.1])]

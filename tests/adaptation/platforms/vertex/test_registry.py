@@ -1,4 +1,4 @@
-"""Versions of the model: one upload per key over any failure, and who is the champion."""
+"""Registry of Vertex AI: one upload per key over any failure, and the champion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deliveries and roll-backs that are killed, or lose a connection, at any write: the next attempt finishes them."""
+"""Rollout on Vertex AI: deliveries and roll-backs killed or disconnected at any write are finished by the next."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ WRITES = "POST|PATCH|DELETE"
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 def deliver(vertex: Vertex) -> None:
-    """What the end of a training does: upload, deploy, move traffic and alias."""
+    """Deliver as the end of a training does: upload, deploy, move traffic and alias."""
     platform = vertex.platform
     version = platform.registry.upload(an_upload("new"))
     put_in_service(platform.registry, platform.endpoint, version, "because")
 
 
-def assert_one_in_service(vertex: Vertex, number: int, versions: int) -> None:
+def assert_one_served(vertex: Vertex, number: int, versions: int) -> None:
     assert vertex.registry.find().number == number
     assert vertex.split() == {number: 100}
     assert vertex.deployed() == 1
@@ -37,7 +37,7 @@ def assert_one_in_service(vertex: Vertex, number: int, versions: int) -> None:
 
 
 def kill(vertex: Vertex, number: int, action: Callable[[Vertex], object]) -> None:
-    """Kills the action right after its write of that number."""
+    """Kill the action right after its write of that number."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VertexClient, "_sent", at_write(number, after=_kill))
         with pytest.raises(Killed):
@@ -54,7 +54,7 @@ def go_back(vertex: Vertex) -> int:
 
 
 def writes(action: Callable[[Vertex], object], versions: int) -> Iterator[tuple[int, Vertex]]:
-    """A deployment with so many versions for each write that the action makes, with the number of the write."""
+    """Yield a deployment with so many versions for each write of the action, with the number of the write."""
     with VertexEmulator() as server:
         vertex = Vertex(server, a_config(server)).serving_versions(versions)
         before = server.count(WRITES)
@@ -72,7 +72,7 @@ def test_killed_delivery_keeps_a_version_serving_and_can_be_finished() -> None:
         assert sum(vertex.split().values()) == 100
         assert vertex.registry.champion() is not None
         deliver(vertex)
-        assert_one_in_service(vertex, 2, versions=2)
+        assert_one_served(vertex, 2, versions=2)
 
 
 def test_operations_of_a_killed_delivery_are_not_started_again() -> None:
@@ -82,7 +82,7 @@ def test_operations_of_a_killed_delivery_are_not_started_again() -> None:
             kill(vertex, write, deliver)
             deliver(vertex)
             assert server.count(f"POST .*{begun}") == 1
-            assert_one_in_service(vertex, 1, versions=1)
+            assert_one_served(vertex, 1, versions=1)
 
 
 def test_roll_back_after_a_killed_delivery_leaves_nothing_behind() -> None:
@@ -90,7 +90,7 @@ def test_roll_back_after_a_killed_delivery_leaves_nothing_behind() -> None:
         kill(vertex, number, deliver)
         champion, versions = vertex.registry.find().number, len(vertex.registry.versions())
         assert go_back(vertex) == champion - 1
-        assert_one_in_service(vertex, champion - 1, versions)
+        assert_one_served(vertex, champion - 1, versions)
 
 
 def test_roll_back_killed_anywhere_goes_to_the_same_version_again() -> None:
@@ -98,7 +98,7 @@ def test_roll_back_killed_anywhere_goes_to_the_same_version_again() -> None:
         kill(vertex, number, go_back)
         if vertex.registry.find().number == 2:  # else it was complete, and this would be another one
             go_back(vertex)
-        assert_one_in_service(vertex, 1, versions=2)
+        assert_one_served(vertex, 1, versions=2)
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
@@ -108,4 +108,4 @@ def test_delivery_that_loses_any_one_connection_still_completes(drop: Any) -> No
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(VertexClient, "_sent", lose)
             deliver(vertex)
-        assert_one_in_service(vertex, 2, versions=2)
+        assert_one_served(vertex, 2, versions=2)
