@@ -108,7 +108,7 @@ def test_jobs_of_0_1_0_keep_their_states(workspace: Path) -> None:
     assert list(jobs.follow(done.id))[0] == "Trainer (1 of 2)"
 
 
-def test_registry_of_0_1_0_has_its_champion_and_goes_on(workspace: Path) -> None:
+def test_registry_of_0_1_0_has_its_champion_and_accepts_promotions(workspace: Path) -> None:
     registry = LocalRegistry(str(workspace / "registry"))
     first, second = registry.versions()
     assert registry.find() == first

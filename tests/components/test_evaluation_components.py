@@ -109,7 +109,7 @@ def test_batch_prediction_gen_without_a_champion_fails(world: ComponentWorld, ru
         run([files, predictions])
 
 
-def test_performance_evaluator_says_retrain_below_the_threshold(world: ComponentWorld, run: Any) -> None:
+def test_performance_evaluator_decides_retrain_below_the_threshold(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:30], "light"))
     done = run([files, predictions, measured(files, predictions)])
@@ -147,7 +147,7 @@ def test_file_list_gen_leaves_out_what_is_in_a_span(world: ComponentWorld, run: 
         run([files])
 
 
-def test_performance_evaluator_says_keep_at_the_threshold(world: ComponentWorld, run: Any) -> None:
+def test_performance_evaluator_decides_keep_at_the_threshold(world: ComponentWorld, run: Any) -> None:
     names = world.collect(40)
     files, predictions = listed(world), predicted_as(world, dict.fromkeys(names[:4:2], "light"))
     done = run([files, predictions, measured(files, predictions, threshold=0.95)])

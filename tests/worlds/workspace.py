@@ -98,7 +98,7 @@ class World:
         collect(self.folder / "collection" / month, [f"ship_{number}.png" for number in range(first, first + count)])
 
     def register(self, count: int = 1) -> None:
-        """So many versions; the last is the champion."""
+        """Register so many versions; the last becomes the champion."""
         platform = self.workspace.platform
         for number in range(1, count + 1):
             model = self.folder / "made" / str(number)

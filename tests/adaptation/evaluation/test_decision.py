@@ -103,7 +103,7 @@ def test_drop_rule_compares_with_the_champions_own_accuracy() -> None:
     assert decide(evaluation_of(280, 500, fallen), criterion, [Block("2021-10", 500, 280)], own).retrain
 
 
-def test_drop_rule_without_the_champions_own_figures_says_so() -> None:
+def test_drop_rule_without_the_champions_own_figures_is_refused() -> None:
     with pytest.raises(InvalidThreshold, match="0 of 0 test images"):
         decide(evaluation_of(80, 100), Criterion(rule=Rule.DROP), [Block("2021-10", 100, 80)])
 

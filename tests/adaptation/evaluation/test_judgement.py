@@ -14,7 +14,7 @@ CLOSE = Pairs(both=80, champion_only=4, challenger_only=9, neither=7)
 
 
 def decide(tests: Tests, further: list[Further] | None = None, floor: float = 0.5, champion: bool = True) -> Verdict:
-    """The verdict."""
+    """Return the verdict."""
     return judge(tests, further or [], has_champion=champion, floor=floor)
 
 

@@ -25,7 +25,7 @@ OCTOBER = Batch(2021, 10)
 SPLIT = Split(ratio=0.5)
 
 
-class Mortal(StorageEmulator):
+class InterruptedEmulator(StorageEmulator):
     """An emulator that refuses all changes after so many, which to its clients is as if they had been cut off."""
 
     changes_left = 10**9
@@ -51,8 +51,8 @@ class Mortal(StorageEmulator):
 
 
 @pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mortal]:
-    with Mortal() as emulator:
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[InterruptedEmulator]:
+    with InterruptedEmulator() as emulator:
         for name, value in emulator.environment().items():
             monkeypatch.setenv(name, value)
         emulator.create_bucket("b")
@@ -63,7 +63,7 @@ def prepared(store: SpanStore, snapshot: Snapshot) -> Manifest:
     return prepare(store, snapshot, LABELS, SPLIT, shard_bytes=400)
 
 
-def test_preparation_cut_off_anywhere_is_finished_by_the_next(emulator: Mortal) -> None:
+def test_preparation_cut_off_anywhere_is_finished_by_the_next(emulator: InterruptedEmulator) -> None:
     snapshot = collected("gs://b/collection/2021-10", 10)
     digest = prepared(SpanStore("gs://b/undisturbed"), snapshot).digest
     for after in itertools.count():
@@ -80,7 +80,7 @@ def test_preparation_cut_off_anywhere_is_finished_by_the_next(emulator: Mortal) 
     assert after > 10
 
 
-def test_archiving_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator: Mortal) -> None:
+def test_archiving_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator: InterruptedEmulator) -> None:
     for after in itertools.count():
         batches, snapshot = evaluated(f"gs://b/{after}")
         before = everything(batches)
@@ -94,7 +94,7 @@ def test_archiving_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator: 
     assert after >= 5
 
 
-def test_requeueing_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator: Mortal) -> None:
+def test_requeueing_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator: InterruptedEmulator) -> None:
     for after in itertools.count():
         batches, snapshot = evaluated(f"gs://b/{after}")
         batches.archive(snapshot)
@@ -110,7 +110,7 @@ def test_requeueing_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator:
     assert after >= 5
 
 
-def test_concurrent_preparations_make_one_span_of_each_batch(emulator: Mortal) -> None:
+def test_concurrent_preparations_make_one_span_of_each_batch(emulator: InterruptedEmulator) -> None:
     october, november = (collected(f"gs://b/collection/2021-{month}", 10, first=month) for month in (10, 11))
     for number in range(5):
         store = SpanStore(f"gs://b/data-{number}")
@@ -122,7 +122,7 @@ def test_concurrent_preparations_make_one_span_of_each_batch(emulator: Mortal) -
         assert storage.files_below(join(store.root, "_staging")) == []
 
 
-def test_concurrent_archiving_moves_each_image_and_loses_none(emulator: Mortal) -> None:
+def test_concurrent_archiving_moves_each_image_and_loses_none(emulator: InterruptedEmulator) -> None:
     for number in range(5):
         batches, snapshot = evaluated(f"gs://b/{number}")
         before = everything(batches)

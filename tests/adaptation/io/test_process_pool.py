@@ -46,14 +46,14 @@ def refuse(number: int) -> int:
     return number
 
 
-def refuse_elsewhere(parent: int, number: int) -> int:
+def fail_in_a_worker(parent: int, number: int) -> int:
     if os.getpid() != parent:
         raise ValueError("not here")
     threading.Event().wait(0.2)
     return number
 
 
-def end_elsewhere(parent: int, number: int) -> int:
+def die_in_a_worker(parent: int, number: int) -> int:
     if os.getpid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
     threading.Event().wait(0.2)
@@ -113,12 +113,12 @@ def test_exception_of_a_task_is_raised_in_the_parent() -> None:
     with pytest.raises(ValueError, match="seven cannot be done"):
         share(refuse, range(20), 2)
     with pytest.raises(ValueError, match="not here"):
-        share(functools.partial(refuse_elsewhere, os.getpid()), range(200), 2)
+        share(functools.partial(fail_in_a_worker, os.getpid()), range(200), 2)
 
 
 def test_killed_worker_raises_worker_lost() -> None:
     with pytest.raises(WorkerLost, match="ended in the middle of its work"):
-        share(functools.partial(end_elsewhere, os.getpid()), range(200), 2)
+        share(functools.partial(die_in_a_worker, os.getpid()), range(200), 2)
 
 
 def test_span_has_the_same_bytes_with_one_process_and_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

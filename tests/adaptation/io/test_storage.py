@@ -46,7 +46,7 @@ def race(task: Any, values: list[Any]) -> list[Any]:
         return [winner for winner in pool.map(attempt, values) if winner is not None]
 
 
-def spelt_for(root: str, name: str) -> str:
+def name_for(root: str, name: str) -> str:
     """Return the name without what the in-memory file system alone misreads: it takes :: for a chain of URLs."""
     return name.replace("::", ":") if root.startswith("memory:") else name
 
@@ -111,7 +111,7 @@ def test_files_and_folders_exist_after_a_write(root: str) -> None:
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_file_names_are_taken_literally_by_every_operation(root: str, name: str) -> None:
-    name = spelt_for(root, name)
+    name = name_for(root, name)
     here, there = join(root, "here"), join(root, "there")
     storage.write(join(here, name), b"1")
     storage.write(join(here, "a1.jpg"), b"another")
@@ -133,7 +133,7 @@ def test_file_names_are_taken_literally_by_every_operation(root: str, name: str)
 
 @pytest.mark.parametrize("name", [name for name in ODD_NAMES if len(name) < 80])
 def test_folder_names_are_taken_literally_by_every_operation(root: str, name: str) -> None:
-    name = spelt_for(root, name)
+    name = name_for(root, name)
     storage.write(join(root, name, "a.jpg"), b"1")
     storage.write(join(root, "a1.jpg", "a.jpg"), b"other")
     assert storage.folders(root) == sorted([name, "a1.jpg"])

@@ -152,7 +152,7 @@ def test_undeploying_the_old_version_never_empties_the_endpoint(
     assert immediate.split() == {3: 100}
 
 
-def test_deployed_model_that_serves_stays_of_two_of_one_version(immediate: Vertex) -> None:
+def test_deployment_of_a_version_that_has_two_keeps_the_serving_one(immediate: Vertex) -> None:
     second = deploy_idle(immediate, 1)
     raw(immediate, "PATCH", "?updateMask=trafficSplit", {"trafficSplit": {second: 100}})
     immediate.endpoint.deploy(immediate.version(1))
