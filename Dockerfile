@@ -9,11 +9,11 @@ ENV VIRTUAL_ENV=/opt/adaptation \
     PYTHONUNBUFFERED=1
 RUN python -m venv "$VIRTUAL_ENV"
 
-# What is used of others, exactly as locked and compiled to bytecode; a layer that changes only with the lock.
+# The dependencies, exactly as locked and compiled to bytecode; a layer that changes only with the lock.
 COPY requirements.lock /build/
 RUN pip install --no-cache-dir --no-deps --require-hashes --compile -r /build/requirements.lock
 
-# The project, installed and not linked, under the names that the specs have.
+# The project, installed under the names in the specs, not linked.
 COPY pyproject.toml README.md LICENSE /build/
 COPY adaptation /build/adaptation
 COPY components /build/components

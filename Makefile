@@ -1,9 +1,9 @@
-# What people and continuous integration run. It needs make and Python 3.11, no more; `make` alone lists the targets.
+# The commands of development. They need only make and Python 3.11; `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-cloud bench notebooks docs lint format lock dist clean
 
-# Compiled bytecode beside each module makes every later start fast: neither of these may keep it away.
+# Compiled bytecode beside each module makes every later start fast: these variables would disable it.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPYCACHEPREFIX
 
@@ -44,7 +44,7 @@ lint: setup ## check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup ## mend what ruff can mend
+format: setup ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -26,7 +26,7 @@ SECONDS = 900
 
 
 def execute(folder: Path, notebooks: Sequence[Path] = NOTEBOOKS) -> Iterator[NotebookNode]:
-    """Runs notebooks in a folder, one after another, each in a kernel of its own.
+    """Run notebooks in a folder, one after another, each in its own kernel.
 
     Args:
       folder: Where they and their workspace are put; what an earlier run left there is gone on with.
@@ -46,7 +46,7 @@ def execute(folder: Path, notebooks: Sequence[Path] = NOTEBOOKS) -> Iterator[Not
 
 
 def store() -> None:
-    """Runs all notebooks anew and writes them with their outputs.
+    """Run all notebooks again and write them with their outputs.
 
     Failure: the notebooks before the one that fails are written, the others stay as they are.
     """
@@ -71,7 +71,7 @@ def _run(notebook: NotebookNode, folder: Path) -> NotebookNode:
 
 
 def _kernel() -> AsyncKernelManager:
-    """This environment's Python: with no folder to look for kernels in, there is no other."""
+    """Return this environment's Python: without a folder to search for kernels, there is no other."""
     only_this = KernelSpecManager(kernel_dirs=[])
     return AsyncKernelManager(kernel_name="python3", kernel_spec_manager=only_this, transport_encryption="auto")
 

@@ -25,7 +25,7 @@ COLUMNS = 12
 
 
 def images(pictures: Sequence[Picture]) -> None:
-    """Images in rows, each with its label above it."""
+    """Draw images in rows, each with its label above it."""
     rows = -(-len(pictures) // COLUMNS)
     axes = _subplots(rows, COLUMNS, height=WIDTH / COLUMNS * 1.3 * rows)
     for place in axes.flat:
@@ -36,13 +36,13 @@ def images(pictures: Sequence[Picture]) -> None:
 
 
 def decoded(picture: Picture) -> Image.Image:
-    """The image in a picture's `data:` URI."""
+    """Return the image in a picture's `data:` URI."""
     data = base64.b64decode(picture.source.partition(",")[2])
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def classes(manifests: Sequence[Manifest]) -> None:
-    """How many images of each class the spans have: a group of bars a class, a bar a span."""
+    """Plot how many images of each class the spans have: a group of bars a class, a bar a span."""
     axes = _axes("images")
     for place, manifest in enumerate(manifests):
         counts = [sum(split[label] for split in manifest.counts.values()) for label in manifest.labels]
@@ -51,7 +51,7 @@ def classes(manifests: Sequence[Manifest]) -> None:
 
 
 def accuracy_by_class(matches: Sequence[LabelMatch]) -> None:
-    """The challenger's accuracy on each class; beside it the champion's, where there was one to compare with."""
+    """Plot the challenger's accuracy on each class, beside the champion's if there was one."""
     axes = _axes("accuracy on held-out images")
     known = [(match.label, match.all) for match in matches if match.all]
     champion = [math.nan if one.champion is None else one.champion for _, one in known]
@@ -63,7 +63,7 @@ def accuracy_by_class(matches: Sequence[LabelMatch]) -> None:
 
 
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
-    """How many images of each true label, a row, were taken for which, a column."""
+    """Plot the confusion matrix: true labels as rows, predicted ones as columns."""
     axes = _subplots(height=WIDTH / 2).item()
     counts = np.asarray(matrix)
     axes.imshow(counts, cmap="Blues")
@@ -77,7 +77,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
 
 
 def deliveries(counts: Sequence[int], outcomes: Sequence[str], needed: int) -> None:
-    """How many images a month had when the trigger looked, what it would have done, and how many new ones it needs."""
+    """Plot a batch's images at each trigger check, the trigger's decision, and how many new images it needs."""
     axes = _axes("images in the month")
     bars = axes.bar(range(len(counts)), counts, color=COLOURS[0], width=0.6)
     axes.bar_label(bars, labels=list(outcomes), label_type="center", color="white")
@@ -87,7 +87,7 @@ def deliveries(counts: Sequence[int], outcomes: Sequence[str], needed: int) -> N
 
 
 def accuracy_over_time(events: Sequence[Event], threshold: float) -> None:
-    """The accuracy of each evaluation with its 95 % interval, coloured by the version that was evaluated."""
+    """Plot the accuracy of each evaluation with its 95 % interval, coloured by the evaluated version."""
     axes = _axes("accuracy")
     measured = [event for event in events if event.kind is Kind.EVALUATION and event.accuracy is not None]
     for number, version in enumerate(sorted({event.version or 0 for event in measured})):
@@ -101,7 +101,7 @@ def accuracy_over_time(events: Sequence[Event], threshold: float) -> None:
 
 
 def _subplots(rows: int = 1, columns: int = 1, *, height: float) -> np.ndarray:
-    """The axes of a new figure of that height in inches, row by row."""
+    """Return the axes of a new figure, row by row; the height is in inches."""
     figure = plt.figure(figsize=(WIDTH, height), dpi=DOTS, layout="constrained")
     axes: np.ndarray = figure.subplots(rows, columns, squeeze=False)
     return axes

@@ -52,7 +52,7 @@ class CommandFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Month:
-    """A month of images: which of the scans arrive in it, and the camera that they come from."""
+    """A batch of images: which of the scans arrive in it, and the camera that they come from."""
 
     batch: Batch
     scans: tuple[int, ...]
@@ -60,7 +60,7 @@ class Month:
 
 
 def second_camera_on_trial(scan: Image.Image, index: int) -> Image.Image:
-    """The first camera, but for every 25th scan, which the changed camera has seen."""
+    """Return the first camera's image, for every 25th scan the changed camera's."""
     camera = first_camera if index % _RARELY else changed_camera
     return camera(scan, index)
 
@@ -73,7 +73,7 @@ NOVEMBER = Month(Batch(2021, 11), _ORDER[1550:], changed_camera)
 
 
 def first_span() -> Workspace:
-    """The workspace, with span-1 at least: made of 800 scans by the first camera."""
+    """Return the workspace, with at least span-1: 800 scans by the first camera."""
     if locate_settings(WORKSPACE).exists() and (workspace := Workspace.open(WORKSPACE)).spans.spans():
         return workspace
     write_digits(IMAGES, FIRST_SCANS)
@@ -81,7 +81,7 @@ def first_span() -> Workspace:
 
 
 def champion(workspace: Workspace) -> ModelVersion:
-    """The version in service; where there is none yet, one is trained."""
+    """Return the serving version; train one if there is none."""
     registry = workspace.platform.registry
     if registry.champion() is None:
         follow(workspace, start_training(workspace).id)
@@ -89,7 +89,7 @@ def champion(workspace: Workspace) -> ModelVersion:
 
 
 def arrive(workspace: Workspace, month: Month, count: int | None = None) -> Snapshot:
-    """The first `count` images of a month are collected, or all of them; a month that is archived does not come again.
+    """Collect the first `count` images of a batch, or all of them; skip a batch that is archived.
 
     Returns:
       The month's images, collected or archived.
@@ -101,14 +101,14 @@ def arrive(workspace: Workspace, month: Month, count: int | None = None) -> Snap
 
 
 def sample(snapshot: Snapshot, labels: Labels) -> list[Picture]:
-    """Some of the images, evenly over their names and so over their classes."""
+    """Return some of the images, evenly over their names and so over their classes."""
     names = snapshot.names[:: max(1, len(snapshot.names) // SAMPLE)][:SAMPLE]
     found = (collected(snapshot, name, labels.of(name)) for name in names)
     return [picture for picture in found if picture]
 
 
 def follow(workspace: Workspace, job_id: str) -> Job:
-    """Prints what a job tells of its progress, from its first message on, until it has ended.
+    """Print a job's progress from its first message until it has ended.
 
     Raises:
       JobFailed: It failed.
@@ -122,7 +122,7 @@ def follow(workspace: Workspace, job_id: str) -> Job:
 
 
 def adapt(command: str) -> str:
-    """What an `adapt` command prints, run as in a terminal.
+    """Return what an `adapt` command prints, run as in a terminal.
 
     Raises:
       CommandFailed: Its exit code was not 0.
@@ -136,7 +136,7 @@ def adapt(command: str) -> str:
 
 
 def cloud_settings(workspace: Workspace) -> Path:
-    """A settings file for Google Cloud in the workspace: the same classes, and the folders in a bucket."""
+    """Write a settings file for Google Cloud in the workspace: the same classes, and the folders in a bucket."""
     try:
         return write_settings(CLOUD, workspace.settings.labels.names, CLOUD_OVERRIDES)
     except AlreadyExists:

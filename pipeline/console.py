@@ -1,7 +1,4 @@
-"""What a person sees of the work: progress on the error stream, with a spinner on a terminal; tables on the output.
-
-What is shown is decided by the callers; how it looks, and how much of a job's progress stays on a terminal, is here.
-"""
+"""Console output: progress on the error stream, with a spinner on a terminal; tables on the output."""
 
 from __future__ import annotations
 
@@ -23,28 +20,28 @@ _WIDEST = 1000
 
 
 def minute(time: str) -> str:
-    """An ISO 8601 time to the minute, as tables show it."""
+    """Return an ISO 8601 time to the minute, as tables show it."""
     return time[:16].replace("T", " ")
 
 
 def say(text: str) -> None:
-    """A line about the work."""
+    """Print a line about the work."""
     PROGRESS.print(escape(text))
 
 
 def step(text: str) -> None:
-    """The headline of a step."""
+    """Print the headline of a step."""
     PROGRESS.print(f"\n[bold]{escape(text)}[/bold]")
 
 
 def working(text: str) -> AbstractContextManager[object]:
-    """A line about work that takes a while, with a spinner as long as the context lasts."""
+    """Print a line about work that takes a while, with a spinner as long as the context lasts."""
     say(text)
     return PROGRESS.status("")
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on the output, numbers to the right; on a terminal it is never wider than that."""
+    """Print a table on the output, numbers to the right; never wider than the terminal."""
     cells = [tuple(row) for row in rows]
     if not cells:
         click.echo(f"{title}: none")
@@ -55,12 +52,12 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
     for row in cells:
         table.add_row(*map(_text, row))
     output = _output()
-    output.print(f"[bold]{escape(title)}[/bold]")  # no title of the table's, which would be broken to its width
+    output.print(f"[bold]{escape(title)}[/bold]")  # a title of the table would wrap at its width
     output.print(table)
 
 
 def follow(jobs: Jobs, job_id: str) -> Job:
-    """Shows a job's progress until it has ended. Who stops following does not stop the job, and is told so.
+    """Show a job's progress until it has ended. To stop following does not stop the job; a message says so.
 
     Raises:
       NoSuchJob: None of that id was created.
@@ -72,7 +69,7 @@ def follow(jobs: Jobs, job_id: str) -> Job:
     try:
         _show_progress(jobs.follow(job_id), job_id)
     except KeyboardInterrupt:
-        say(f"{job_id} goes on by itself. Its log: {log}")
+        say(f"{job_id} keeps running. Its log: {log}")
         raise
     return _succeeded(jobs.get(job_id), job_id)
 
@@ -93,7 +90,7 @@ def _output() -> Console:
 
 
 def _show_progress(messages: Iterable[str], job_id: str) -> None:
-    """On a terminal, what is only passed through is seen beside the spinner and does not stay."""
+    """Print messages as lines; on a terminal, passing ones only appear beside the spinner."""
     started = time.monotonic()
     with _spinner() as spinner:
         task = spinner.add_task(job_id, total=None)
@@ -111,5 +108,7 @@ def _spinner() -> Progress:
 
 def _succeeded(job: Job | None, job_id: str) -> Job:
     if job is None or job.state is not JobState.SUCCEEDED:
-        raise JobFailed(f"{job_id} failed: {job.message if job else 'it is gone'}. Its log: {job.link if job else ''}")
+        raise JobFailed(
+            f"{job_id} failed: {job.message if job else 'no record of it'}. Its log: {job.link if job else ''}"
+        )
     return job

@@ -1,6 +1,6 @@
-"""What a month on Google Cloud costs: durations that were measured, times prices from a file that a person can edit.
+"""The cost of a month on Google Cloud: measured durations times prices from a file that users can edit.
 
-An estimate of the items that matter: pipeline runs, their tasks, batch predictions, endpoint, storage, schedule. What
+An estimate of the main items: pipeline runs, their tasks, batch predictions, endpoint, storage, schedule. What
 free quotas cover, or what comes to cents for most (requests, log entries, the function's calls), is left out.
 """
 
@@ -58,7 +58,7 @@ class Prices(_Section):
     trigger: TriggerPrices
 
     def hour(self, machine: Machine) -> float:
-        """An hour of a machine with its accelerators.
+        """Return the price of an hour of a machine with its accelerators.
 
         Raises:
           InvalidSettings: One of them has no price.
@@ -71,13 +71,13 @@ class Prices(_Section):
 
 @dataclass(frozen=True)
 class Month:
-    """What happens in a month.
+    """The work of a month.
 
     Attributes:
       evaluations: Evaluation runs.
       trainings: Training runs.
       bytes: What is stored.
-      seconds: The duration of each task by pipeline and task; a pipeline that was never measured is left out.
+      seconds: The duration of each task by pipeline and task; without pipelines that were never measured.
     """
 
     evaluations: int
@@ -86,7 +86,7 @@ class Month:
     seconds: Measured
 
     def hours(self, pipeline: str, task: str = "") -> float | None:
-        """Hours of a pipeline's task in a run, of all its tasks where none is named; None where it was not measured."""
+        """Return the hours of a pipeline's task (default: of all its tasks); None if they were not measured."""
         tasks = self.seconds.get(pipeline)
         if tasks is None:
             return None
@@ -95,7 +95,7 @@ class Month:
 
 @dataclass(frozen=True)
 class Item:
-    """A line of the bill; `amount` is None where the duration that it needs was never measured."""
+    """A line of the bill; `amount` is None if its duration was never measured."""
 
     name: str
     quantity: str
@@ -103,28 +103,28 @@ class Item:
 
 
 def prices_file(given: Path | None, settings_file: Path) -> Path:
-    """The file to take: the one that was given, else prices.toml beside the settings, else the package's own."""
+    """Return the given file, else prices.toml beside the settings, else the package's own."""
     beside = settings_file.with_name(PRICES)
     return given or (beside if beside.exists() else Path(__file__).with_name(PRICES))
 
 
 def load_prices(file: Path) -> Prices:
-    """The prices in a file.
+    """Return the prices in a file.
 
     Raises:
-      InvalidSettings: They are none; the message names every fault.
+      InvalidSettings: They are invalid; the message names every fault.
     """
     try:
         return Prices.model_validate(tomllib.loads(file.read_text()))
     except tomllib.TOMLDecodeError as error:
-        raise InvalidSettings(f"{file} is no TOML: {error}. Mend it there.") from error
+        raise InvalidSettings(f"{file} is not valid TOML: {error}. Fix it there.") from error
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise InvalidSettings("\n  ".join([f"{file} is no file of prices. Mend:", *faults])) from error
+        raise InvalidSettings("\n  ".join([f"{file} is not a valid file of prices. Fix:", *faults])) from error
 
 
 def bill(month: Month, settings: VertexSettings, prices: Prices) -> list[Item]:
-    """The lines of a month's bill.
+    """Return the lines of a month's bill.
 
     Raises:
       InvalidSettings: A machine or an accelerator of the settings has no price.
@@ -152,7 +152,7 @@ def bill(month: Month, settings: VertexSettings, prices: Prices) -> list[Item]:
 
 
 def total(items: Iterable[Item]) -> float:
-    """The sum of what is known."""
+    """Return the sum of the known amounts."""
     return sum(item.amount or 0.0 for item in items)
 
 

@@ -1,4 +1,4 @@
-"""The batch evaluation pipeline: a month of images is predicted and measured; below the threshold it becomes a span."""
+"""The batch evaluation pipeline: a batch of images is predicted and measured; below the threshold it becomes a span."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.workspace.settings import Settings
 
 
 def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl.Pipeline:
-    """The pipeline, for either runner.
+    """Return the pipeline, for either runner.
 
     Args:
-      settings: What it is to do.
-      batch: The month, `YYYY-MM`; the newest where it is empty.
+      settings: The deployment's settings.
+      batch: The batch, `YYYY-MM`; empty: the newest.
       place: Where it runs.
     """
     return tfx.dsl.Pipeline(

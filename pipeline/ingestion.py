@@ -1,7 +1,7 @@
 """Ingestion: how the spans of a window become the training pipeline's examples.
 
-By default SpanExampleGen links their files. The other way is TFX's ImportExampleGen, which reads them by file patterns;
-a pattern cannot name every set of spans.
+By default SpanExampleGen links their files. The alternative, TFX's ImportExampleGen, reads them by file patterns, which
+cannot name every set of spans.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pipeline.workspace.settings import Settings
 
 
 def ingestion(settings: Settings, selection: Selection) -> BaseNode:
-    """The component that the settings ask for, on the spans selected.
+    """Return the ingestion component of the settings, for the selected spans.
 
     Raises:
-      InvalidWindow: ImportExampleGen is asked for, and no pattern selects exactly these spans.
+      InvalidWindow: ImportExampleGen is to read them, and no pattern selects exactly these spans.
     """
     if settings.training.ingestion == "spans":
         return linked(settings, selection.window, selection.digest)
@@ -30,11 +30,11 @@ def ingestion(settings: Settings, selection: Selection) -> BaseNode:
 
 
 def linked(settings: Settings, window: str, digest: str) -> BaseNode:
-    """SpanExampleGen on a window; a runtime parameter will do for either text."""
+    """Return SpanExampleGen for a window; either text may be a runtime parameter."""
     labels = json.dumps(settings.labels.names)
     return SpanExampleGen(data_root=settings.data.root, window=window, digest=digest, labels=labels)
 
 
 def imported(settings: Settings, config: tfx.proto.Input, output: tfx.proto.Output | None) -> BaseNode:
-    """ImportExampleGen over the data root; a runtime parameter will do for either configuration."""
+    """Return ImportExampleGen for the data root; either configuration may be a runtime parameter."""
     return tfx.components.ImportExampleGen(input_base=settings.data.root, input_config=config, output_config=output)

@@ -1,4 +1,4 @@
-"""Starting runs on a workspace: a training by hand, an evaluation by hand, and the trigger's."""
+"""Start jobs on a workspace: a training by hand, an evaluation by hand, and the trigger's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def start_training(workspace: Workspace, window: str = "") -> Job:
-    """Start a training run on a window of spans, by default the settings' own.
+    """Start a training job on a window of spans, by default the settings' own.
 
     Raises:
       TrainingRuns: Another training is running; nothing was started.
@@ -29,7 +29,7 @@ def start_training(workspace: Workspace, window: str = "") -> Job:
 
 
 def training_request(workspace: Workspace, window: str = "") -> JobRequest:
-    """What asks for a training run on a window; errors as for `start_training`."""
+    """Return the request for a training job on a window; errors as for `start_training`."""
     settings, selection = workspace.settings, workspace.select(window)
     ingestion = settings.training.ingestion if settings.target.remote else "spans"
     parameters = training_parameters(settings.data.root, selection, ingestion)
@@ -37,17 +37,17 @@ def training_request(workspace: Workspace, window: str = "") -> JobRequest:
 
 
 def by_hand(pipeline: str) -> str:
-    """Id of a job that a person starts."""
+    """Return the id of a job that a person starts."""
     return f"{pipeline}-by-hand-{datetime.now(UTC):%Y%m%dt%H%M%S%f}"
 
 
 def start_evaluation(workspace: Workspace, batch: str = "") -> Delivery:
-    """Starts the evaluation of a batch, the newest where none is named, however few of its images are new.
+    """Start the evaluation of a batch, by default the newest, however few of its images are new.
 
-    Where one is running it is left alone, and the delivery says so and names its job.
+    If one is running, none is started; the delivery names the running job.
 
     Raises:
-      InvalidBatch, NoBatch: It names no month, or one that does not exist or has no image outside spans.
+      InvalidBatch, NoBatch: The name is invalid, or the batch is missing or has no image outside spans.
       NoSuchModel: There is no champion to evaluate.
     """
     chosen = Batch.parse(batch) if batch else workspace.batches.newest()
@@ -59,12 +59,12 @@ def start_evaluation(workspace: Workspace, batch: str = "") -> Delivery:
         intended = plan(state)
         running = state.job if intended.outcome is Outcome.RUNNING else None
         job = act(intended, workspace.triggers, workspace.platform.jobs) or running
-        if job or intended.outcome is not Outcome.START:  # else another was faster: look again
+        if job or intended.outcome is not Outcome.START:  # else another process was faster: retry
             return Delivery(intended, job)
 
 
 def trigger(workspace: Workspace) -> Delivery:
-    """Starts the evaluation of the newest batch if enough new images have arrived.
+    """Start the evaluation of the newest batch if enough new images have arrived.
 
     Raises:
       NoSuchModel: There is no champion to evaluate; nothing was started.
@@ -73,7 +73,7 @@ def trigger(workspace: Workspace) -> Delivery:
 
 
 def planned(workspace: Workspace) -> tuple[State, Plan]:
-    """What the trigger finds now, all images counted, and what it would do, once there is a champion."""
+    """Return the trigger's current state, all images counted, and its plan, given a champion."""
     state = _look(workspace, whole=True)
     return state, plan(state)
 

@@ -1,7 +1,7 @@
-"""What ran: the pipeline runs with their tasks' times and the files that they wrote.
+"""The pipeline runs with their tasks' times and the files that they wrote.
 
-The one reader of that, for the report, the cost and the durations. On one machine ML Metadata has both. On Google Cloud
-the service has the times, and the outputs are found by their places:
+For the report, the cost and the durations. On one machine ML Metadata has both. On Google Cloud the service has the
+times, and the outputs are found by their places:
 `<root>/<project number>/<run>/<task>_<number>/<output>/<file>`.
 """
 
@@ -27,7 +27,7 @@ from pipeline.workspace.workspace import Workspace
 
 RUNS = 100
 _RUN_OF = "job"  # the property that `pipeline.local.runner` gives a run
-_WENT_WELL = ("complete", "cached")
+_SUCCEEDED = ("complete", "cached")
 _FILES = {
     ("FileListGen", "file_list"): (artifacts.SNAPSHOT,),
     ("PerformanceEvaluator", "metrics"): (artifacts.EVALUATION, artifacts.DECISION),
@@ -50,11 +50,11 @@ class Run:
     """A pipeline run.
 
     Attributes:
-      job: Id of the job; "" where the run was killed before that was noted.
+      job: Id of the job; "" if the run was killed before that was recorded.
       pipeline: `training` or `evaluation`.
-      started: ISO 8601, UTC; "" where it is unknown.
-      tasks: Its tasks in the order in which they began; empty where they are unknown.
-      files: URIs of the files that its tasks wrote, by their names; empty where they are unknown.
+      started: ISO 8601, UTC; "" if unknown.
+      tasks: Its tasks in the order in which they began; empty if unknown.
+      files: URIs of the files that its tasks wrote, by their names; empty if unknown.
     """
 
     job: str
@@ -70,7 +70,7 @@ class Run:
 
 
 def recorded_runs(workspace: Workspace, pipeline: str) -> list[Run]:
-    """Read the newest runs of a pipeline with their files, the first first; on one machine their tasks, too."""
+    """Read the newest runs of a pipeline with their files, oldest first; on one machine their tasks, too."""
     settings = workspace.settings
     if settings.target.remote:
         return _in_storage(settings.vertex.output_folder(pipeline), settings.name, pipeline)
@@ -78,15 +78,15 @@ def recorded_runs(workspace: Workspace, pipeline: str) -> list[Run]:
 
 
 def timed_by_service(settings: Settings, jobs: Iterable[Job]) -> list[Run]:
-    """Ask Vertex AI for the tasks of jobs; one without a task that has ended is left out."""
+    """Read the tasks of jobs from Vertex AI; a job without an ended task is left out."""
     service = VertexJobs(VertexClient(vertex_config(settings)))
     return [Run(job.id, job.pipeline, job.created, tasks, {}) for job in jobs if (tasks := _tasks(service, job))]
 
 
 def newest_durations(workspace: Workspace) -> dict[str, Mapping[str, float]]:
-    """Seconds by pipeline and task, of the newest run of each pipeline that went well; none of one without such a run.
+    """Return the seconds by pipeline and task, of each pipeline's newest run that succeeded, if any.
 
-    An evaluation that led to a span is taken before one that did not: its tasks are more.
+    An evaluation that led to a span is preferred: it has more tasks.
     """
     newest: dict[str, Mapping[str, float]] = {}
     for run in _succeeded(workspace):
@@ -100,14 +100,14 @@ def _tasks(service: VertexJobs, job: Job) -> tuple[TaskRun, ...]:
 
 
 def _succeeded(workspace: Workspace) -> Iterator[Run]:
-    """The runs that went well, with their tasks, the first first."""
+    """Yield the runs that succeeded, with their tasks, oldest first."""
     if workspace.settings.target.remote:
         jobs = (job for job in workspace.jobs.list() if job.pipeline in PIPELINES and job.state is JobState.SUCCEEDED)
         yield from timed_by_service(workspace.settings, jobs)
         return
     for pipeline in PIPELINES:
         for run in recorded_runs(workspace, pipeline):
-            if run.tasks and all(task.state in _WENT_WELL for task in run.tasks):
+            if run.tasks and all(task.state in _SUCCEEDED for task in run.tasks):
                 yield run
 
 
@@ -124,7 +124,7 @@ def _on_this_machine(workspace: Workspace, pipeline: str) -> list[Run]:
 
 
 def _in_storage(root: str, name: str, pipeline: str) -> list[Run]:
-    """The runs that have left files in a pipeline's output folder; their names start with the deployment's."""
+    """Return the runs with files in a pipeline's output folder; their names start with the deployment's."""
     wanted = {file for files in _FILES.values() for file in files}
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for file in storage.files_below(root):

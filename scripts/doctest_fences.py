@@ -11,7 +11,7 @@ _EXAMPLE = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class DoctestFences(Extension):
-    """Sets a fence around every example that is not indented."""
+    """An extension that fences every example that is not indented."""
 
     def on_instance(self, *, obj: Object, **kwargs: Any) -> None:
         """Change the docstring of a module, class, function or attribute that was read."""

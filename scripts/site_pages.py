@@ -81,7 +81,7 @@ def _default(key: Schema) -> str:
 
 
 def _folders() -> dict[str, list[str]]:
-    """The modules with a docstring and a public name, by the dotted name of their folder."""
+    """Return the modules with a docstring and a public name, by the dotted name of their folder."""
     folders: dict[str, list[str]] = {}
     for file in sorted(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py")):
         path = file.relative_to(PROJECT).with_suffix("")

@@ -1,4 +1,4 @@
-"""The commands of `adapt batches`: the months of collected images are listed and requeued."""
+"""The commands of `adapt batches`: list and requeue the batches of collected images."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @click.group(cls=Shell.group_class)
 def batches() -> None:
-    """The months of collected images."""
+    """List and requeue the batches of collected images."""
 
 
 @batches.command("list")
 @in_workspace
 def list_batches(folder: Path) -> None:
-    """List the months: images, those not evaluated yet, and those archived."""
+    """List the batches with their images, new and archived ones."""
     from pipeline.console import show
 
     store = open_workspace(folder).batches
-    show("Batches", ["month", "images", "new", "archived"], [_batch_row(store, batch) for batch in store.batches()])
+    show("Batches", ["batch", "images", "new", "archived"], [_batch_row(store, batch) for batch in store.batches()])
 
 
 @batches.command()

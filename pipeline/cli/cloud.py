@@ -25,7 +25,7 @@ BOTH = ("training", "evaluation")
     "--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("."), show_default="here"
 )
 def compile_command(folder: Path, pipeline: str, output: Path) -> None:
-    """Write the compiled PIPELINE, checked: training.json, evaluation.json. Nothing outside this machine is asked."""
+    """Write the compiled and checked PIPELINE: training.json, evaluation.json. It needs no network."""
     from adaptation.io import storage
 
     for name, spec in _compiled(_settings(folder), pipeline).items():
@@ -38,13 +38,13 @@ def compile_command(folder: Path, pipeline: str, output: Path) -> None:
 @in_workspace
 @click.argument("pipeline", type=click.Choice([*BOTH, "all"]), default="all")
 def publish(folder: Path, pipeline: str) -> None:
-    """Compile PIPELINE (both, where none is named) and make it the one in the bucket that is run."""
+    """Compile PIPELINE (default: both) and publish it in the bucket as the latest, which jobs run."""
     from pipeline.compiled.publication import publish as put
 
     settings = _settings(folder)
     for name, spec in _compiled(settings, pipeline).items():
         done = put(settings, name, spec)
-        click.echo(f"{name}: {done.uri} was made the latest{'; it was there before' if done.known else ''}")
+        click.echo(f"{name}: {done.uri} is the latest now{'; it existed before' if done.known else ''}")
 
 
 @click.command(cls=Command)
@@ -52,9 +52,9 @@ def publish(folder: Path, pipeline: str) -> None:
 @click.argument("pipeline", type=click.Choice(BOTH))
 @click.option("--spec", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A compiled file.")
 @click.option("--param", "given", multiple=True, metavar="NAME=VALUE", help="A runtime parameter; repeatable.")
-@click.option("--window", default="", help="Spans to train on; else the settings' own.")
+@click.option("--window", default="", help="Spans to train on; default: the settings' own.")
 @click.option("--wait/--no-wait", default=False, help="Show the tasks' states until the run has ended.")
-@click.option("--dry-run", is_flag=True, help="Print the request and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the request instead of sending it.")
 @click.option("--platform", type=click.Choice(["vertex", "kubeflow"]), default="vertex", show_default=True)
 @click.option("--host", default="", metavar="URL", help="Address of the Kubeflow Pipelines API.")
 def submit(
@@ -68,7 +68,7 @@ def submit(
     platform: str,
     host: str,
 ) -> None:
-    """Start a run of PIPELINE as it was published, or from --spec."""
+    """Start a job of the published PIPELINE, or of --spec."""
     _check_host(platform, host, wait)
     _check_window(pipeline, window, given)
     from pipeline.compiled.submission import submission
@@ -113,7 +113,7 @@ def _settings(folder: Path) -> Settings:
 
 
 def _compiled(settings: Settings, pipeline: str) -> Mapping[str, Spec]:
-    """All that are asked for, before anything is done with one; what the settings lack is told before TFX is loaded."""
+    """Compile all requested pipelines before any is used; report missing settings before TFX is loaded."""
     from pipeline.console import working
     from pipeline.user_code import prepare
     from pipeline.workspace.vertex_settings import vertex_config
@@ -141,13 +141,13 @@ def _check_host(platform: str, host: str, wait: bool) -> None:
 
 def _check_window(pipeline: str, window: str, given: Sequence[str]) -> None:
     if window and pipeline != "training":
-        raise click.UsageError("--window goes with training; the month to evaluate is --param data_gcs_prefix=2021-10.")
+        raise click.UsageError("--window goes with training; the batch to evaluate is --param data_gcs_prefix=2021-10.")
     if window and given:
-        raise click.UsageError("--window and --param say the same in two ways. Give one of them.")
+        raise click.UsageError("--window and --param exclude each other. Give one of them.")
 
 
 def parameters_of(given: Sequence[str]) -> Mapping[str, str]:
-    """The runtime parameters that --param names.
+    """Return the runtime parameters that --param names.
 
     Raises:
       click.BadParameter: One is not of the form NAME=VALUE, or given more than once.

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @click.option(
     "--prices",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A file of prices; else prices.toml beside the settings, or the package's own.",
+    help="A file of prices; default: prices.toml beside the settings, or the package's own.",
 )
-@click.option("--show-prices", is_flag=True, help="Print the prices that are used, for a file of your own.")
+@click.option("--show-prices", is_flag=True, help="Print the prices in use, as a start for your own file.")
 def cost(folder: Path, evaluations: int, trainings: int, prices: Path | None, show_prices: bool) -> None:
     """Estimate what a month on Google Cloud costs.
 
-    Durations are those of the newest runs in the workspace; on one machine they tell how long the same tasks may take
-    over there. Prices are in a file of your own: save what --show-prices prints as prices.toml beside the settings.
+    Durations are those of the newest runs in the workspace; on one machine they approximate those in the cloud. For
+    your own prices, save what --show-prices prints as prices.toml beside the settings.
     """
     from pipeline.console import show
     from pipeline.cost import Month, bill, load_prices, prices_file, total
@@ -43,10 +43,10 @@ def cost(folder: Path, evaluations: int, trainings: int, prices: Path | None, sh
     items = bill(month, workspace.settings.vertex, load_prices(file))
     rows = [(item.name, item.quantity, "?" if item.amount is None else f"{item.amount:.2f}") for item in items]
     show("A month on Google Cloud", ["", "", "USD"], [*rows, ("together", "", f"{total(items):.2f}")])
-    click.echo(f"prices from {file}: list prices change, look at yours")
+    click.echo(f"prices from {file}: list prices change, check yours")
 
 
 def _stored(workspace: Workspace) -> int:
-    """Bytes of the spans, and of the images that they were made from, which are archived."""
+    """Return the bytes of the spans and of their archived source images."""
     manifests = map(workspace.spans.manifest, workspace.spans.spans())
     return 2 * sum(shard.size for manifest in manifests for shard in manifest.shards)

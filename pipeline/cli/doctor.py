@@ -12,7 +12,7 @@ from pipeline.cli.shell import FAILED, Command, in_workspace
 @click.command(cls=Command)
 @in_workspace
 def doctor(folder: Path) -> None:
-    """Look at the machine, the settings and what they lead to, and name what is wrong with how to mend it.
+    """Check the machine, the settings and what they refer to; name each problem and its fix.
 
     The exit code is 1 if something is broken; warnings alone leave it 0.
     """
@@ -28,4 +28,4 @@ def doctor(folder: Path) -> None:
     if any(result.broken for result in results):
         click.get_current_context().exit(FAILED)
     if not any(result.findings for result in results):
-        click.echo("all is in order")
+        click.echo("no problems found")

@@ -20,7 +20,7 @@ _output = click.option(
 
 @click.group(cls=Shell.group_class)
 def function() -> None:
-    """The Cloud Function that starts an evaluation when enough new images have arrived."""
+    """Build and deploy the Cloud Function that starts an evaluation when enough new images have arrived."""
 
 
 @function.command()
@@ -42,15 +42,15 @@ def build(folder: Path, output: Path | None) -> None:
 @_output
 @click.option("--dry-run", is_flag=True, help="Print the commands, as a script for a shell, and run nothing.")
 def deploy(folder: Path, output: Path | None, dry_run: bool) -> None:
-    """Build the folder, and deploy it with all that calls it.
+    """Build the folder, and deploy it with everything that calls it.
 
     That is two functions, a schedule, a topic with a subscription, and two service accounts with no more rights than
-    they need. gcloud does it, as whoever it is logged in as. Repeating it is safe, and brings all up to date.
+    they need. gcloud makes them, with the account that is logged in. It is safe to repeat, and updates everything.
     """
     from pipeline.console import working
     from pipeline.function.build import build as write
     from pipeline.function.deployment import deployment_steps
-    from pipeline.function.gcloud import Step, script, take
+    from pipeline.function.gcloud import Step, carry_out, script
     from pipeline.workspace.workspace import Workspace
 
     settings = Workspace.open(folder).settings
@@ -61,5 +61,5 @@ def deploy(folder: Path, output: Path | None, dry_run: bool) -> None:
         click.echo("set -e\n" + script([Step("the folder that is deployed", command), *steps]), nl=False)
         return
     write(settings, output)
-    take(steps, working)
-    click.echo(f"{settings.name} is deployed: {len(steps)} steps, each done or found done")
+    carry_out(steps, working)
+    click.echo(f"{settings.name} is deployed: {len(steps)} steps done")

@@ -1,7 +1,6 @@
-"""The command `adapt`: each of its commands opens the workspace, calls one thing and shows what came of it.
+"""The command `adapt`: each of its commands opens the workspace, calls one function and shows the result.
 
-Nothing is imported before a command needs it, so that help and usage errors appear at once. What is done, and how it is
-shown, is decided elsewhere.
+Nothing is imported before a command needs it, so that help and usage errors appear at once.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ PLACES = (compile_command, publish, submit, rehearse, function, doctor, settings
 @click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="continuous-adaptation")
 def cli() -> None:
-    """Notices when a deployed image classifier meets changed data, retrains it and redeploys it.
+    """Notice when a deployed image classifier meets changed data, retrain it and redeploy it.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the challenger and the champion stays in service,
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the challenger and the champion keeps serving,
     130 interrupted.
     """
 
@@ -42,5 +41,5 @@ for command in (*LOOP, *STATE, *PLACES):
 
 
 def main() -> None:
-    """The command's entry point."""
+    """Run the command line."""
     cli(prog_name="adapt")

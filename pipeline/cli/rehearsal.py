@@ -29,14 +29,14 @@ _EXTRA = ("celpy", "gcp_storage_emulator", "trustme")  # modules of the extra `r
 @click.argument("pipeline", type=click.Choice(BOTH))
 @click.option("--spec", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A compiled file.")
 @click.option("--param", "given", multiple=True, metavar="NAME=VALUE", help="A runtime parameter; repeatable.")
-@click.option("--task", default="", metavar="NAME", help="Repeat one task alone, on what the last run's others made.")
+@click.option("--task", default="", metavar="NAME", help="Repeat one task alone, on the outputs of the last run.")
 @click.option("--parallel", type=click.IntRange(min=1), default=2, show_default=True, help="Tasks at the same time.")
-@click.option("--cache", is_flag=True, help="A task may take over an earlier run's result.")
+@click.option("--cache", is_flag=True, help="Reuse the results of earlier runs.")
 @click.option("--cloud", is_flag=True, help="Rehearse in Google Cloud as emulated on this machine, on copies.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True),
-    help="The local workspace that --cloud copies; else the one that is rehearsed.",
+    help="The local workspace that --cloud copies; default: the rehearsed one.",
 )
 def rehearse(
     folder: Path,
@@ -51,19 +51,19 @@ def rehearse(
 ) -> None:
     """Run the compiled PIPELINE on this machine, each task as the command that its container would start.
 
-    Without --spec it is compiled from the workspace. What the tasks do to the workspace is done: it gets spans, models
-    and a champion as by "adapt evaluate" and "adapt train".
+    Without --spec it is compiled from the workspace. The tasks change the workspace: it gets spans, models and a
+    champion as by "adapt evaluate" and "adapt train".
 
     With --cloud, object storage and Vertex AI are emulated as well. They begin with copies of a local workspace's
-    spans, months and champion; what the tasks do is done to the copies, and nothing of it is left but the logs. A
-    training that the evaluation starts is rehearsed too. A local workspace is taken for a deployment like it.
+    spans, batches and champion; the tasks change the copies, and only the logs are left. A training that the
+    evaluation starts is rehearsed too. A local workspace is rehearsed as a deployment like it.
     """
     _check_installed()
     from pipeline.rehearsal import Place
     from pipeline.workspace.workspace import Workspace
 
     _check_cloud(cloud, data, task, cache)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends the tasks, too, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the tasks, as Ctrl-C does
     parameters, workspace = parameters_of(given), Workspace.open(folder)
     if cloud:
         _rehearse_in_cloud(workspace, data, pipeline, spec, parameters, parallel)
@@ -71,7 +71,7 @@ def rehearse(
     prepared = _prepared(workspace, pipeline, spec, parameters, task)
     done = _run(prepared, Place(prepared.folder, parallel=parallel, cache=cache), task)
     done.check(_command(pipeline, folder, spec))
-    _tell_end(done, prepared.folder)
+    _report_end(done, prepared.folder)
 
 
 def _rehearse_in_cloud(
@@ -90,14 +90,14 @@ def _rehearse_in_cloud(
     with ExitStack() as stack:
         with working("bringing up the emulated cloud"):
             there = stack.enter_context(emulated(workspace, _source(workspace, data), folder, parallel))
-        stack.callback(_tell_refused, there.refused)
+        stack.callback(_report_refused, there.refused)
         prepared = _prepared(there.workspace, pipeline, spec, parameters)
         done = _run(prepared, there.place)
         done.check()
         jobs = there.workspace.jobs
-        for job in jobs.list():  # which the tasks have started
+        for job in jobs.list():  # started by the tasks
             follow(jobs, job.id)
-    _tell_end(done, folder)
+    _report_end(done, folder)
 
 
 def _source(workspace: Workspace, data: Path | None) -> Workspace:
@@ -122,17 +122,17 @@ def _prepared(
 
 def _run(prepared: Session, place: Place, task: str = "") -> Rehearsal:
     from pipeline.rehearsal import rehearse as run
-    from pipeline.rehearsal.live_table import board
+    from pipeline.rehearsal.live_table import live_table
 
-    with board() as tell:
-        return run(prepared.spec, place, prepared.parameters, only=task, tell=tell)
-
-
-def _tell_end(done: Rehearsal, folder: Path) -> None:
-    click.echo(f"{done.run}: all is well; the logs are in {folder / 'runs' / done.run}")
+    with live_table() as on_change:
+        return run(prepared.spec, place, prepared.parameters, only=task, on_change=on_change)
 
 
-def _tell_refused(requests: Sequence[str]) -> None:
+def _report_end(done: Rehearsal, folder: Path) -> None:
+    click.echo(f"{done.run} succeeded; the logs are in {folder / 'runs' / done.run}")
+
+
+def _report_refused(requests: Sequence[str]) -> None:
     from pipeline.console import say
 
     for request in sorted(set(requests)):
@@ -149,11 +149,11 @@ def _check_cloud(cloud: bool, data: Path | None, task: str, cache: bool) -> None
     if data and not cloud:
         raise click.UsageError("--data goes with --cloud.")
     if cloud and (task or cache):
-        raise click.UsageError("--task and --cache need what an earlier run has left; a --cloud begins anew each time.")
+        raise click.UsageError("--task and --cache need an earlier run's outputs; --cloud always starts anew.")
 
 
 def _command(pipeline: str, folder: Path, spec: Path | None) -> str:
-    """The command without what was given for this run alone."""
+    """Return the command without the options of this run alone."""
     options = {"-w": str(folder) if folder != Path(".") else "", "--spec": str(spec or "")}
     given = (word for name, value in options.items() if value for word in (name, value))
     return shlex.join(["adapt", "rehearse", pipeline, *given])

@@ -19,11 +19,11 @@ from pipeline.cli.shell import Command, in_workspace
     show_default=True,
     help="Where to write it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON, and write no page.")
+@click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON instead.")
 def report(folder: Path, output: str, as_json: bool) -> None:
     """Write a page on the workspace: its story, its data, its champion.
 
-    It is one file that needs no network and no script. Nothing in the workspace is changed.
+    It is one file that needs no network and no script. The workspace is not changed.
     """
     from adaptation import codec
     from adaptation.io import storage

@@ -1,4 +1,4 @@
-"""The commands of `adapt review`: images go out to people, their labels come back."""
+"""The commands of `adapt review`: export images for people to label, import their labels."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 @click.group(cls=Shell.group_class)
 def review() -> None:
-    """Labels by people: what they say of an image is its true label."""
+    """Export images for people to label, and import their labels as the true ones."""
 
 
 @review.command("export")
 @in_workspace
-@click.option("--batch", default="", help="The month, like 2021-10; else the newest.")
+@click.option("--batch", default="", help="The batch, like 2021-10; default: the newest.")
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), show_default="review-<month>", help="A folder."
+    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), show_default="review-<batch>", help="A folder."
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Take so many images, a fair sample of those not reviewed.")
-@click.option("--blind", is_flag=True, help="Show neither present labels nor predictions, which would lead people.")
+@click.option("--limit", type=click.IntRange(min=1), help="Number of images, a random sample of those not reviewed.")
+@click.option("--blind", is_flag=True, help="Hide present labels and predictions, which would bias people.")
 def export_command(folder: Path, batch: str, output: Path | None, limit: int | None, blind: bool) -> None:
-    """Write a month's images as a table to fill in (labels.csv) and contact sheets to look at.
+    """Write a batch's images as a table to fill in (labels.csv) and contact sheets to look at.
 
-    Edit the column label, leave it empty where you cannot tell, then give the table to "adapt review import".
+    Edit the column label, leave it empty where you are not sure, then run "adapt review import" on the table.
     """
     from adaptation.data.batches import Batch
     from pipeline.console import say, working
@@ -38,14 +38,14 @@ def export_command(folder: Path, batch: str, output: Path | None, limit: int | N
     from pipeline.workspace.workspace import Workspace
 
     workspace = Workspace.open(folder)
-    month = Batch.parse(batch) if batch else workspace.batches.newest()
-    with working(f"writing the images of {month} for review"):
-        done = export(workspace, month, output or Path(f"review-{month}"), limit, blind)
+    chosen = Batch.parse(batch) if batch else workspace.batches.newest()
+    with working(f"writing the images of {chosen} for review"):
+        done = export(workspace, chosen, output or Path(f"review-{chosen}"), limit, blind)
     if done.predictions:
         say(f"predictions: {done.predictions}")
     elif not blind:
-        say(f'no evaluation has predicted {month} yet; "adapt evaluate --batch {month}" does')
-    click.echo(f"{done.table}: {done.images} images; {done.open} of {month} are not reviewed")
+        say(f'no evaluation has predicted {chosen} yet; "adapt evaluate --batch {chosen}" does')
+    click.echo(f"{done.table}: {done.images} images; {done.open} of {chosen} are not reviewed")
     for sheet in done.sheets:
         click.echo(sheet)
 
@@ -54,9 +54,9 @@ def export_command(folder: Path, batch: str, output: Path | None, limit: int | N
 @in_workspace
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_command(folder: Path, file: Path) -> None:
-    """Make the labels of FILE, a table that was exported and filled in, the truth for the evaluation.
+    """Import the labels of FILE, an exported and filled-in table, as true labels for evaluations.
 
-    Rows without a label are left as they are. Where anything is wrong with the table, nothing of it is taken.
+    Rows without a label are skipped. If anything is wrong with the table, nothing is imported.
     """
     from adaptation.data.reviews import Reviews, read_review
     from adaptation.io import storage
@@ -68,13 +68,13 @@ def import_command(folder: Path, file: Path) -> None:
     for batch, labels in found.labels.items():
         changed = Reviews(workspace.batches).add(batch, labels)
         click.echo(f'{batch}: {len(labels)} labels, {changed} of them new; "adapt evaluate --batch {batch}" measures')
-        _tell_of_spans(workspace, batch)
+        _report_spans(workspace, batch)
     if found.open:
         click.echo(f"rows without a label: {found.open}")
 
 
-def _tell_of_spans(workspace: Workspace, batch: Batch) -> None:
-    """A published span never changes: who reviews its images afterwards should know."""
+def _report_spans(workspace: Workspace, batch: Batch) -> None:
+    """Report the spans that keep their old labels: a published span never changes."""
     from pipeline.console import say
 
     for manifest in workspace.spans.manifests(workspace.spans.spans()):

@@ -11,15 +11,15 @@ from pipeline.cli.shell import Shell
 
 @click.group(cls=Shell.group_class)
 def settings() -> None:
-    """The settings file."""
+    """Describe the settings file."""
 
 
 @settings.command()
 def schema() -> None:
     """Print the JSON schema of settings files.
 
-    Kept as adapt.schema.json, with "#:schema ./adapt.schema.json" as the first line of adapt.toml, it lets an editor
-    complete and check the settings.
+    Save it as adapt.schema.json and put "#:schema ./adapt.schema.json" on the first line of adapt.toml: an editor then
+    completes and checks the settings.
     """
     from pipeline.workspace.settings_schema import settings_schema
 

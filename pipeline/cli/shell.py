@@ -1,4 +1,4 @@
-"""The shell around the commands: what becomes of an error, the exit codes, and the options that all have."""
+"""The shell around the commands: error messages, exit codes, and the options that all have."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ in_workspace = click.option(
     help="The workspace's folder, or its settings file.",
 )
 _DEBUG = f"{__name__}.debug"
-_MENDS = {
-    errno.EACCES: "Give yourself the right to that, or name another place.",
+_REMEDIES = {
+    errno.EACCES: "Get the permission for it, or name another place.",
     errno.ENOENT: "Put it there, or name another place.",
     errno.ENOSPC: "Free some space, then run it again.",
     errno.ENOTDIR: "There is a file where a folder should be: move it, or name another place.",
-    errno.EROFS: "Nothing can be written there: name another place.",
+    errno.EROFS: "It is read-only: name another place.",
 }
 
 
 class Command(click.Command):
-    """A command that takes --debug, wherever among its arguments it is put."""
+    """A command that takes --debug anywhere among its arguments."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,7 +55,7 @@ class Shell(_Group):
     group_class = _Group
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command that was asked for."""
+        """Run the requested command."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
@@ -69,14 +69,14 @@ class Shell(_Group):
 
 
 def open_workspace(folder: Path) -> Workspace:
-    """Open the workspace that a command was given."""
+    """Open the workspace that a command names."""
     from pipeline.workspace.workspace import Workspace
 
     return Workspace.open(folder)
 
 
 def complain(error: Exception) -> None:
-    """Says on the error stream what went wrong."""
+    """Print on the error stream what went wrong."""
     if click.get_current_context().meta.get(_DEBUG):
         traceback.print_exception(error)
         return
@@ -84,9 +84,9 @@ def complain(error: Exception) -> None:
     if isinstance(error, AdaptationError):
         return
     if isinstance(error, OSError):
-        click.echo(_MENDS.get(error.errno or 0, "Mend that, then run it again."), err=True)
+        click.echo(_REMEDIES.get(error.errno or 0, "Fix that, then run it again."), err=True)
     else:
-        click.echo("This was not foreseen; with --debug the whole traceback is shown.", err=True)
+        click.echo("This is unexpected; --debug shows the whole traceback.", err=True)
 
 
 def _note_debug(ctx: click.Context, _: click.Parameter, given: bool) -> None:

@@ -1,4 +1,4 @@
-"""The commands of `adapt spans`: the portions of training data are listed, shown, verified and adopted."""
+"""The commands of `adapt spans`: list, show, verify and adopt the portions of training data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Shell.group_class)
 def spans() -> None:
-    """The portions of training data."""
+    """List, show, verify and adopt spans, the portions of training data."""
 
 
 @spans.command("list")
@@ -48,7 +48,7 @@ def list_spans(folder: Path) -> None:
 @in_workspace
 @click.argument("span")
 def show_span(folder: Path, span: str) -> None:
-    """Show what is in SPAN."""
+    """Show the content of SPAN."""
     from adaptation.data.spans import SPLITS, Span
     from pipeline.console import show
 
@@ -65,7 +65,7 @@ def show_span(folder: Path, span: str) -> None:
 @in_workspace
 @click.argument("span", nargs=-1)
 def verify(folder: Path, span: tuple[str, ...]) -> None:
-    """Read every byte of each SPAN (of all, where none is named) and hold it against its manifest."""
+    """Read every byte of each SPAN (default: of all) and compare it with the manifest."""
     from adaptation.data.spans import Span
 
     store = open_workspace(folder).spans
@@ -88,7 +88,7 @@ def adopt(folder: Path, span: str) -> None:
 
 
 def list_skipped(skipped: Sequence[Skipped], rest: str = "") -> None:
-    """All of them, or a few, followed by `rest`, which tells where the others are."""
+    """Print all of them, or the first five and `rest`, which says where the others are."""
     shown: Iterable[Skipped] = skipped[:5] if rest else skipped
     for one in shown:
         click.echo(f"  skipped {one.name}: {one.reason}")

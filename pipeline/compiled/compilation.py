@@ -1,7 +1,7 @@
 """Compilation: the two pipelines as specs that Vertex AI Pipelines and Kubeflow Pipelines run.
 
-The definitions are those that run on one machine. What is known only when a run starts is a runtime parameter: the
-month of an evaluation, the window of a training or, where ImportExampleGen ingests, its configuration.
+The definitions are those that run on one machine. What only the start of a run decides is a runtime parameter: the
+batch of an evaluation, the window of a training or, where ImportExampleGen ingests, its configuration.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ BATCH = "data_gcs_prefix"
 WINDOW, DIGEST = "window", "digest"
 INPUT_CONFIG, OUTPUT_CONFIG = "input-config", "output-config"
 _FILE = "spec.json"
-_NO_IMAGE = "none"  # what the compiler wants to hear where no container is started
+_NO_IMAGE = "none"  # required by the compiler where no container is started
 
 
 def compile_pipeline(settings: Settings, name: str) -> Spec:
-    """The checked spec of a pipeline; the same settings give the same spec. Nothing outside this machine is asked.
+    """Return the checked spec of a pipeline; the same settings give the same spec. It needs no network.
 
     Args:
-      settings: What it is to do, and where.
+      settings: The deployment's settings.
       name: `training` or `evaluation`.
 
     Raises:
@@ -61,7 +61,7 @@ def compile_pipeline(settings: Settings, name: str) -> Spec:
 
 
 def compile_here(workspace: Workspace, name: str) -> Spec:
-    """The spec of a pipeline for a rehearsal: its tasks work on a local workspace's own folders and platform.
+    """Return a pipeline's spec for a rehearsal: its tasks use a local workspace's own folders and platform.
 
     Args:
       workspace: A workspace of this machine.
@@ -72,7 +72,7 @@ def compile_here(workspace: Workspace, name: str) -> Spec:
 
 
 def _command(settings: Settings) -> list[str] | None:
-    """Return what a task's container starts: TFX's own command (None), after the user's code where there is any."""
+    """Return what a task's container starts: TFX's own command (None), after the user's code if any."""
     code = code_uri(settings)
     return ["python", "-m", user_code.__name__, code] if code else None
 
@@ -95,7 +95,7 @@ def _parameter(name: str) -> Any:
 
 def _compiled(settings: Settings, name: str, place: Place) -> Spec:
     pipeline, parameters = {TRAINING: _training, EVALUATION: _evaluation}[name](settings, place)
-    # The default schema, 2.0.0, drops what an ExampleGen's driver finds out (a span in a file pattern, for one).
+    # The default schema, 2.0.0, drops what an ExampleGen's driver resolves, such as a span in a file pattern.
     config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
         default_image=settings.vertex.image or _NO_IMAGE,
         default_commands=_command(settings) if name == TRAINING else None,

@@ -1,7 +1,7 @@
 """Kubeflow Pipelines: the same spec, submitted with the kfp client.
 
 Kubeflow takes the `pipelineSpec` part alone, as YAML (source: kfp's `load_component_from_file`, which refuses the whole
-job); what else the job says goes into the request for the run.
+job); the rest of the job goes into the request for the run.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import yaml
 from adaptation.errors import AdaptationError
 from pipeline.compiled.spec import Spec
 
-REQUEST_SECONDS = (10, 60)  # to connect, and for the answer
+REQUEST_SECONDS = (10, 60)  # timeouts to connect and for the response
 
 
 class KubeflowFailed(AdaptationError, ConnectionError):
-    """The Kubeflow Pipelines API is not there, or did not take the run."""
+    """The Kubeflow Pipelines API did not answer, or refused the run."""
 
 
 def package(spec: Spec, folder: Path) -> Path:
-    """Writes the pipeline as Kubeflow's YAML below a folder; returns the file."""
+    """Write the pipeline as Kubeflow's YAML below a folder; return the file."""
     file = folder / f"{spec.name}.yaml"
     file.write_text(yaml.safe_dump(spec.pipeline, sort_keys=True))
     return file
 
 
 def request(spec: Spec, host: str) -> dict[str, Any]:
-    """What `submit` asks for. The client adds only the id of the experiment, `Default`, which the server knows."""
+    """Return `submit`'s request. The client adds only the id of the experiment, `Default`, from the server."""
     body = {
         "display_name": spec.job["displayName"],
         "pipeline_spec": spec.pipeline,
@@ -45,7 +45,7 @@ def request(spec: Spec, host: str) -> dict[str, Any]:
 
 
 def submit(spec: Spec, host: str) -> str:
-    """Starts a run on a Kubeflow Pipelines backend; returns the address of the run's page.
+    """Start a run on a Kubeflow Pipelines backend; return the address of the run's page.
 
     Args:
       spec: The job: the pipeline, the values of its runtime parameters, its name and where the outputs go.
@@ -54,9 +54,9 @@ def submit(spec: Spec, host: str) -> str:
     Raises:
       KubeflowFailed: It does not answer, or refuses.
 
-    Failure: the run was started or not; its name tells. Nothing is sent twice.
+    Failure: the run was started or not; look for its name. Nothing is sent twice.
     """
-    with tempfile.TemporaryDirectory() as folder, _told(host, spec.job["displayName"]):
+    with tempfile.TemporaryDirectory() as folder, _errors_translated(host, spec.job["displayName"]):
         started = _client(host).create_run_from_pipeline_package(
             str(package(spec, Path(folder))),
             arguments=dict(spec.parameters),
@@ -73,7 +73,7 @@ def _root(spec: Spec) -> str:
 
 
 def _client(host: str) -> Any:
-    """The client, whose requests end; left to itself it waits for ever, and asks a wrong address five times."""
+    """Return a client with a timeout; by default it waits for ever, and retries a wrong address five times."""
     import kfp
 
     class Client(kfp.Client):  # type: ignore[misc]
@@ -88,8 +88,8 @@ def _client(host: str) -> Any:
 
 
 @contextlib.contextmanager
-def _told(host: str, run: str) -> Iterator[None]:
-    """Errors in this package's words; what the client prints and warns of by itself is not for this command's user."""
+def _errors_translated(host: str, run: str) -> Iterator[None]:
+    """Turn the client's errors into this package's own; hide what it prints and warns of by itself."""
     import kfp_server_api  # type: ignore[import-untyped]
     import urllib3
 
@@ -100,15 +100,15 @@ def _told(host: str, run: str) -> Iterator[None]:
         raise KubeflowFailed(f"{host} refused the run {run}: HTTP {error.status} {_reason(error)}") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise KubeflowFailed(
-            f"{host} does not answer: {error}. Check --host; where the connection was lost, "
-            f"look first whether {run} is among its runs."
+            f"{host} does not answer: {error}. Check --host; if the connection was lost, "
+            f"look first for {run} among its runs."
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise KubeflowFailed(f"{host} does not answer as Kubeflow Pipelines does: {error}. Check --host.") from error
 
 
 def _reason(error: Any) -> str:
-    """The server's own words, or the beginning of a page that is not its own."""
+    """Return the server's message, or the beginning of a page that is not its own."""
     try:
         return str(json.loads(error.body)["message"])
     except (ValueError, TypeError, KeyError):

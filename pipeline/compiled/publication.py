@@ -1,7 +1,7 @@
-"""Publication: specs in the pipeline bucket, under names that never change meaning, and the one that is run.
+"""Publication: specs in the pipeline bucket, under immutable names, and the latest one, which is run.
 
     <root>/specs/training/<digest>.json        a spec; written once
-                          index/0001.json ...  which digest became the latest when
+                          index/0001.json ...  the digest that became the latest, and when
                           latest.json          the latest spec itself, which the trigger submits
 
 Nothing that was published is ever removed here.
@@ -31,20 +31,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Published:
-    """A published spec: its URI, which its digest names, and whether it was there before."""
+    """A published spec: its URI, which its digest names, and whether it existed before."""
 
     uri: str
     known: bool
 
 
 def publish(settings: Settings, pipeline: str, spec: Spec) -> Published:
-    """Puts a spec into the bucket and makes it the latest.
+    """Put a spec into the bucket and make it the latest.
 
-    Of several published at the same time, the one that the index names last is the latest when all have ended.
+    The wheel with the recipe's code is uploaded first. Of several published at the same time, the last one in the
+    index is the latest in the end.
 
-    The wheel with the code of the recipe is put there first.
-
-    Failure: cut off at any point, the latest spec is the old one or the new one, whole; publishing again finishes.
+    Failure: interrupted at any point, the latest spec is the old or the new one, complete; a retry finishes.
     """
     if pipeline == TRAINING:
         upload(settings)
@@ -70,9 +69,9 @@ def _enter(index: Journal[Entry], digest: str) -> None:
 
 
 def _follow_index(index: Journal[Entry], folder: str) -> None:
-    """Makes the index's last spec the latest; looks again, because another may have been entered meanwhile."""
+    """Make the index's last spec the latest; look again, because another may have been added meanwhile."""
     written = None
     while (last := index.last()) != written:
-        assert last is not None  # an entry was made before, and none is ever removed
+        assert last is not None  # an entry was made before; none is ever removed
         storage.write(storage.join(folder, LATEST), storage.read(storage.join(folder, f"{last.value.digest}.json")))
         written = last

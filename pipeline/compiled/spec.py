@@ -1,8 +1,8 @@
 """Compiled pipelines: one JSON object that Vertex AI Pipelines runs as it is, and Kubeflow by its `pipelineSpec` part.
 
-Here is what must be true of one before it leaves this machine. The compiler does not notice a component that was left
-out of the pipeline, a condition on an input that nobody declared, or a parameter without a value; and it writes down
-whatever it is given, a path of the building machine included. How a spec is made is in `compilation`.
+A spec is checked before it leaves this machine: the compiler accepts a component that is missing from the pipeline, a
+condition on an undeclared input, a parameter without a value, and a path of the building machine. `compilation` makes
+specs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECRET = re.compile(
 
 
 class BrokenSpec(AdaptationError, ValueError):
-    """A spec that would not run, or is another one than was asked for; the message lists every fault."""
+    """A spec that would not run, or is not the requested one; the message lists every fault."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ class Spec:
         """Return the spec in a file's content.
 
         Raises:
-          UnreadableState: It is no JSON object with a `pipelineSpec`; the message names the `source`.
+          UnreadableState: It is not a JSON object with a `pipelineSpec`; the message names the `source`.
         """
         job = codec.decode(data, dict[str, Any], source, remedy=_COMPILE)
         try:
             job["pipelineSpec"]["root"]["dag"]["tasks"]
         except (TypeError, KeyError) as error:
-            raise UnreadableState(f"{source} is no compiled pipeline ({error!r}). {_COMPILE}") from error
+            raise UnreadableState(f"{source} is not a compiled pipeline ({error!r}). {_COMPILE}") from error
         return cls(job)
 
     def to_json(self) -> bytes:
-        """The spec as a file's content; the same spec gives the same bytes."""
+        """Return the spec as a file's content; the same spec gives the same bytes."""
         return json.dumps(self.job, indent=1, sort_keys=True).encode() + b"\n"
 
     @property
     def digest(self) -> str:
-        """Names the content (64 hex digits)."""
+        """The digest of the content (64 hex digits)."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     @property
@@ -78,7 +78,7 @@ class Spec:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The runtime parameters' values by name; None where there is none."""
+        """The runtime parameters' values by name; None where missing."""
         declared = self.pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
         values = self.job.get("runtimeConfig", {}).get("parameterValues", {})
         return {name: values.get(name) for name in declared}
@@ -90,16 +90,16 @@ class Spec:
 
     @property
     def executors(self) -> Mapping[str, Mapping[str, Any]]:
-        """What carries the tasks out, by label."""
+        """The tasks' executors, by label."""
         return dict(self.pipeline["deploymentSpec"]["executors"])
 
     def component(self, task: str) -> Mapping[str, Any]:
-        """The component that a task is an instance of; empty where the spec has none."""
+        """Return the component that a task is an instance of; empty if the spec has none."""
         return dict(self.pipeline["components"].get(self.tasks[task]["componentRef"]["name"], {}))
 
 
 def check(spec: Spec) -> None:
-    """Refuses a spec that would not run, or that tells what must stay on this machine.
+    """Refuse a spec that would not run, or that contains paths of this machine or secrets.
 
     Raises:
       BrokenSpec: The message lists every fault.
@@ -108,7 +108,7 @@ def check(spec: Spec) -> None:
 
 
 def check_runnable(spec: Spec) -> None:
-    """Refuses a spec that would not run; what it tells of this machine may stay in it.
+    """Refuse a spec that would not run; paths of this machine are allowed.
 
     Raises:
       BrokenSpec: The message lists every fault.
@@ -117,7 +117,7 @@ def check_runnable(spec: Spec) -> None:
 
 
 def executor_classes(spec: Spec) -> list[str]:
-    """Import paths of the classes that the containers run, sorted."""
+    """Return the import paths of the classes that the containers run, sorted."""
     arguments = (executor.get("container", {}).get("args", []) for executor in spec.executors.values())
     return sorted({args[args.index(_EXECUTOR_FLAG) + 1] for args in arguments if _EXECUTOR_FLAG in args})
 
@@ -141,7 +141,7 @@ def _schema(spec: Spec) -> Iterator[str]:
 def _references(spec: Spec) -> Iterator[str]:
     for name, task in spec.tasks.items():
         if not spec.component(name):
-            yield f"{name} refers to a component that is not there"
+            yield f"{name} refers to a missing component"
         elif spec.component(name).get("executorLabel") not in spec.executors:
             yield f"{name} has no executor"
         for upstream in task.get("dependentTasks", []):
@@ -171,7 +171,7 @@ def _conditions(spec: Spec) -> Iterator[str]:
         for kind, key in _CONDITION_KEY.findall(condition):
             declared = task.get("inputs", {}).get("artifacts" if kind == "artifacts" else "parameters", {})
             if key not in declared:
-                yield f"the condition of {name} asks for {key}, which is none of its inputs"
+                yield f"the condition of {name} asks for {key}, which is not one of its inputs"
 
 
 def _parameters(spec: Spec) -> Iterator[str]:

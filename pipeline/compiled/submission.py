@@ -35,7 +35,7 @@ class Submission:
     config: VertexConfig
 
     def job(self) -> Spec:
-        """The spec as it is sent: with the run's name, the values of its parameters and what the settings add.
+        """Return the spec as it is sent: with the job's name, its parameters' values and what the settings add.
 
         Raises:
           InvalidJob: There is no spec, or it has other parameters.
@@ -46,36 +46,36 @@ class Submission:
 def submission(
     settings: Settings, pipeline: str, spec: Path | None, parameters: Mapping[str, str], window: str = ""
 ) -> Submission:
-    """What is to be submitted; nothing is sent.
+    """Return the job to submit; nothing is sent.
 
     Args:
-      settings: Of a deployment on Google Cloud.
+      settings: The settings of a deployment on Google Cloud.
       pipeline: `training` or `evaluation`.
       spec: A compiled spec; the published one where it is left out.
-      parameters: Values of runtime parameters. A training that is given none gets those of the window.
+      parameters: Values of runtime parameters. Without any, a training gets those of the window.
       window: The spans to train on; the settings' own where it is left out.
 
     Raises:
       InvalidSettings: The settings do not say enough for Google Cloud.
       SpanNotPublished, InvalidWindow: The window names no published spans.
-      UnreadableState, BrokenSpec: The file is no compiled pipeline, or another one.
+      UnreadableState, BrokenSpec: The file is not a compiled pipeline, or another one.
     """
     config = vertex_config(settings)
     if spec:
         read_spec(spec, settings, pipeline)
         config = replace(config, specs={pipeline: storage.absolute(str(spec))})
     if pipeline == TRAINING and not parameters:
-        # By what was compiled, which does not depend on the platform that `adapt train` takes.
+        # The compiled ingestion, which does not depend on the platform of `adapt train`.
         selection = Workspace(settings).select(window)
         parameters = training_parameters(settings.data.root, selection, settings.training.ingestion)
     return Submission(JobRequest(by_hand(pipeline), pipeline, dict(parameters)), config)
 
 
 def read_spec(file: Path, settings: Settings, pipeline: str) -> Spec:
-    """The compiled pipeline in a file.
+    """Return the compiled pipeline in a file.
 
     Raises:
-      UnreadableState, BrokenSpec: The file is no compiled pipeline, or another one.
+      UnreadableState, BrokenSpec: The file is not a compiled pipeline, or another one.
     """
     spec, name = Spec.from_json(file.read_bytes(), str(file)), f"{settings.name}-{pipeline}"
     if spec.name != name:
@@ -84,14 +84,14 @@ def read_spec(file: Path, settings: Settings, pipeline: str) -> Spec:
 
 
 def vertex_request(planned: Submission) -> str:
-    """The request that would be sent to Vertex AI, as JSON for a person to read."""
+    """Return the request that would be sent to Vertex AI, as readable JSON."""
     config, job = planned.config, planned.job().job
     url = f"{config.url}/v1/{config.parent}/pipelineJobs?pipelineJobId={job['displayName']}"
     return _readable({"method": "POST", "url": url, "body": job})
 
 
 def kubeflow_request(planned: Submission, host: str) -> str:
-    """The request that would be sent to Kubeflow, as JSON for a person to read."""
+    """Return the request that would be sent to Kubeflow, as readable JSON."""
     return _readable(kubeflow.request(planned.job(), host))
 
 

@@ -1,4 +1,4 @@
-"""The doctor: what is not as it should be with the machine, the settings and what they lead to. It changes nothing."""
+"""The doctor: problems of the machine, the settings and what they refer to. It changes nothing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ RECIPE_SECONDS = 60.0  # a recipe that imports TensorFlow at its top takes a whi
 
 
 def examine(path: Path) -> Iterator[Result]:
-    """What is found of a workspace, check by check. What rests on something broken is not looked at.
+    """Examine a workspace, check by check. Checks that depend on something broken are skipped.
 
     Args:
-      path: The workspace's folder, or its settings file; there need be none.
+      path: The workspace's folder, or its settings file; it need not exist.
     """
     yield from carry_out(machine_checks(locate_settings(path).parent))
     try:
@@ -47,7 +47,7 @@ def _on_vertex(workspace: Workspace) -> Iterator[Result]:
 
 
 def _on_this_machine(workspace: Workspace) -> Iterator[Result]:
-    serving = Check("model in service", lambda: _service_findings(workspace))
+    serving = Check("serving model", lambda: _service_findings(workspace))
     return carry_out([*_label_checks(workspace.settings), serving, *loop_checks(workspace)])
 
 
@@ -64,7 +64,7 @@ def _label_checks(settings: Settings) -> list[Check]:
 
 def _label_findings(file: str) -> Iterator[Finding]:
     if not storage.exists(file):
-        yield broken(f"the table of labels {file} is not there. Put it there, or set labels.file to another.")
+        yield broken(f"the table of labels {file} is missing. Put it there, or change labels.file.")
 
 
 def _service_findings(workspace: Workspace) -> Iterator[Finding]:

@@ -48,16 +48,16 @@ _MANIFESTS = ", ".join(
 
 
 class Unreachable(AdaptationError, ConnectionError):
-    """A server that gave no answer."""
+    """A server that did not answer."""
 
 
 def credentials_check(settings: Settings) -> Check:
-    """Whether there are credentials that Google takes: without them none of the others can say anything."""
+    """Return the check of the credentials; without valid ones no other check can answer."""
     return Check("credentials", lambda: _credentials_findings(settings))
 
 
 def cloud_checks(workspace: Workspace) -> list[Check]:
-    """The other checks of a complete deployment. In a rehearsal there are neither APIs nor a registry to ask."""
+    """Return the other checks of a complete deployment. A rehearsal has neither APIs nor a registry of images."""
     settings = workspace.settings
     google = _Google(settings, _credentials(settings))
     places = (settings.data.root, settings.collection.root, settings.vertex.root, settings.labels.file)
@@ -67,28 +67,28 @@ def cloud_checks(workspace: Workspace) -> list[Check]:
         *outside,
         *(Check(f"bucket {bucket}", partial(_bucket_findings, google, bucket)) for bucket in buckets),
         Check("image", lambda: _image_findings(google)),
-        Check("model in service", lambda: _service_findings(workspace)),
+        Check("serving model", lambda: _service_findings(workspace)),
         Check("published specs", lambda: _spec_findings(settings), seconds=COMPILE_SECONDS),
     ]
 
 
 @dataclass(frozen=True)
 class _Google:
-    """Questions to Google's APIs with the settings' credentials, each of which has an end."""
+    """Requests to Google's APIs with the settings' credentials, each with a timeout."""
 
     settings: Settings
     credentials: google.auth.credentials.Credentials
 
     def ask(self, url: str, query: Mapping[str, Any]) -> requests.Response:
-        """The answer, whatever its status.
+        """Return the response, whatever its status.
 
         Raises:
-          Unreachable: There is none.
+          Unreachable: There was none.
         """
         return _sent(self._session(), "GET", url, params=query)
 
     def manifest_status(self, url: str) -> int:
-        """The status of a registry's answer about an image; errors as for `ask`. The token is for Google's alone."""
+        """Return a registry's status for an image; errors as for `ask`. The token goes to Google's registries only."""
         import requests
 
         known = f".{url.split('/')[2]}".endswith(_GOOGLES_REGISTRIES)
@@ -108,7 +108,7 @@ def _sent(session: requests.Session, method: str, url: str, **request: Any) -> r
     try:
         return session.request(method, url, timeout=_TIMEOUT, **request)
     except (requests.RequestException, google.auth.exceptions.GoogleAuthError) as error:
-        message = f"{url.split('/')[2]} could not be reached: {_first_line(error)}. Look at the network."
+        message = f"{url.split('/')[2]} could not be reached: {_first_line(error)}. Check the network."
         raise Unreachable(message) from error
 
 
@@ -135,13 +135,13 @@ def _credentials_findings(settings: Settings) -> Iterator[Finding]:
         if not credentials.valid:
             credentials.refresh(Request())  # type: ignore[no-untyped-call]
     except google.auth.exceptions.TransportError as error:
-        yield broken(f"Google could not be asked for access: {_first_line(error)}. Look at the network.")
+        yield broken(f"Google could not be reached: {_first_line(error)}. Check the network.")
     except google.auth.exceptions.GoogleAuthError as error:
-        yield broken(f"no credentials that Google takes: {_first_line(error)}. {LOG_IN}")
+        yield broken(f"no valid credentials: {_first_line(error)}. {LOG_IN}")
 
 
 def _api_findings(google: _Google) -> Iterator[Finding]:
-    """Source of request and answer: cloud.google.com/service-usage/docs/reference/rest, services.batchGet."""
+    """Check the APIs. Source: cloud.google.com/service-usage/docs/reference/rest, services.batchGet."""
     vertex = google.settings.vertex
     wanted = ["aiplatform", "storage"]
     wanted += ["dataflow"] * vertex.dataflow + ["artifactregistry"] * ("pkg.dev/" in vertex.image)
@@ -150,7 +150,7 @@ def _api_findings(google: _Google) -> Iterator[Finding]:
     answer = google.ask(f"{SERVICE_USAGE}/v1/{project}/services:batchGet", {"names": names})
     if answer.status_code != 200:
         yield warning(
-            f"the APIs of {project} could not be looked at (HTTP {answer.status_code}). Check vertex.project, and that "
+            f"the APIs of {project} could not be listed (HTTP {answer.status_code}). Check vertex.project, and that "
             "the account has roles/serviceusage.serviceUsageViewer."
         )
         return
@@ -167,7 +167,7 @@ def _bucket_findings(google: _Google, bucket: str) -> Iterator[Finding]:
     answer = google.ask(address, {"fields": "location,locationType"})
     if answer.status_code == 404:
         command = f"gcloud storage buckets create gs://{bucket} --location={location}"
-        yield broken(f'gs://{bucket} is not there. Run "{command}".')
+        yield broken(f'gs://{bucket} does not exist. Run "{command}".')
         return
     if answer.status_code == 200:
         yield from _location_findings(bucket, answer.json()["location"], location)
@@ -181,12 +181,12 @@ def _bucket_findings(google: _Google, bucket: str) -> Iterator[Finding]:
 
 
 def _location_findings(bucket: str, found: str, location: str) -> Iterator[Finding]:
-    """A multi-region is named EU, US or ASIA, and has the regions whose names begin with that."""
+    """Check the location: a multi-region EU, US or ASIA has the regions whose names begin with that."""
     area = {"EU": "europe"}.get(found, found.lower())
     if location != area and not location.startswith(f"{area}-"):
         yield warning(
-            f"gs://{bucket} is in {found}, vertex.location is {location}: what crosses between them is slower and "
-            "is billed. Take a bucket in the location."
+            f"gs://{bucket} is in {found}, vertex.location is {location}: traffic between them is slower and "
+            "is billed. Use a bucket in that location."
         )
 
 
@@ -195,31 +195,29 @@ def _image_findings(google: _Google) -> Iterator[Finding]:
     match = _IMAGE.fullmatch(image)
     if not match:
         yield broken(
-            f"vertex.image = {image!r} is no image's name. Write it like "
+            f"vertex.image = {image!r} is not an image's name. Write it like "
             f"{google.settings.vertex.location}-docker.pkg.dev/<project>/<repository>/adaptation:1."
         )
         return
     if not match["digest"] and match["tag"] in (None, "latest"):
-        yield warning(
-            f"vertex.image = {image!r} may be another image tomorrow. Name a tag of its own, or a digest (@sha256:...)."
-        )
+        yield warning(f"vertex.image = {image!r} can change its content. Name a fixed tag, or a digest (@sha256:...).")
     if _is_real(google.settings):
         yield from _registry_findings(google, image, match)
 
 
 def _registry_findings(google: _Google, image: str, match: re.Match[str]) -> Iterator[Finding]:
-    """Source of the address: the OCI distribution specification, "Checking if content exists in the registry"."""
-    scheme = "http" if match["host"].startswith(("localhost:", "127.")) else "https"  # as container engines have it
+    """Check the image. Source: the OCI distribution specification, "Checking if content exists in the registry"."""
+    scheme = "http" if match["host"].startswith(("localhost:", "127.")) else "https"  # as container engines do
     address = f"{scheme}://{match['host']}/v2/{match['path']}/manifests/{match['digest'] or match['tag'] or 'latest'}"
     try:
         status = google.manifest_status(address)
     except Unreachable as error:
-        yield warning(f"{error} Whether {image} is there is unknown.")
+        yield warning(f"{error} So {image} was not checked.")
         return
     if status == 404:
-        yield broken(f"{image} is not there. Build and push it: docker build -t {image} . && docker push {image}")
+        yield broken(f"{image} does not exist. Build and push it: docker build -t {image} . && docker push {image}")
     elif status != 200:
-        yield warning(f"{match['host']} does not show {image} (HTTP {status}). Grant the right to read it.")
+        yield warning(f"{match['host']} does not show {image} (HTTP {status}). Grant the permission to read it.")
 
 
 def _service_findings(workspace: Workspace) -> Iterator[Finding]:
@@ -244,12 +242,12 @@ def _spec_findings(settings: Settings) -> Iterator[Finding]:
         try:
             published = Spec.from_json(storage.read(uri), uri)
         except FileNotFoundError:
-            yield broken(f'no {pipeline} pipeline is published: {uri} is not there. Run "adapt publish".')
+            yield broken(f'no {pipeline} pipeline is published: {uri} does not exist. Run "adapt publish".')
             continue
         if published.digest != compile_pipeline(settings, pipeline).digest:
             yield warning(
-                f"the published {pipeline} pipeline is not the one that these settings and this code make. "
-                f'Run "adapt publish" to run this one.'
+                f"the published {pipeline} pipeline differs from the one of these settings and this code. "
+                f'Run "adapt publish".'
             )
 
 

@@ -25,7 +25,7 @@ _SHOWN = 10
 
 
 def machine_checks(folder: Path) -> list[Check]:
-    """The checks of the machine that work on `folder` is done on."""
+    """Return the checks of this machine, where work on `folder` is done."""
     return [
         Check("python", lambda: python_findings(sys.version.split()[0])),
         Check("packages", lambda: package_findings(wanted_packages(), installed_packages())),
@@ -35,14 +35,14 @@ def machine_checks(folder: Path) -> list[Check]:
 
 
 def python_findings(version: str) -> Iterator[Finding]:
-    """Whether the package is made for this version of Python."""
+    """Check that the package supports this version of Python."""
     wanted = metadata.metadata(DISTRIBUTION)["Requires-Python"]
     if not SpecifierSet(wanted).contains(version, prereleases=True):
-        yield broken(f"Python {version} runs, but {wanted} is wanted. Make a new environment with such a Python.")
+        yield broken(f"this is Python {version}, but {wanted} is needed. Make a new environment with such a Python.")
 
 
 def wanted_packages(lock: Path = LOCK) -> list[Requirement]:
-    """What must be installed: as locked where this package lies in a clone, else as the distribution asks for it."""
+    """Return the required packages: those of the lock in a clone, else the distribution's requirements."""
     if lock.exists():
         return [Requirement(pin) for pin in _PINNED.findall(lock.read_text())]
     required = map(Requirement, metadata.requires(DISTRIBUTION) or [])
@@ -50,13 +50,13 @@ def wanted_packages(lock: Path = LOCK) -> list[Requirement]:
 
 
 def installed_packages() -> dict[str, str]:
-    """The version of each package by its normalised name; where there are two, of the one that is imported."""
+    """Return the version of each package by its normalised name; of two, that of the imported one."""
     found = [(one.metadata["Name"], one.version) for one in metadata.distributions()]
     return {_normalised(name): version for name, version in reversed(found) if name}
 
 
 def package_findings(wanted: Sequence[Requirement], installed: Mapping[str, str]) -> Iterator[Finding]:
-    """What is missing, and what is there in another version."""
+    """Report packages that are missing or have another version."""
     missing = [one for one in wanted if _normalised(one.name) not in installed]
     if missing:
         yield broken(f"not installed: {_some(list(map(str, missing)))}. {_install()}")
@@ -70,7 +70,7 @@ def package_findings(wanted: Sequence[Requirement], installed: Mapping[str, str]
 
 
 def memory_findings(size: int) -> Iterator[Finding]:
-    """Whether training has room."""
+    """Check that there is enough memory for training."""
     if size < LEAST_MEMORY:
         yield warning(
             f"{size / GIB:.1f} GiB of memory, and a training takes up to {LEAST_MEMORY / GIB:.0f}. "
@@ -79,13 +79,13 @@ def memory_findings(size: int) -> Iterator[Finding]:
 
 
 def disk_findings(folder: Path, least: int = LEAST_DISK) -> Iterator[Finding]:
-    """Whether there is room to write, and the right to."""
+    """Check the free space and the permission to write."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not os.access(there, os.W_OK | os.X_OK):
-        yield broken(f"{there} cannot be written to. Give yourself the right to, or name another folder.")
+        yield broken(f"{there} cannot be written to. Get the permission, or name another folder.")
     free = shutil.disk_usage(there).free
     if free < least:
-        yield warning(f"{free / GIB:.1f} GiB are free for {there}. Runs keep what they made: free some space.")
+        yield warning(f"{free / GIB:.1f} GiB are free at {there}. Runs keep their outputs: free some space.")
 
 
 def _normalised(name: str) -> str:
@@ -102,7 +102,7 @@ def _some(names: list[str]) -> str:
 
 
 def _memory() -> int:
-    """Bytes that this process may use: the machine's, or its container's."""
+    """Return the bytes that this process may use: the machine's, or its container's."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(physical, int(_CGROUP_LIMIT.read_text()))

@@ -3,10 +3,9 @@
     <folder>/main.py            the entry points
              adaptation/        what they call
              requirements.txt   what both need, pinned
-             env.yaml           the environment variables that tell it where everything is
+             env.yaml           the environment variables with the places of everything
 
-The same project and the same settings give the same bytes. What is made of it on Google Cloud is decided in
-`deployment`.
+The same project and the same settings give the same bytes. `deployment` deploys it.
 """
 
 from __future__ import annotations
@@ -33,14 +32,13 @@ _OWN = ("main.py", "requirements.txt")
 
 
 def build(settings: Settings, folder: Path) -> None:
-    """Writes the folder that is deployed; one that was built before is replaced as a whole.
+    """Write the folder that is deployed; an earlier build is replaced as a whole.
 
-    Failure: the folder is the old one, the new one or, for a moment, none; never something of both. Building again
-    finishes.
+    Failure: the folder is the old one, the new one or, for a moment, missing; never a mix. A retry finishes.
 
     Raises:
       InvalidSettings: The pipelines run on this machine, or the settings do not say enough for Google Cloud.
-      AlreadyExists: There is something else at `folder`; it is left as it is.
+      AlreadyExists: `folder` is something else; it is not changed.
     """
     folder = Path(os.path.abspath(folder))
     files = deployable(settings)
@@ -55,7 +53,7 @@ def build(settings: Settings, folder: Path) -> None:
 
 
 def deployable(settings: Settings) -> dict[str, bytes]:
-    """The files of the folder, by name; errors as for `build`."""
+    """Return the files of the folder, by name; errors as for `build`."""
     environment = _MARK + yaml.safe_dump(variables(settings), sort_keys=False, width=math.inf).encode()
     function, package = resources.files("cloud_function"), resources.files("adaptation")
     own = {name: function.joinpath(name).read_bytes() for name in _OWN}
@@ -63,11 +61,11 @@ def deployable(settings: Settings) -> dict[str, bytes]:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """The function's environment variables, by name; errors as for `build`."""
+    """Return the function's environment variables, by name; errors as for `build`."""
     if not settings.target.remote:
         raise InvalidSettings(
             f"{settings.file}: the function starts pipelines on Google Cloud, but platform.kind is "
-            f'{settings.platform.kind!r}. Set platform.kind = "vertex"; on one machine "adapt watch" does its work.'
+            f'{settings.platform.kind!r}. Set platform.kind = "vertex"; on one machine use "adapt watch".'
         )
     return {
         "COLLECTION_ROOT": settings.collection.root,
@@ -78,7 +76,7 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
-    """The modules below a package's folder, by the names that they get."""
+    """Yield the modules below a package's folder, with the names that they get."""
     for item in sorted(folder.iterdir(), key=lambda item: item.name):
         if item.is_dir():
             yield from _sources(item, f"{name}/{item.name}")
@@ -90,13 +88,13 @@ def _refuse_other(folder: Path) -> None:
     if not os.path.lexists(folder) or _is_replaceable(folder):
         return
     raise AlreadyExists(
-        f'{folder} is there, and was not made by "adapt function build", which would replace all of it. '
+        f'{folder} exists and was not made by "adapt function build", which would replace all of it. '
         "Name another folder, or remove that one."
     )
 
 
 def _is_replaceable(folder: Path) -> bool:
-    """Whether it is a build, or an empty folder."""
+    """Check that the folder is an earlier build, or empty."""
     if not folder.is_dir():
         return False
     environment = folder / ENVIRONMENT

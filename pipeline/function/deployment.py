@@ -1,13 +1,13 @@
-"""What the function needs on Google Cloud, as steps that may be taken any number of times.
+"""What the function needs on Google Cloud, as steps that are safe to repeat.
 
     Cloud Scheduler ------------------+
     Pub/Sub topic -- subscription ----+--> function <name>-trigger ------+
     Cloud Storage -- Eventarc ------------> function <name>-on-image ----+--> collection, records, specs, Vertex AI
 
-Two service accounts keep the rights apart. The functions run as one that may do what a delivery does and no more: read
-the collection and the published specs, read and create records (it can neither change nor remove one), find the
-champion, and create pipeline jobs that run as the pipelines' own account. The other may call the functions and be
-handed events, and nothing else.
+Two service accounts separate the permissions. The functions run as one that may only do what a delivery does: read the
+collection and the published specs, read and create records (it can neither change nor remove one), find the champion,
+and create pipeline jobs that run as the pipelines' own account. The other may only call the functions and receive
+events.
 
 Source of the commands: `gcloud help`, and the reference of each at https://cloud.google.com/sdk/gcloud/reference.
 """
@@ -47,14 +47,14 @@ PERMISSIONS = (
 READ, CREATE = "roles/storage.objectViewer", "roles/storage.objectCreator"
 ON_REQUEST, ON_EVENT = "on_request", "on_event"
 FINALIZED = "google.cloud.storage.object.v1.finalized"
-_SECONDS = 300  # for a delivery: Vertex AI is asked again for a while where it cannot answer
+_SECONDS = 300  # for a delivery, which retries requests to Vertex AI
 _LONGEST_ACCOUNT, _LONGEST_FUNCTION = 30, 63
 
 
 def deployment_steps(settings: Settings, folder: Path) -> list[Step]:
-    """The steps that deploy the folder that `function.build` writes.
+    """Return the steps that deploy the folder that `function.build` writes.
 
-    Accounts come early and their rights late, because a new account is not known everywhere at once.
+    Accounts come early and their roles late, because a new account takes a while to exist everywhere.
 
     Raises:
       InvalidSettings: The settings do not say enough for Google Cloud, or name no account that the pipelines run as.
@@ -62,8 +62,8 @@ def deployment_steps(settings: Settings, folder: Path) -> list[Step]:
     environment = variables(settings)
     if not settings.vertex.service_account:
         raise InvalidSettings(
-            f"{settings.file}: vertex.service_account is missing. The function gets the right to start pipelines as "
-            "that account, which the project's default one, with all its rights, should not be."
+            f"{settings.file}: vertex.service_account is missing. The function may start pipelines as that "
+            "account; the project's default account has too many permissions for that."
         )
     deployment = _Deployment(settings, folder)
     return [
@@ -93,19 +93,19 @@ def deployment_steps(settings: Settings, folder: Path) -> list[Step]:
 
 @dataclass(frozen=True)
 class _Deployment:
-    """The names of all that belongs to a deployment, and the step that makes each."""
+    """The names of a deployment's parts, and the step that makes each."""
 
     settings: Settings
     folder: Path
 
     @property
     def trigger(self) -> str:
-        """The function that is called with requests; also the topic, its subscription and the schedule's job."""
+        """The name of the function for requests, and of the topic, its subscription and the schedule's job."""
         return self._named("trigger", _LONGEST_FUNCTION)
 
     @property
     def on_image(self) -> str:
-        """The function that is called with storage events."""
+        """The name of the function for storage events."""
         return self._named("on-image", _LONGEST_FUNCTION)
 
     @property
@@ -136,7 +136,7 @@ class _Deployment:
 
     def topic(self) -> Step:
         return Step(
-            "the topic whose messages deliver, for who wants to from elsewhere",
+            "the topic for messages that start a delivery",
             self._gcloud("pubsub", "topics", "create", self.trigger),
             look=self._gcloud("pubsub", "topics", "describe", self.trigger),
         )
@@ -144,7 +144,7 @@ class _Deployment:
     def role(self) -> Step:
         words = (self._role, f"--title={self.trigger}", f"--permissions={','.join(PERMISSIONS)}", "--stage=GA")
         return Step(
-            "the role with what a delivery asks of Vertex AI",
+            "the role with a delivery's permissions on Vertex AI",
             self._gcloud("iam", "roles", "create", *words),
             look=self._gcloud("iam", "roles", "describe", self._role),
             renew=self._gcloud("iam", "roles", "update", *words),
@@ -166,7 +166,7 @@ class _Deployment:
         return Step("the right to start pipelines as their account", binding)
 
     def on_folder(self, what: str, uri: str, role: str) -> Step:
-        """A right on the objects of a folder, which becomes a managed one; or of a bucket, where it is the whole."""
+        """Grant a role on the objects of a folder, which becomes a managed one, or of a whole bucket."""
         bucket, _, key = uri.removeprefix("gs://").strip("/").partition("/")
         kind, place = ("managed-folders", f"gs://{bucket}/{key}/") if key else ("buckets", f"gs://{bucket}")
         return Step(what, self._binding(f"storage {kind}", place, self._member(self.runner), role))
@@ -180,7 +180,7 @@ class _Deployment:
         flags = (
             f"--trigger-event-filters=type={FINALIZED}",
             f"--trigger-event-filters=bucket={bucket}",
-            Answer("--trigger-location=", location),  # events of a bucket are to be had in its own location only
+            Answer("--trigger-location=", location),  # a bucket's events exist in its own location only
             f"--trigger-service-account={self._email(self.invoker)}",
             "--retry",
         )
@@ -238,10 +238,10 @@ class _Deployment:
 
     @property
     def _role(self) -> str:
-        return self.trigger.replace("-", "_")  # which a role's id may not have
+        return self.trigger.replace("-", "_")  # a role's id has no hyphens
 
     def _named(self, suffix: str, longest: int) -> str:
-        """The deployment's name and a suffix; too long a name is cut, and told apart by its digest."""
+        """Return the deployment's name with a suffix; too long a name is cut and gets its digest."""
         name, room = self.settings.name, longest - len(suffix) - 1
         if len(name) > room:
             digest = hashlib.sha256(name.encode()).hexdigest()[:6]
@@ -255,7 +255,7 @@ class _Deployment:
         return f"--member=serviceAccount:{self._email(account)}"
 
     def _address(self, flag: str) -> Answer:
-        """A flag with the function's address, which is known once it is deployed."""
+        """Return a flag with the function's address, which exists once it is deployed."""
         region, form = f"--region={self._location}", "--format=value(serviceConfig.uri)"
         return Answer(flag, self._gcloud("functions", "describe", self.trigger, "--gen2", region, form))
 
@@ -281,7 +281,7 @@ class _Deployment:
         )
 
     def _binding(self, kind: str, resource: str, member: str | Answer, role: str) -> Command:
-        """The binding of a role. It has no condition, which is said, or gcloud would ask where others have one."""
+        """Return the binding of a role, explicitly without a condition: gcloud would prompt where others have one."""
         words = (*kind.split(), "add-iam-policy-binding", resource)
         return self._gcloud(*words, member, f"--role={role}", "--condition=None")
 

@@ -1,7 +1,6 @@
-"""Steps of a deployment as commands of `gcloud`: taken one after the other, or shown as a script.
+"""Steps of a deployment as commands of `gcloud`: carried out one after the other, or shown as a script.
 
-A command is a tuple of words. It becomes text for a shell only where it is shown to a person, each word quoted. What
-the steps are for is not known here.
+A command is a tuple of words. It becomes text for a shell only in the script, each word quoted.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ GCLOUD = "gcloud"
 
 
 class StepFailed(AdaptationError, RuntimeError):
-    """A step could not be taken: its command is missing or ended with an error; the steps after it were not taken."""
+    """A failed step: its command is missing or ended with an error. Later steps were not started."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A word of a command: `text`, followed by what another command answers when it is run."""
+    """A word of a command: `text`, followed by another command's output at that time."""
 
     text: str
     command: Command
@@ -35,13 +34,13 @@ Command = tuple[str | Answer, ...]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that a deployment makes sure of. Taking it again does no harm.
+    """One thing that a deployment ensures. It is safe to repeat.
 
     Attributes:
-      what: What there is after it, for a person to read.
-      make: Makes it. Without a `look`, the command itself may be repeated.
-      look: Succeeds where it is there already; it is not made again then.
-      renew: Brings what is there already up to date, where that is needed.
+      what: What it makes, for a person to read.
+      make: Makes it. Without a `look`, this command is safe to repeat.
+      look: Succeeds if it exists; it is not made again then.
+      renew: Updates an existing one, if needed.
     """
 
     what: str
@@ -54,43 +53,43 @@ class _Failed(Exception):
     """A command that ended with an error; the message is its own."""
 
 
-def take(steps: Sequence[Step], telling: Callable[[str], AbstractContextManager[object]]) -> None:
-    """Takes the steps in their order.
+def carry_out(steps: Sequence[Step], showing: Callable[[str], AbstractContextManager[object]]) -> None:
+    """Carry out the steps in their order.
 
     Args:
-      steps: What is to be there in the end.
-      telling: Shows what a step is about, as long as the context that it gives lasts.
+      steps: The steps.
+      showing: Shows what a step makes, while its context lasts.
 
-    Failure: what the steps before have made stays. Repeat it: what is there is found.
+    Failure: what earlier steps have made stays. A retry finds it.
 
     Raises:
-      StepFailed: There is no Google Cloud CLI, or a command failed; the message has its words, and the steps that were
-        taken before.
+      StepFailed: There is no Google Cloud CLI, or a command failed; the message has its own message, and the steps
+        done before.
     """
     if not shutil.which(GCLOUD):
         raise StepFailed(
             f"{GCLOUD} is not on this machine's PATH. Install the Google Cloud CLI "
-            '(https://cloud.google.com/sdk/docs/install) and run "gcloud auth login"; or let --dry-run show the '
-            "commands, and run them where it is installed."
+            '(https://cloud.google.com/sdk/docs/install) and run "gcloud auth login"; or run the commands '
+            "that --dry-run prints where it is installed."
         )
     for number, step in enumerate(steps):
         try:
-            with telling(step.what):
-                _take(step)
+            with showing(step.what):
+                _carry_out(step)
         except _Failed as error:
             done = "; ".join(step.what for step in steps[:number]) or "nothing"
             raise StepFailed(
                 f"{step.what}: {error}\nDone before it: {done}.\n"
-                "Mend the cause and repeat this: what is there already is found, and nothing is made twice."
+                "Fix the cause and repeat this: what exists already is found, and nothing is made twice."
             ) from error
 
 
 def script(steps: Sequence[Step]) -> str:
-    """The steps as a script for `sh -e`, a comment and a line of commands each."""
+    """Return the steps as a script for `sh -e`, a comment and a line of commands each."""
     return "".join(f"# {step.what}\n{_line(step)}\n" for step in steps)
 
 
-def _take(step: Step) -> None:
+def _carry_out(step: Step) -> None:
     command = step.renew if step.look and _succeeds(step.look) else step.make
     if command:
         _run(command)
@@ -105,7 +104,7 @@ def _succeeds(command: Command) -> bool:
 
 
 def _run(command: Command) -> str:
-    """What the command answers. It may not ask anything of a person."""
+    """Return the command's output. Its standard input is empty, so that it cannot prompt."""
     words = [_resolved(word) for word in command]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if done.returncode:
@@ -118,7 +117,7 @@ def _resolved(word: str | Answer) -> str:
         return word
     if answer := _run(word.command):
         return word.text + answer
-    raise _Failed(f"{shlex.join(map(_resolved, word.command))} has answered nothing, where {word.text} needs it")
+    raise _Failed(f"{shlex.join(map(_resolved, word.command))} has printed nothing, but {word.text} needs it")
 
 
 def _line(step: Step) -> str:

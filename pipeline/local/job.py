@@ -1,6 +1,6 @@
-"""The process of a job: `python -m pipeline.local.job --settings FILE FOLDER` runs the pipeline that FOLDER asks for.
+"""The process of a job: `python -m pipeline.local.job --settings FILE FOLDER` runs the job in FOLDER.
 
-It is started by `adaptation.platforms.local.jobs`, once for each job, with the job's log as its output.
+`adaptation.platforms.local.jobs` starts one for each job, with the job's log as its output.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs one job."""
+    """Run one job."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="the settings file")
     parser.add_argument("folder", help="the job's folder")
@@ -35,7 +35,7 @@ def _work(settings: str, request: JobRequest) -> TrainingResult | EvaluationResu
     workspace = Workspace.open(settings)
     if request.pipeline not in (TRAINING, EVALUATION):
         raise InvalidJob(f"there is no pipeline {request.pipeline!r}. Ask for {TRAINING} or {EVALUATION}.")
-    if "tfx" not in sys.modules:  # else the process was forked from one that has it
+    if "tfx" not in sys.modules:  # else the process was forked from one that has loaded it
         report("starting TFX")
     with collector_at_rest():
         from pipeline.local.runs import run_evaluation, run_training

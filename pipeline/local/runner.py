@@ -1,6 +1,6 @@
-"""Runs a pipeline on this machine with TFX's LocalDagRunner, says which component is at work, checks how each ended.
+"""Runs a pipeline on this machine with TFX's LocalDagRunner, reports the running component, checks how each ended.
 
-LocalDagRunner does not raise when a component's input cannot be resolved: it records a failed execution and goes on. So
+LocalDagRunner does not raise if a component's input cannot be resolved: it records a failed execution and continues. So
 the executions in ML Metadata decide whether a run succeeded.
 """
 
@@ -43,7 +43,7 @@ class Run:
 
 
 def run_pipeline(pipeline: tfx.dsl.Pipeline, job: str) -> Run:
-    """Runs the pipeline to its end, however it ends, and notes in ML Metadata which job's run it was.
+    """Run the pipeline to its end, and record the job of the run in ML Metadata, also after a failure.
 
     Args:
       pipeline: The pipeline.
@@ -63,7 +63,7 @@ def run_pipeline(pipeline: tfx.dsl.Pipeline, job: str) -> Run:
 
 
 class _ComponentProgress(logging.Handler):
-    """Turns the runner's own log lines into progress."""
+    """A handler that turns the runner's own log lines into progress."""
 
     def __init__(self, total: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _ComponentProgress(logging.Handler):
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[None]:
     logger, handler = logging.getLogger("absl"), _ComponentProgress(total)
-    absl.logging.set_verbosity(absl.logging.INFO)  # which TensorFlow, unlike the logger's level, sets back to that
+    absl.logging.set_verbosity(absl.logging.INFO)  # TensorFlow resets the logger's level, not this
     logger.addHandler(handler)
     try:
         yield
@@ -90,7 +90,7 @@ def _progress(total: int) -> Iterator[None]:
 
 
 def _note_job(store: MetadataStore, job: str) -> None:
-    """TFX names a run by its time. Where none was begun, the last one is another job's already, and stays so."""
+    """Record the job of the last run, which TFX names by its time; leave another job's run as it is."""
     last = max(store.get_contexts_by_type(_RUN), key=lambda context: context.id, default=None)
     if last is not None and JOB not in last.custom_properties:
         last.custom_properties[JOB].string_value = job

@@ -1,7 +1,7 @@
-"""A task's container on this machine: the driver, if there is one, then the command, with what they read and write.
+"""A task's container on this machine: the driver, if any, then the command, with their inputs and outputs.
 
-They are given an `ExecutorInput` and leave an `ExecutorOutput` (source: kfp's pipeline_spec.proto), both JSON. Without
-a container engine they run as processes, in an empty folder and with the packages of this environment.
+They get an `ExecutorInput` and write an `ExecutorOutput` (source: kfp's pipeline_spec.proto), both JSON. They run as
+processes, in an empty folder and with the packages of this environment; no container engine is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OUTPUT_FILE = "executor_output.json"
 
 @dataclass(frozen=True)
 class _Exchange:
-    """What the container reads and is to write."""
+    """The container's inputs and declared outputs."""
 
     inputs: Inputs
     outputs: Mapping[str, Artifact]
@@ -43,7 +43,7 @@ class _Exchange:
         }
 
     def read_back(self) -> _Exchange:
-        """With what the container wrote: values of parameters (a driver's), places and properties of artifacts."""
+        """Add what the container wrote: values of parameters (a driver's), places and properties of artifacts."""
         try:
             written = json.loads(storage.read(self.file))
         except FileNotFoundError:
@@ -54,7 +54,7 @@ class _Exchange:
 
 
 def run_container(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Execution:
-    """Runs the task's driver and command, or takes over what an earlier execution made of the same.
+    """Run the task's driver and command, or reuse the outputs of an earlier execution with the same inputs.
 
     Raises:
       CommandFailed: Driver or command failed.
@@ -75,7 +75,7 @@ def run_container(stage: Stage, task: Task, execution: Execution, inputs: Inputs
 
 
 def listed(artifacts: Sequence[Artifact]) -> dict[str, Any]:
-    """Artifacts as an `ArtifactList`."""
+    """Return artifacts as an `ArtifactList`."""
     return {"artifacts": [vars(artifact) for artifact in artifacts]}
 
 
@@ -98,7 +98,7 @@ def _run(stage: Stage, execution: Execution, command: Mapping[str, Sequence[str]
 
 
 def _key(task: Task, exchange: _Exchange) -> str:
-    """Names what is done to what, as on Vertex AI: inputs, declared outputs, and the container's specification."""
+    """Return the cache key, as on Vertex AI: of inputs, declared outputs and the container's spec."""
     artifacts = {name: [one.name for one in given] for name, given in exchange.inputs.artifacts.items()}
     what = [task.component, task.executor, exchange.inputs.parameters, artifacts]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

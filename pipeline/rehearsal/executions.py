@@ -1,8 +1,8 @@
-"""The record of what rehearsals ran and made: the part of Vertex AI's ML Metadata that importers and the cache ask.
+"""The record of rehearsals' executions and artifacts: what importers and the cache use of Vertex AI's ML Metadata.
 
-It is a journal, so that any number of runs can write it at the same time and a killed one leaves it whole. An execution
-is entered when it starts and again when it ends; its last entry is the one that counts. One that was killed with its
-rehearsal stays RUNNING. What tasks do is not known here.
+It is a journal, so that any number of runs can write it at the same time and a killed one leaves it complete. An
+execution is recorded when it starts and again when it ends; the last record counts. One that was killed with its
+rehearsal stays RUNNING.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _STORE = "projects/rehearsal/locations/local/metadataStores/default/artifacts"
 
 
 class TaskState(StrEnum):
-    """How a task stands.
+    """The state of a task.
 
-    CACHED: an earlier result was taken over. SKIPPED: its condition does not hold, or a task before it was skipped.
-    NOT_STARTED: not yet, or never, because a task before it failed. CANCELLED: it was ended from outside.
+    CACHED: an earlier result was reused. SKIPPED: its condition does not hold, or an upstream task was skipped.
+    NOT_STARTED: not yet, or never, because an upstream task failed. CANCELLED: it was stopped from outside.
     """
 
     NOT_STARTED = "NOT_STARTED"
@@ -34,7 +34,7 @@ class TaskState(StrEnum):
 
     @property
     def done(self) -> bool:
-        """Whether the task's outputs are there."""
+        """True if the task's outputs exist."""
         return self in (TaskState.SUCCEEDED, TaskState.CACHED)
 
 
@@ -43,10 +43,10 @@ class Artifact:
     """An artifact as the tasks' containers see it.
 
     Attributes:
-      name: Names it for ever, like the resource name on Vertex AI.
+      name: Its permanent name, like the resource name on Vertex AI.
       type: The `ArtifactTypeSchema`: `instanceSchema` or `schemaTitle`.
       uri: Where it is.
-      metadata: Properties and custom properties; a number has one type there, so that a whole one is an int here.
+      metadata: Properties and custom properties; all numbers have one type there, so whole ones are ints here.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Artifact:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> Artifact:
-        """The artifact with more properties."""
+        """Return the artifact with more properties."""
         return replace(self, metadata={**self.metadata, **{name: _plain(value) for name, value in metadata.items()}})
 
 
@@ -67,14 +67,14 @@ class Execution:
     """One run of one task.
 
     Attributes:
-      number: Names it among all of the record.
+      number: Its number in the record.
       pipeline: Name of the pipeline.
       run: Name of the pipeline run.
       task: The task.
-      state: How it stands, or ended.
+      state: Its current or last state.
       message: Why it failed; else empty.
-      key: Names what it did to what; an execution with the same key would make the same. Empty where not cached.
-      outputs: What it made, by output name.
+      key: The cache key; an execution with the same key would have the same outputs. Empty: not cached.
+      outputs: Its artifacts by output name.
     """
 
     number: int
@@ -87,7 +87,7 @@ class Execution:
     outputs: Artifacts = field(default_factory=dict)
 
     def new_artifact(self, output: str, type: Mapping[str, str], uri: str) -> Artifact:
-        """An artifact of a name that no other has."""
+        """Return an artifact with a unique name."""
         return Artifact(f"{_STORE}/{self.number}-{output}", type, uri)
 
 
@@ -98,7 +98,7 @@ class Metadata:
         self._journal = Journal(folder, Execution)
 
     def begin(self, pipeline: str, run: str, task: str) -> Execution:
-        """Enters an execution that starts now."""
+        """Record an execution that starts now."""
 
         def beginning(last: Record[Execution] | None) -> Execution:
             return Execution(last.number + 1 if last else 1, pipeline, run, task, TaskState.RUNNING)
@@ -108,14 +108,14 @@ class Metadata:
         return begun.value
 
     def end(self, execution: Execution) -> None:
-        """Enters how an execution ended.
+        """Record how an execution ended.
 
-        Failure: it stays as it was entered before.
+        Failure: the earlier record stays.
         """
         self._journal.update(lambda last: execution)
 
     def executions(self, pipeline: str) -> list[Execution]:
-        """The pipeline's executions as they stand, the one that was entered last comes last."""
+        """Return the pipeline's executions in their current state, the last recorded one last."""
         last: dict[int, Execution] = {}
         for record in self._journal.records():
             execution = record.value
@@ -124,11 +124,11 @@ class Metadata:
         return [execution for execution in last.values() if execution.pipeline == pipeline]
 
     def done(self, pipeline: str, run: str, task: str) -> Execution | None:
-        """The last execution of a task in a run whose outputs are there."""
+        """Return the last execution of a task in a run that has outputs."""
         return self._newest(pipeline, lambda execution: (execution.run, execution.task) == (run, task))
 
     def cached(self, pipeline: str, key: str) -> Execution | None:
-        """The last execution that did the same to the same."""
+        """Return the last execution with the same cache key."""
         return self._newest(pipeline, lambda execution: execution.key == key)
 
     def at(self, pipeline: str, uri: str) -> Artifact | None:

@@ -1,4 +1,4 @@
-"""How a rehearsal looks while it goes on: a live table of its tasks on a terminal, else a line a change."""
+"""The display of a running rehearsal: a live table of its tasks on a terminal, else a line a change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline.console import PROGRESS, say
 from pipeline.rehearsal.executions import TaskState
 from pipeline.rehearsal.results import TaskReport
-from pipeline.rehearsal.run import Tell
+from pipeline.rehearsal.run import OnChange
 
 _COLOURS = {
     TaskState.NOT_STARTED: "dim",
@@ -27,14 +27,14 @@ _COLOURS = {
 
 
 @contextmanager
-def board() -> Iterator[Tell]:
-    """Shows how the tasks stand as long as the context lasts; gives what is to be told of each change."""
+def live_table() -> Iterator[OnChange]:
+    """Show the tasks' states while the context lasts; yield the callback for each change."""
     if not PROGRESS.is_terminal:
         yield _say_change
         return
     rows = _Rows()
     with Live(console=PROGRESS, get_renderable=rows.table, refresh_per_second=4):
-        yield rows.tell
+        yield rows.update
 
 
 class _Rows:
@@ -44,7 +44,7 @@ class _Rows:
         self._reports: dict[str, TaskReport] = {}
         self._started: dict[str, float] = {}
 
-    def tell(self, report: TaskReport) -> None:
+    def update(self, report: TaskReport) -> None:
         self._reports[report.name] = report
         if report.state is TaskState.RUNNING:
             self._started[report.name] = time.monotonic()

@@ -22,12 +22,12 @@ _VALUE = re.compile(
 
 @dataclass(frozen=True)
 class Scope:
-    """What placeholders mean in one task.
+    """The meaning of placeholders in one task.
 
     Attributes:
       run: Name of the pipeline run.
       task: Name of the task.
-      executor_input: The `ExecutorInput`, where there is one already.
+      executor_input: The `ExecutorInput`; empty before it is made.
     """
 
     run: str
@@ -35,10 +35,10 @@ class Scope:
     executor_input: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self, text: str) -> str:
-        """The text with what its placeholders mean.
+        """Return the text with its placeholders replaced.
 
         Raises:
-          BrokenSpec: One of them means nothing here.
+          BrokenSpec: One of them is unknown.
         """
         return _PLACEHOLDER.sub(lambda match: self._meaning(match["path"]), text)
 
@@ -62,7 +62,7 @@ class Scope:
             artifact = given["artifacts"][match["name"]]["artifacts"][0]
             return _text(artifact["metadata"][match["property"]] if match["property"] else artifact[match["field"]])
         except LookupError as error:
-            raise BrokenSpec(f"{{{{${path}}}}} means nothing in the task {self.task}.") from error
+            raise BrokenSpec(f"{{{{${path}}}}} is unknown in the task {self.task}.") from error
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The processes of a rehearsal's tasks: each leads a group of its own, so that all of it can be ended."""
+"""The processes of a rehearsal's tasks: each leads its own process group, so that all of it can be ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS_TO_END = 10.0
 
 
 class CommandFailed(AdaptationError, RuntimeError):
-    """A command that could not be started or did not end well."""
+    """A command that could not be started or failed."""
 
 
 class Ended(AdaptationError, RuntimeError):
@@ -25,7 +25,7 @@ class Ended(AdaptationError, RuntimeError):
 
 
 class Processes:
-    """What runs at the moment. Commands are run in threads; any thread may stop them all."""
+    """The running commands. Each runs in a thread; any thread may stop them all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +33,7 @@ class Processes:
         self._stopped = False
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Runs a command in an empty folder until it has ended; the log gets the command and what it prints.
+        """Run a command in an empty folder until it has ended; the log gets the command and its output.
 
         Raises:
           CommandFailed: It cannot be started, or ended with another code than 0; the message has the last line.
@@ -54,7 +54,7 @@ class Processes:
             raise CommandFailed(f"{_how(code)}: {_last_line(log)}")
 
     def stop(self) -> None:
-        """Ends all that runs, with the processes that it started; what is run after this is not started."""
+        """End all running commands with the processes that they started; later ones are not started."""
         with self._lock:
             self._stopped = True
             running = list(self._running)

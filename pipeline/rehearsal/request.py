@@ -1,4 +1,4 @@
-"""What `adapt rehearse` runs: a workspace's compiled pipeline, or a file's, with parameters and a place to run it."""
+"""What `adapt rehearse` runs: the compiled pipeline of a workspace or a file, with parameters and a place to run it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Session:
     """A pipeline to rehearse.
 
     Attributes:
-      spec: It, compiled.
+      spec: The compiled pipeline.
       parameters: Values of its runtime parameters.
       folder: Folder of this machine for the logs and the record of runs.
     """
@@ -41,17 +41,17 @@ class Session:
 def session(
     workspace: Workspace, pipeline: str, file: Path | None, parameters: Mapping[str, str], task: str = ""
 ) -> Session:
-    """The session that a person asks for; nothing is run.
+    """Return the requested session; nothing is run.
 
     Args:
-      workspace: What it works on, where no file says otherwise.
+      workspace: The workspace; a file may name another one's folders.
       pipeline: `training` or `evaluation`.
-      file: A compiled spec; where there is none it is compiled from the workspace.
-      parameters: Values of runtime parameters. A training that is given none gets those of the settings' window.
-      task: A task to repeat alone; what is not given then stays as it was in that run.
+      file: A compiled spec; None: compile the workspace's.
+      parameters: Values of runtime parameters. Without any, a training gets those of the settings' window.
+      task: A task to repeat alone; parameters that are not given keep their values of that run.
 
     Raises:
-      BrokenSpec: The file is no compiled pipeline, or another one.
+      BrokenSpec: The file is not a compiled pipeline, or another one.
       SpanNotPublished, InvalidWindow: The window names no published spans.
       UnusableRecipe, InvalidSpec: The recipe is missing or broken, or does not allow a setting.
       NotRehearsable: The spec names Google Cloud's storage, which cannot be reached.
@@ -69,7 +69,7 @@ def session(
 
 
 def session_folder(workspace: Workspace) -> Path:
-    """Folder of a workspace's rehearsals, on this machine."""
+    """Return the folder of a workspace's rehearsals, on this machine."""
     settings = workspace.settings
     return (settings.file.parent if settings.target.remote else Path(workspace.root)) / "rehearsal"
 
@@ -89,11 +89,11 @@ def _refuse_unreachable(spec: Spec) -> None:
     if not outputs.startswith(_REMOTE):
         return
     try:
-        # Any answer will do here; the client of object storage would try, and complain, for half a minute.
+        # Any response will do; the object storage client would retry, with warnings, for half a minute.
         requests.head(os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com"), timeout=_SECONDS)
         storage.exists(outputs)
     except (requests.ConnectionError, requests.Timeout, StorageFailed) as error:
         raise NotRehearsable(
-            f"the tasks of {spec.name} work on {outputs}, which cannot be reached from here ({error}). Give --cloud to "
+            f"the tasks of {spec.name} work on {outputs}, which cannot be reached from here ({error}). Use --cloud to "
             "rehearse on emulators of this machine, or credentials that may read and write there."
         ) from error

@@ -1,6 +1,6 @@
-"""What a rehearsal is told and what it tells: where it runs, how each task stands, and how it all ended.
+"""The values of a rehearsal: where it runs, the state of each task, and the result.
 
-Only values live here. How a task is run is in `container`, which one and when in `runner`.
+`container` runs a task; `run` decides which and when.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _LAST_LINES = 20
 
 @dataclass(frozen=True)
 class Place:
-    """Where a pipeline is rehearsed.
+    """The place where a pipeline is rehearsed.
 
     Attributes:
       folder: Folder of this machine for logs and for the record of all runs; several runs may share it.
       root: Folder or gs:// URI for the tasks' outputs; empty: the spec's own `gcsOutputDirectory`.
-      environment: What the tasks' processes get in addition.
+      environment: Additional environment variables of the tasks' processes.
       parallel: How many tasks run at the same time.
-      cache: Whether a task may take over an earlier run's result.
+      cache: True if a task may reuse an earlier run's result.
     """
 
     folder: Path
@@ -36,13 +36,13 @@ class Place:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """How a task stands.
+    """The state of a task.
 
     Attributes:
       name: The task.
       state: Its state.
       seconds: How long it ran.
-      log: What its processes printed; None where none was started.
+      log: Its processes' output; None if none was started.
       message: Why it failed or was not run, in a line; else empty.
       outputs: Its artifacts by output name.
     """
@@ -55,7 +55,7 @@ class TaskReport:
     outputs: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
 
     def last_lines(self) -> list[str]:
-        """The end of the log."""
+        """Return the last lines of the log."""
         return self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:] if self.log else []
 
 
@@ -71,14 +71,14 @@ class RehearsalFailed(AdaptationError, RuntimeError):
         if report.log:
             lines += [f"The end of {report.log}:", *(f"  | {line}" for line in report.last_lines())]
         if command:
-            lines.append(f'When the cause is mended, "{command} --task {report.name}" repeats it alone.')
+            lines.append(f'When the cause is fixed, "{command} --task {report.name}" repeats it alone.')
         super().__init__("\n".join(lines))
         self.report = report
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
       run: Its name.
@@ -90,12 +90,12 @@ class Rehearsal:
 
     @property
     def failed(self) -> tuple[TaskReport, ...]:
-        """The tasks that failed or were cancelled; none where the pipeline succeeded."""
+        """The tasks that failed or were cancelled; empty if the pipeline succeeded."""
         ended_badly = (TaskState.FAILED, TaskState.CANCELLED)
         return tuple(report for report in self.tasks.values() if report.state in ended_badly)
 
     def output(self, task: str, name: str) -> Artifact:
-        """The artifact that a task made.
+        """Return the artifact that a task made.
 
         Raises:
           KeyError: The task did not run, or has no such output.
@@ -104,13 +104,13 @@ class Rehearsal:
         return artifact
 
     def check(self, command: str = "") -> None:
-        """Does nothing where the pipeline succeeded.
+        """Check that the pipeline succeeded.
 
         Args:
-          command: A command that, followed by `--task NAME`, repeats a task alone; the message tells it.
+          command: A command that, followed by `--task NAME`, repeats a task alone, for the message.
 
         Raises:
-          RehearsalFailed: A task failed or was cancelled; the first one is told.
+          RehearsalFailed: A task failed or was cancelled; it has the report of the first.
         """
         if self.failed:
             raise RehearsalFailed(self.failed[0], command)

@@ -1,7 +1,7 @@
-"""The rehearsal of a whole pipeline: each task when its turn has come, independent ones side by side.
+"""The rehearsal of a whole pipeline: each task after its upstream tasks, independent ones in parallel.
 
-A task that fails does not stop those that do not depend on it, as on Vertex AI. Who stops a rehearsal ends its tasks,
-and the record says so.
+A failed task does not stop those that do not depend on it, as on Vertex AI. An interrupted rehearsal ends its tasks and
+records that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.rehearsal.run_context import JOB, Inputs, Stage, metadata_in, run_
 from pipeline.rehearsal.task_graph import NotRehearsable, Task, rehearsed, tasks_of, upstream
 from pipeline.rehearsal.tasks import input_artifacts, input_parameters, perform
 
-Tell = Callable[[TaskReport], None]
+OnChange = Callable[[TaskReport], None]
 
 
 def rehearse(
@@ -34,46 +34,46 @@ def rehearse(
     *,
     run: str = "",
     only: str = "",
-    tell: Tell = lambda report: None,
+    on_change: OnChange = lambda report: None,
     processes: Processes | None = None,
 ) -> Rehearsal:
-    """Runs a compiled pipeline on this machine, each task as the command that its container would start.
+    """Run a compiled pipeline on this machine, each task as the command that its container would start.
 
     Args:
       spec: The compiled pipeline.
       place: Where it runs.
       parameters: Values of runtime parameters, in place of those in the spec.
-      run: Name of the run; a new one where it is left out. With `only`, the run to go on with; else the last one.
+      run: Name of the run; empty: a new one. With `only`, the run to continue; empty: the last one.
       only: A task to run alone, on what the tasks before it made in an earlier run, with that run's parameters.
-      tell: Is told of all tasks, then of each when it starts and when it has ended; by the thread that called this.
-      processes: What starts the tasks' processes, for whoever wants to stop them from another thread.
+      on_change: Gets a report of every task, then of each that starts or has ended; called by this thread.
+      processes: Starts the tasks' processes; another thread may stop them through it.
 
     Returns:
-      How it ended; that a task failed is no exception here, see `Rehearsal.check`.
+      The result; a failed task does not raise here, see `Rehearsal.check`.
 
     Raises:
       BrokenSpec: The spec would not run; nothing was run.
       NotRehearsable: It hands work to a service of Google's, or the task cannot be run alone; nothing was run.
       InvalidJob: The spec has no such parameter, or it is of another type; nothing was run.
-      AlreadyExists: There is a run of that name.
+      AlreadyExists: A run of that name exists.
 
     Failure: interrupted by an exception of any kind, the tasks' processes are ended and recorded as CANCELLED; killed,
     they are recorded as RUNNING. What was recorded before stays.
     """
     processes = processes or Processes()
     if only:
-        return _Run(_earlier(spec, place, parameters or {}, run, processes), tell).one(only)
+        return _Run(_earlier(spec, place, parameters or {}, run, processes), on_change).one(only)
     ready = rehearsed(spec, parameters or {})
     stage = Stage(ready, place, run or f"{ready.name}-{datetime.now(UTC):%Y%m%dt%H%M%S%f}", processes)
     try:
         storage.create(str(stage.folder / JOB), ready.to_json())
     except FileExistsError as error:
-        raise AlreadyExists(f"there is a run {stage.run} in {stage.folder}. Give this one another name.") from error
-    return _Run(stage, tell).all()
+        raise AlreadyExists(f"the run {stage.run} exists in {stage.folder}. Choose another name.") from error
+    return _Run(stage, on_change).all()
 
 
 def _earlier(spec: Spec, place: Place, parameters: Mapping[str, str], run: str, processes: Processes) -> Stage:
-    """The surroundings of a run that was before."""
+    """Return the context of an earlier run."""
     run = run or _last_run(spec, place)
     file = run_folder(place, run) / JOB
     if not file.exists():
@@ -88,7 +88,7 @@ def _last_run(spec: Spec, place: Place) -> str:
 
 
 def _with_values_of(spec: Spec, earlier: Spec) -> Spec:
-    """The spec with an earlier run's values for the runtime parameters that it still has."""
+    """Return the spec with an earlier run's values for the runtime parameters that it still has."""
     runtime = spec.job.get("runtimeConfig", {})
     values = {name: value for name, value in earlier.parameters.items() if name in spec.parameters}
     given = {**runtime.get("parameterValues", {}), **values}
@@ -96,18 +96,18 @@ def _with_values_of(spec: Spec, earlier: Spec) -> Spec:
 
 
 class _Run:
-    """A run while it goes on: how each task stands."""
+    """An ongoing run: the state of each task."""
 
-    def __init__(self, stage: Stage, tell: Tell) -> None:
+    def __init__(self, stage: Stage, on_change: OnChange) -> None:
         self._stage = stage
-        self._tell = tell
+        self._on_change = on_change
         self._tasks = tasks_of(stage.spec)
         self._reports = {name: TaskReport(name, TaskState.NOT_STARTED) for name in self._tasks}
 
     def all(self) -> Rehearsal:
-        """Runs all tasks in their order."""
+        """Run all tasks in their order."""
         for report in self._reports.values():
-            self._tell(report)
+            self._on_change(report)
         sorter = TopologicalSorter(upstream(self._tasks))
         sorter.prepare()
         ready: list[str] = []
@@ -126,7 +126,7 @@ class _Run:
         return self._rehearsal()
 
     def one(self, name: str) -> Rehearsal:
-        """Runs one task, whatever its condition says, on what the others made before."""
+        """Run one task, regardless of its condition, on the outputs of an earlier run's other tasks."""
         if name not in self._tasks:
             known = ", ".join(self._tasks)
             raise NotRehearsable(f"{self._stage.spec.name} has no task {name}. Name one of: {known}.")
@@ -143,7 +143,7 @@ class _Run:
         return self._rehearsal()
 
     def _begin(self, name: str, pool: ThreadPoolExecutor, sorter: TopologicalSorter[str]) -> set[Future[TaskReport]]:
-        """Starts the task, or settles it at once where it is not to run."""
+        """Start the task, or record at once that it does not run."""
         task = self._tasks[name]
         states = {before: self._reports[before].state for before in task.upstream}
         artifacts = input_artifacts(task, {before: self._reports[before].outputs for before in task.upstream})
@@ -155,7 +155,7 @@ class _Run:
         return set()
 
     def _await(self, running: set[Future[TaskReport]], sorter: TopologicalSorter[str]) -> set[Future[TaskReport]]:
-        """Waits until a task has ended; returns those that go on."""
+        """Wait until a task has ended; return those still running."""
         ended, going = wait(running, return_when=FIRST_COMPLETED)
         for future in ended:
             self._note(future.result())
@@ -166,24 +166,24 @@ class _Run:
         execution = self._stage.metadata.done(self._stage.spec.name, self._stage.run, producer)
         if execution is None:
             raise NotRehearsable(
-                f"{task.name} needs what {producer} makes, which has not succeeded in the run {self._stage.run}. "
+                f"{task.name} needs the output of {producer}, which has not succeeded in the run {self._stage.run}. "
                 f"Repeat {producer} first, or run the whole pipeline."
             )
         return execution.outputs
 
     def _note(self, report: TaskReport) -> None:
         self._reports[report.name] = report
-        self._tell(report)
+        self._on_change(report)
 
     def _rehearsal(self) -> Rehearsal:
         return Rehearsal(self._stage.run, dict(self._reports))
 
 
 def _turn(task: Task, states: Mapping[str, TaskState], artifacts: Artifacts) -> TaskReport:
-    """What becomes of the task now that all before it have ended."""
+    """Decide whether the task runs, now that all before it have ended."""
     state = task.turn(states)
     if state is not TaskState.RUNNING:
-        reason = {TaskState.SKIPPED: "a task before it was skipped", TaskState.NOT_STARTED: "a task before it failed"}
+        reason = {TaskState.SKIPPED: "an upstream task was skipped", TaskState.NOT_STARTED: "an upstream task failed"}
         return TaskReport(task.name, state, message=reason[state])
     try:
         if task.condition.holds(artifacts):
@@ -194,7 +194,7 @@ def _turn(task: Task, states: Mapping[str, TaskState], artifacts: Artifacts) -> 
 
 
 def _performed(stage: Stage, task: Task, artifacts: Artifacts, before: Mapping[str, TaskState]) -> TaskReport:
-    """Runs the task and records it."""
+    """Run the task and record it."""
     started, metadata = time.monotonic(), stage.metadata
     execution = metadata.begin(stage.spec.name, stage.run, task.name)
     try:

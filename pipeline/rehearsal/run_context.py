@@ -22,7 +22,7 @@ _NOT_IN_A_CONTAINER = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a task is given: the values of its parameters, and its artifacts, by input name."""
+    """A task's inputs: the values of its parameters, and its artifacts, by input name."""
 
     parameters: Mapping[str, Any]
     artifacts: Artifacts
@@ -30,7 +30,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Stage:
-    """The surroundings of a run's tasks.
+    """The context of a run's tasks.
 
     Attributes:
       spec: The pipeline as it is run.
@@ -55,17 +55,17 @@ class Stage:
         return run_folder(self.place, self.run)
 
     def log(self, execution: Execution) -> Path:
-        """What an execution's processes print."""
+        """Return the log file of an execution's processes."""
         return self.folder / f"{execution.task}_{execution.number}.log"
 
     def outputs(self, execution: Execution) -> str:
-        """Where an execution's outputs go: `<root>/<run>/<task>_<number>`, as on Vertex AI."""
+        """Return the folder of an execution's outputs: `<root>/<run>/<task>_<number>`, as on Vertex AI."""
         root = self.place.root or self.spec.job["runtimeConfig"]["gcsOutputDirectory"]
         return storage.join(storage.absolute(root), self.run, f"{execution.task}_{execution.number}")
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a task's process gets: nothing of what only this shell has; `python` is the one that runs this."""
+        """The task processes' environment: without this shell's own variables; `python` is this process's."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -76,10 +76,10 @@ class Stage:
 
 
 def metadata_in(place: Place) -> Metadata:
-    """The record of all runs in a place."""
+    """Return the record of all runs in a place."""
     return Metadata(str(place.folder.absolute() / "metadata"))
 
 
 def run_folder(place: Place, run: str) -> Path:
-    """Folder of a run: its job and its logs."""
+    """Return the folder of a run: its job and its logs."""
     return place.folder.absolute() / "runs" / run

@@ -1,7 +1,6 @@
-"""The tasks of a compiled pipeline: what each needs, and whether its turn has come; and the spec as it is rehearsed.
+"""The tasks of a compiled pipeline: their inputs and their order; and the spec as it is rehearsed.
 
-Nothing is run here. What a spec must be like to run anywhere is said in `pipeline.compiled.spec`; here is only what a
-rehearsal makes of one, and what it cannot do.
+`pipeline.compiled.spec` checks what a spec needs to run anywhere; here is only what is special in a rehearsal.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Task:
       name: Its name.
       spec: Its `PipelineTaskSpec`.
       component: Its `ComponentSpec`.
-      executor: What carries it out: an object with one of `EXECUTORS`.
+      executor: Its executor: an object with one of `EXECUTORS`.
     """
 
     name: str
@@ -57,17 +56,17 @@ class Task:
 
     @property
     def producers(self) -> frozenset[str]:
-        """Those of them whose artifacts it takes."""
+        """The upstream tasks whose artifacts it takes."""
         return frozenset(source["taskOutputArtifact"]["producerTask"] for source in self.artifact_sources.values())
 
     @property
     def artifact_sources(self) -> Mapping[str, Mapping[str, Any]]:
-        """Where its input artifacts come from."""
+        """The sources of its input artifacts."""
         return dict(self.spec.get("inputs", {}).get("artifacts", {}))
 
     @property
     def parameter_sources(self) -> Mapping[str, Mapping[str, Any]]:
-        """Where its input parameters come from."""
+        """The sources of its input parameters."""
         return dict(self.spec.get("inputs", {}).get("parameters", {}))
 
     @property
@@ -77,7 +76,7 @@ class Task:
 
     @property
     def condition(self) -> Condition:
-        """When it is run, if its turn comes.
+        """The condition under which it runs after its upstream tasks.
 
         Raises:
           UnknownCondition: It has a form that TFX does not write.
@@ -86,15 +85,15 @@ class Task:
 
     @property
     def cacheable(self) -> bool:
-        """Whether the spec leaves it to the run if an earlier result may be taken over."""
+        """True if the spec allows the run to reuse an earlier result."""
         caching = self.spec.get("cachingOptions")
         return "container" in self.executor and (caching is None or bool(caching.get("enableCache")))
 
     def turn(self, before: Mapping[str, TaskState]) -> TaskState:
-        """What becomes of it, by the states of the tasks before it, which have all ended.
+        """Decide whether it runs, by the states of its upstream tasks, which have all ended.
 
         Returns:
-          RUNNING: it is to run if its condition holds. SKIPPED or NOT_STARTED: it never will.
+          RUNNING: it runs if its condition holds. SKIPPED or NOT_STARTED: it never runs.
         """
         if self.spec.get("triggerPolicy", {}).get("strategy") == _COMPLETED:
             return TaskState.RUNNING
@@ -105,7 +104,7 @@ class Task:
 
 
 def rehearsed(spec: Spec, parameters: Mapping[str, str]) -> Spec:
-    """The spec as it is run: without nested DAGs, and with the values of its runtime parameters.
+    """Return the spec as it is run: without nested DAGs, and with the values of its runtime parameters.
 
     Args:
       spec: A compiled pipeline.
@@ -126,18 +125,18 @@ def rehearsed(spec: Spec, parameters: Mapping[str, str]) -> Spec:
 
 
 def tasks_of(spec: Spec) -> Mapping[str, Task]:
-    """The tasks by name, each after those that come before it."""
+    """Return the tasks by name, each after its upstream tasks."""
     tasks = {name: Task(name, body, spec.component(name), _executor(spec, name)) for name, body in spec.tasks.items()}
     return {name: tasks[name] for name in graphlib.TopologicalSorter(upstream(tasks)).static_order()}
 
 
 def upstream(tasks: Mapping[str, Task]) -> Mapping[str, list[str]]:
-    """The names of the tasks before each, sorted, so that the same spec runs in the same order."""
+    """Return the upstream tasks' names of each, sorted, so that the same spec runs in the same order."""
     return {name: sorted(tasks[name].upstream) for name in sorted(tasks)}
 
 
 def _unfold(pipeline: dict[str, Any]) -> None:
-    """Puts the tasks of nested DAGs, which TFX makes of a pipeline with an exit handler, among the root's."""
+    """Move the tasks of nested DAGs, which TFX makes of a pipeline with an exit handler, to the root."""
     tasks = pipeline["root"]["dag"]["tasks"]
     for name in list(tasks):
         inner = pipeline.get("components", {}).get(tasks[name]["componentRef"]["name"], {}).get("dag")

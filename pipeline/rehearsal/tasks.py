@@ -1,4 +1,4 @@
-"""What a task does once its turn has come: a container runs, an importer looks something up."""
+"""What a task does: a container runs, an importer records an artifact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.rehearsal.task_graph import Task
 
 
 def input_artifacts(task: Task, made: Mapping[str, Artifacts]) -> Artifacts:
-    """The task's input artifacts by name.
+    """Return the task's input artifacts by name.
 
     Args:
       task: The task.
@@ -29,15 +29,15 @@ def input_artifacts(task: Task, made: Mapping[str, Artifacts]) -> Artifacts:
 
 
 def input_parameters(stage: Stage, task: Task, before: Mapping[str, TaskState]) -> Mapping[str, Any]:
-    """The values of the task's parameters by name.
+    """Return the values of the task's parameters by name.
 
     Args:
       stage: The run.
       task: The task.
-      before: How the tasks before it ended; an exit handler is told of it.
+      before: The states of its upstream tasks, for an exit handler.
 
     Raises:
-      BrokenSpec: A constant has a placeholder that means nothing here.
+      BrokenSpec: A constant has an unknown placeholder.
     """
     scope = Scope(stage.run, task.name)
     values: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def input_parameters(stage: Stage, task: Task, before: Mapping[str, TaskState]) 
 
 
 def perform(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Execution:
-    """Carries the task out; returns the execution as it ended.
+    """Carry the task out; return the ended execution.
 
     Raises:
       AdaptationError: It failed, or was stopped.
@@ -64,7 +64,7 @@ def perform(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> E
 
 
 def _import(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> Artifacts:
-    """Enters what is at a URI as an artifact; where it is entered already, that one is taken unless told otherwise."""
+    """Record the content of a URI as an artifact; reuse a recorded one unless `reimport` is set."""
     importer = task.executor["importer"]
     source = importer["artifactUri"]
     given = source["constant"] if "constant" in source else inputs.parameters[source["runtimeParameter"]]
@@ -77,7 +77,7 @@ def _import(stage: Stage, task: Task, execution: Execution, inputs: Inputs) -> A
 
 
 def _final_status(stage: Stage, producer: str, before: Mapping[str, TaskState]) -> str:
-    """What an exit handler gets (source: `PipelineTaskFinalStatus` in kfp's pipeline_spec.proto)."""
+    """Return what an exit handler gets (source: `PipelineTaskFinalStatus` in kfp's pipeline_spec.proto)."""
     failed = sorted(name for name, state in before.items() if state is TaskState.FAILED)
     status: dict[str, Any] = {
         "state": "FAILED" if failed else "SUCCEEDED",

@@ -1,4 +1,4 @@
-"""What a report computes from what was read: pure functions from the domain's values to the facts."""
+"""What a report computes: pure functions from the domain's values to the facts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SKIPPED_EXAMPLES = 6
 
 
 def summary(manifests: Sequence[Manifest], events: Sequence[Event], champion: ModelVersion | None) -> Summary:
-    """The state of the system in a few figures."""
+    """Return the state of the system in a few figures."""
     measured = [event for event in events if event.accuracy is not None]
     last = measured[-1] if measured else None
     return Summary(
@@ -54,7 +54,7 @@ def summary(manifests: Sequence[Manifest], events: Sequence[Event], champion: Mo
 
 
 def span(manifest: Manifest, samples: tuple[Picture, ...]) -> SpanFacts:
-    """What is told of a span."""
+    """Return the facts on a span."""
     counts = manifest.counts
     return SpanFacts(
         span=manifest.span,
@@ -73,7 +73,7 @@ def span(manifest: Manifest, samples: tuple[Picture, ...]) -> SpanFacts:
 
 
 def evaluation(job: str, found: Evaluation, reason: str, mistakes: tuple[MistakeFacts, ...]) -> EvaluationFacts:
-    """What is told of an evaluation."""
+    """Return the facts on an evaluation."""
     return EvaluationFacts(
         job=job,
         batch=found.batch,
@@ -94,7 +94,7 @@ def evaluation(job: str, found: Evaluation, reason: str, mistakes: tuple[Mistake
 def comparison(
     job: str, verdict: Verdict, labels: tuple[LabelMatch, ...], metrics: tuple[MetricMatch, ...]
 ) -> ComparisonFacts:
-    """What is told of a challenger."""
+    """Return the facts on a challenger."""
     return ComparisonFacts(
         job=job,
         blessed=verdict.blessed,
@@ -110,7 +110,7 @@ def comparison(
 
 
 def label_matches(parts: Comparison, newest: int | None, names: Sequence[str]) -> tuple[LabelMatch, ...]:
-    """Both models label by label; labels without a test image are left out."""
+    """Return both models label by label; labels without a test image are left out."""
     found = (
         LabelMatch(name, _part_match(parts, Part(None, label)), _part_match(parts, Part(newest, label)))
         for label, name in enumerate(names)
@@ -130,7 +130,7 @@ def metric_matches(parts: Comparison) -> tuple[MetricMatch, ...]:
 
 
 def lineage(champion: ModelVersion, sources: Sources, manifests: Iterable[Manifest]) -> Lineage:
-    """What the champion was made from."""
+    """Return what the champion was made from."""
     by_number = {manifest.span: manifest for manifest in manifests}
     cause = sources.cause_of(champion.run)
     reasons = (one.reason for one in reversed(sources.promotions) if one.version == champion.number)
@@ -147,7 +147,7 @@ def lineage(champion: ModelVersion, sources: Sources, manifests: Iterable[Manife
 
 
 def skipped(manifests: Sequence[Manifest], sources: Sources) -> tuple[SkippedFacts, ...]:
-    """What was left out by evaluations and from spans."""
+    """Return the images that evaluations and spans have skipped."""
     evaluated = [
         _left_out(f"evaluation of {one.batch}, {job}", one.skipped, one.images)
         for job, one in sources.evaluations.items()
@@ -158,15 +158,15 @@ def skipped(manifests: Sequence[Manifest], sources: Sources) -> tuple[SkippedFac
 
 
 def next_steps(manifests: Sequence[Manifest], sources: Sources, collection: str) -> tuple[str, ...]:
-    """What to do first, where the loop has not been gone through yet."""
+    """Return what to do first in a workspace that has not completed the loop yet."""
     if not manifests:
         return ('Make a first span: "adapt init --images DIR", or "adapt init" for the digits of scikit-learn.',)
     if not sources.versions:
         return ('Train a first model: "adapt train".',)
     if not sources.evaluations:
         return (
-            f"Put images into a folder named after their month, like {collection}/2021-10.",
-            'Evaluate them: "adapt evaluate", or let "adapt watch" do it whenever enough have come.',
+            f"Put images into a folder for their month, like {collection}/2021-10.",
+            'Evaluate them: "adapt evaluate", or let "adapt watch" do it when enough have arrived.',
         )
     return ()
 

@@ -1,4 +1,4 @@
-"""Where the marks of the story's chart are. How they are drawn is the template's matter.
+"""The places of the marks in the story's chart; the template draws them.
 
 Widths are in percent and heights in pixels, so that the chart fits any screen without its text being scaled.
 """
@@ -20,7 +20,7 @@ _ROUND = 2
 
 @dataclass(frozen=True)
 class Point:
-    """An event's place; `y`, `low` and `high` are those of its accuracy and interval, None where it has none."""
+    """An event's place; `y`, `low` and `high` are those of its accuracy and interval, if any."""
 
     index: int
     x: float
@@ -31,7 +31,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Band:
-    """A version in service over some events: the first event's index, and from where to where."""
+    """A serving version over some events: the first event's index, where it starts and its width."""
 
     index: int
     x: float
@@ -45,10 +45,10 @@ class StoryChart:
     Attributes:
       points: A place for each event.
       joins: The evaluations with a figure, each with the next.
-      ticks: Accuracies to be marked on the axis, with their heights.
+      ticks: Accuracies marked on the axis, with their heights.
       threshold: The threshold's height.
-      bands: Which version was in service.
-      least_width: In pixels; a narrower screen scrolls the chart.
+      bands: The serving versions.
+      least_width: Least width in pixels; a narrower screen scrolls the chart.
     """
 
     points: tuple[Point, ...]
@@ -60,7 +60,7 @@ class StoryChart:
 
     @classmethod
     def of(cls, events: Sequence[Event], threshold: float) -> StoryChart:
-        """The chart of a story."""
+        """Return the chart of a story."""
         lowest = min([threshold, *(event.low for event in events if event.low is not None)])
         scale = _Scale(max(0.0, math.floor(lowest * 10 - 0.5) / 10))
         points = [_point(index, event, len(events), scale) for index, event in enumerate(events)]

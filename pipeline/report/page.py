@@ -1,7 +1,7 @@
 """The page: the facts of a report as one HTML file that needs nothing else.
 
-Each value that it shows is asked for by its path in the facts and is marked with it (`data-fact`), so that a program
-can hold the page against its source.
+Each value is looked up by its path in the facts and is marked with it (`data-fact`), so that a program can compare the
+page with its source.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ NOT_KNOWN = "–"
 
 
 def write_page(facts: Facts, uri: str) -> None:
-    """Writes the page to a file, replacing one that is there.
+    """Write the page to a file, replacing an existing one.
 
-    Failure: the old page, or none, is left; never a part of the new one.
+    Failure: the old page, if any, stays; never a part of the new one.
     """
     storage.write(uri, render(facts).encode())
 
 
 def render(facts: Facts) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     return (
         _environment()
         .get_template("page.html.j2")
@@ -48,7 +48,7 @@ def render(facts: Facts) -> str:
 
 
 def shown(path: str, value: Any) -> str:
-    """A fact as the page shows it.
+    """Return a fact as the page shows it.
 
     >>> [shown("events.0.accuracy", 0.27603), shown("spans.0.images", 1797), shown("runs.0.seconds", 74.26)]
     ['0.276', '1,797', '74.3 s']
@@ -68,13 +68,13 @@ def _duration(seconds: float) -> str:
 
 
 def _shade(count: int, row: int, is_right: bool) -> float:
-    """How dark a cell of the confusion matrix is, 0 to 1; a single confused image is to be seen."""
+    """Return how dark a cell of the confusion matrix is, 0 to 1; a single confused image stays visible."""
     share = count / row if row else 0.0
     return share if is_right or not count else 0.3 + 0.7 * share
 
 
 class _Lookup:
-    """Facts by path, for the template; a path that leads nowhere is an error."""
+    """Facts by path, for the template; an unknown path is an error."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts

@@ -1,4 +1,4 @@
-"""Pictures: images of spans and batches, scaled down and inlined. How many are read is bounded, whatever there is."""
+"""Pictures: images of spans and batches, scaled down and inlined. The number of images read is bounded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMESAKES = 8
 
 
 def samples(store: SpanStore, manifest: Manifest) -> tuple[Picture, ...]:
-    """Some of a span's images, of as many labels as possible: from the beginnings of a few of its files."""
+    """Return some of a span's images, of as many labels as possible, from the beginnings of a few files."""
     chosen = list(itertools.islice(_in_turn(store, manifest), SAMPLES))
     chosen.sort(key=lambda record: record.label)
     found = (picture(record.image, record.id, manifest.labels[record.label]) for record in chosen)
@@ -35,7 +35,7 @@ def samples(store: SpanStore, manifest: Manifest) -> tuple[Picture, ...]:
 
 
 def collected(snapshot: Snapshot, name: str, label: str) -> Picture | None:
-    """An image of a batch, where it was collected or archived; None where it is not there any more."""
+    """Return an image of a batch from the collection or the archive; None if it no longer exists."""
     size = next((image.size for image in snapshot.images if image.name == name), None)
     if size is None or size > LARGEST_FILE:
         return None
@@ -48,7 +48,7 @@ def collected(snapshot: Snapshot, name: str, label: str) -> Picture | None:
 
 
 def picture(data: bytes, name: str, label: str) -> Picture | None:
-    """An encoded image, scaled down; None where it cannot be decoded."""
+    """Return an encoded image, scaled down; None if it cannot be decoded."""
     if image_problem(data):
         return None
     with Image.open(io.BytesIO(data)) as image:
@@ -60,7 +60,7 @@ def picture(data: bytes, name: str, label: str) -> Picture | None:
 
 
 def _in_turn(store: SpanStore, manifest: Manifest) -> Iterator[LabelledImage]:
-    """The records that were read: one of each label, then the next of each ..."""
+    """Yield the records that were read: one of each label, then the next of each ..."""
     by_label: dict[int, list[LabelledImage]] = {}
     for shard in _spread(manifest.shards):
         for record in _head(store.shard_uri(Span(manifest.span), shard), shard.size):
@@ -71,12 +71,12 @@ def _in_turn(store: SpanStore, manifest: Manifest) -> Iterator[LabelledImage]:
 
 
 def _spread(shards: tuple[Shard, ...]) -> tuple[Shard, ...]:
-    """A few of the shards, evenly over all: neighbours hold images of neighbouring names."""
+    """Return a few of the shards, evenly over all: neighbours hold images of neighbouring names."""
     return shards[:: max(1, -(-len(shards) // SHARDS))]
 
 
 def _head(uri: str, size: int) -> list[LabelledImage]:
-    """The records at the beginning of a file, up to the first that is cut off or broken."""
+    """Return the records at the beginning of a file, up to the first truncated or broken one."""
     with fsspec.open(uri, "rb") as file:
         content = file.read(min(size, HEAD))
     records: list[LabelledImage] = []
@@ -86,7 +86,7 @@ def _head(uri: str, size: int) -> list[LabelledImage]:
 
 
 def _places(snapshot: Snapshot, name: str) -> Iterator[str]:
-    """Where the image may be: in its batch, in the batch's archive, or there under the number that it got."""
+    """Yield where the image may be: in its batch, in the archive, or there under the number that it got."""
     yield storage.join(snapshot.root, name)
     archive = f"{snapshot.root}_old"
     yield storage.join(archive, name)

@@ -1,4 +1,4 @@
-"""Contact sheets: pages of small images to look at, each page one file that needs no other and no network."""
+"""Contact sheets: pages of small images, each page a file that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Picture:
       row: Number of its row in the table.
       uri: Where it is.
       size: Its bytes.
-      path: What the table calls it.
-      caption: What is said of it.
+      path: Its path in the table.
+      caption: The text below it.
     """
 
     row: int
@@ -87,14 +87,14 @@ class _Cell:
 def write_sheets(
     folder: Path, title: str, pictures: Iterable[Picture], table: str = "labels.csv", per_page: int = PER_PAGE
 ) -> tuple[Path, ...]:
-    """Writes the sheets `sheet-1.html`, `sheet-2.html` ... and returns them; the images of one are in memory at a time.
+    """Write the sheets `sheet-1.html`, `sheet-2.html` ... and return them; the memory holds one sheet at a time.
 
     Args:
       folder: Where they go.
       title: The heading of each.
-      pictures: The images. One that cannot be shown is there with the reason.
-      table: The table that the numbers are those of.
-      per_page: Most images that a sheet gets.
+      pictures: The images. For one that cannot be shown, the sheet has the reason.
+      table: The table that the numbers refer to.
+      per_page: Largest number of images on a sheet.
     """
     remaining, sheets = iter(pictures), list[Path]()
     page = list(islice(remaining, per_page))

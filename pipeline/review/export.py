@@ -1,9 +1,9 @@
-"""What people get to review a month with: a table to fill in and a contact sheet to look at.
+"""What people get to review a batch: a table to fill in and a contact sheet to look at.
 
     review-2021-10/labels.csv          a row an image; `adaptation.data.reviews` reads it back
                    sheet-1.html ...    the images, numbered as the rows are
 
-How a sheet looks is in `contact_sheet`; what becomes of the labels is the matter of `adaptation.data.reviews`.
+`contact_sheet` writes the sheets; `adaptation.data.reviews` keeps the labels.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _MADE_AT = re.compile(r"/prediction-[^/]*-(\d{4}(?:_\d\d){2}T(?:\d\d_){3}\d{3}Z)
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported.
+    """The result of an export.
 
     Attributes:
       table: The table.
       images: How many images it has.
-      open: How many images of the month have not been reviewed, those in the table included.
+      open: How many images of the batch have not been reviewed, those in the table included.
       sheets: The contact sheets.
-      predictions: Folder of the predictions that are shown; empty where none are.
+      predictions: Folder of the predictions that are shown, if any; else empty.
     """
 
     table: Path
@@ -64,28 +64,28 @@ class _Predictions:
 
 
 def export(workspace: Workspace, batch: Batch, folder: Path, limit: int | None = None, blind: bool = False) -> Export:
-    """Writes a month's images for review.
+    """Write a batch's images for review.
 
-    Images that were not reviewed yet come first, drawn by a hash of their names: a part of them is a fair sample, so
-    that the accuracy measured on it is that of the month, and a larger part holds the smaller one. The rows of those
-    drawn are ordered by the model's confidence, the least certain first.
+    Images without a review come first, drawn by a hash of their names: any number of them is a random sample, whose
+    accuracy estimates the batch's, and a larger sample contains the smaller one. The rows are ordered by the model's
+    confidence, the least certain first.
 
     Args:
-      workspace: What has the month.
-      batch: The month.
+      workspace: The workspace of the batch.
+      batch: The batch.
       folder: Where the table and the sheets go.
-      limit: How many images; all where it is left out.
-      blind: Neither the present labels nor predictions are shown, so that nobody is led by them.
+      limit: How many images; None: all.
+      blind: Show neither the present labels nor predictions, which would bias people.
 
     Raises:
-      NoBatch: There is no such month, or it has no images.
-      AlreadyExists: The folder has a table already.
+      NoBatch: There is no such batch, or it has no images.
+      AlreadyExists: The folder has a table.
 
     Failure: the table comes last; without one, export again.
     """
     table = folder / TABLE
     if table.exists():
-        raise AlreadyExists(f'{table} is there already. Take it with "adapt review import", or name another folder.')
+        raise AlreadyExists(f'{table} exists. Import it with "adapt review import", or name another folder.')
     snapshot = _snapshot(workspace.batches, batch)
     reviewed = Reviews(workspace.batches).of(batch)
     drawn = sorted(snapshot.images, key=lambda image: (image in reviewed, _draw(image)))[:limit]
@@ -115,23 +115,23 @@ def _draw(image: storage.File) -> bytes:
 
 
 def _predictions(workspace: Workspace, snapshot: Snapshot) -> _Predictions | None:
-    """The newest predictions of the month's images by an evaluation; None where there are none."""
+    """Return the newest predictions of the batch's images by an evaluation, or None."""
     for folder in _newest_first(workspace.folder("pipelines", "evaluation")):
-        if found := _of_month(folder, snapshot):
+        if found := _of_batch(folder, snapshot):
             return _Predictions(folder, found)
     return None
 
 
 def _newest_first(root: str) -> list[str]:
-    """The folders with results, by the time that their names tell."""
+    """Return the folders with results, by the time in their names, newest first."""
     results = (file.name.rpartition("/") for file in storage.files_below(root))
     folders = {f"/{folder}" for folder, _, name in results if name.startswith(RESULTS)}
     made_at = {folder: match[1] for folder in folders if (match := _MADE_AT.search(folder))}
     return [storage.join(root, folder) for folder in sorted(made_at, key=made_at.__getitem__, reverse=True)]
 
 
-def _of_month(folder: str, snapshot: Snapshot) -> dict[str, _Prediction]:
-    """The results' predictions of images of the month; the rest of those of another month is not read."""
+def _of_batch(folder: str, snapshot: Snapshot) -> dict[str, _Prediction]:
+    """Return the results' predictions of the batch's images; stop reading those of another batch."""
     found: dict[str, _Prediction] = {}
     for block in read_predictions(folder):
         rows = block.drop_nulls("label").select("image", "label", "confidence").iter_rows()
@@ -151,7 +151,7 @@ def _name(uri: str, snapshot: Snapshot) -> str:
 
 
 def _by_confidence(snapshot: Snapshot, images: Sequence[storage.File], predictions: _Predictions) -> list[storage.File]:
-    """Least certain first; before them those that the model said nothing about."""
+    """Sort by confidence, least certain first; before them those without a prediction."""
 
     def confidence(image: storage.File) -> float:
         prediction = _find(predictions, image)
@@ -201,7 +201,7 @@ def _csv(columns: Sequence[str], rows: Sequence[_Row]) -> bytes:
 
 
 def _pictures(snapshot: Snapshot, images: Sequence[storage.File], rows: Sequence[_Row]) -> Iterator[Picture]:
-    """The pictures by the number that a spreadsheet gives their rows: the heads are row 1."""
+    """Yield the pictures by their rows' numbers in a spreadsheet: the heads are row 1."""
     for number, (image, row) in enumerate(zip(images, rows, strict=True), 2):
         yield Picture(number, storage.join(snapshot.root, image.name), image.size, row.path, _caption(row))
 

@@ -17,13 +17,13 @@ Camera = Callable[[Image.Image, int], Image.Image]
 
 
 def first_camera(scan: Image.Image, seed: int) -> Image.Image:
-    """The scan as it is: white on black, upright and sharp."""
+    """Return the scan as it is: white on black, upright and sharp."""
     del seed
     return scan
 
 
 def changed_camera(scan: Image.Image, seed: int) -> Image.Image:
-    """The same scan by another device: hung askew, out of focus, overexposed and noisy.
+    """Return the same scan by another device: tilted, out of focus, overexposed and noisy.
 
     Args:
       scan: Greyscale, 32 x 32 pixels.
@@ -35,11 +35,11 @@ def changed_camera(scan: Image.Image, seed: int) -> Image.Image:
 
 
 def write_digits(folder: Path, indices: Sequence[int] = range(COUNT), camera: Camera = first_camera) -> None:
-    """Writes scans as PNG files named `<digit>_<index>.png`.
+    """Write scans as PNG files named `<digit>_<index>.png`.
 
     Args:
-      folder: Where to.
-      indices: Which of the 1,797.
+      folder: Where to write them.
+      indices: The scans to write, of 1,797.
       camera: Turns a greyscale scan of 32 x 32 pixels into the picture that is written.
     """
     from sklearn.datasets import load_digits

@@ -29,7 +29,7 @@ _PREFIX = re.compile(r"(.+?)_\d|(.+)_")
 
 @dataclass(frozen=True)
 class Classes:
-    """What the names of images say of their classes: which there are, and whether by `folder` or by `prefix`."""
+    """The classes that the names of images give, and their source, `folder` or `prefix`."""
 
     names: tuple[str, ...]
     source: str
@@ -38,21 +38,21 @@ class Classes:
 def initialise(
     path: Path, images: Path | None = None, limit: int | None = None, overrides: Mapping[str, object] | None = None
 ) -> tuple[Workspace, Manifest]:
-    """Makes the workspace: its settings and its first span.
+    """Make the workspace: its settings and its first span.
 
     Args:
       path: The workspace's folder, or its settings file.
-      images: A folder with a folder a class, or with files named `<class>_<anything>`; scikit-learn's digits where it
-        is left out. It is only read.
-      limit: How many images to take, evenly over the classes; all where it is left out.
+      images: A folder with a folder a class, or with files named `<class>_<anything>`; None: scikit-learn's digits.
+        It is only read.
+      limit: How many images to take, evenly over the classes; None: all.
       overrides: Settings by dotted key.
 
-    Failure: cut off at any point, the next call finishes. A settings file that is there is used as it is.
+    Failure: interrupted at any point, the next call finishes. An existing settings file is used as it is.
 
     Raises:
       AlreadyExists: The workspace has spans.
-      InvalidSettings: The settings that are there have other values than `overrides`, or they cannot be used, or could
-        not with `overrides`; no file is made then.
+      InvalidSettings: The existing settings differ from `overrides`, or are invalid, or `overrides` are; no file is
+        made then.
       NoBatch, InvalidLabels: There are no images, or fewer than two classes of them.
       TooManySkipped, InvalidSpan: Too few of the images can be used.
     """
@@ -65,7 +65,7 @@ def initialise(
 
 
 def find_classes(snapshot: Snapshot) -> Classes:
-    """The classes of a folder's images: by their folders where most of them lie in one, else by their prefixes.
+    """Return the classes of a folder's images: by folders if most of them lie in one, else by prefixes.
 
     Raises:
       InvalidLabels: There are fewer than two.
@@ -74,8 +74,8 @@ def find_classes(snapshot: Snapshot) -> Classes:
     names = tuple(sorted({_class_of(name, in_folders) for name in snapshot.names} - {""}))
     if len(names) < 2:
         raise InvalidLabels(
-            f"the names of the images in {snapshot.root} tell of {f'one class, {names[0]}' if names else 'no class'}. "
-            "There must be two at least: put the images of each into a folder of its name, or name them ship_1.jpg."
+            f"the names of the images in {snapshot.root} give {f'one class, {names[0]}' if names else 'no class'}. "
+            "There must be at least two: put the images of each into a folder of its name, or name them ship_1.jpg."
         )
     return Classes(names, "folder" if in_folders else "prefix")
 
@@ -90,7 +90,7 @@ def _check(workspace: Workspace, overrides: Mapping[str, object]) -> None:
     for key, value in overrides.items():
         if value != (present := _value(settings, key)):
             raise InvalidSettings(
-                f"{settings.file} is there already and has {key} = {present!r}, not {value!r}. "
+                f"{settings.file} exists and has {key} = {present!r}, not {value!r}. "
                 "Edit or remove it, or name another folder with --workspace."
             )
 
@@ -107,7 +107,7 @@ def _new_workspace(file: Path, classes: Classes, overrides: Mapping[str, object]
     try:
         workspace = Workspace.open(file)
         _check(workspace, overrides)
-    except AdaptationError:  # what was asked for cannot be: the file must not stand in the way of the next try
+    except AdaptationError:  # invalid overrides: the file must not block a retry
         file.unlink()
         raise
     return workspace
@@ -119,7 +119,7 @@ def _digits(folder: Path) -> Path:
 
 
 def _limited(snapshot: Snapshot, labels: Labels, limit: int) -> Snapshot:
-    """The same images whenever they are asked for: by the hash of their names, one of each class in turn."""
+    """Return always the same images: by the hash of their names, one of each class in turn."""
     by_class: dict[str, list[storage.File]] = defaultdict(list)
     for image in sorted(snapshot.images, key=lambda image: hashlib.sha256(image.name.encode()).digest()):
         by_class[_label(labels, image.name)].append(image)
@@ -135,7 +135,7 @@ def _label(labels: Labels, name: str) -> str:
 
 
 def _first_span(workspace: Workspace, snapshot: Snapshot) -> Manifest:
-    """Claims the number for the bootstrap, not for its images: another try with other images gets the same."""
+    """Make span-1; its number is claimed for the bootstrap, so that a retry with other images gets the same."""
     settings = workspace.settings
     return prepare(
         workspace.spans,

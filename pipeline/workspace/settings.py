@@ -1,10 +1,10 @@
 """The settings of one deployment: a file, `adapt.toml`, that environment variables override.
 
-Every setting is declared here, once, with its default, its limits and its explanation. Nothing is read when this module
-is imported, and nothing here acts on a setting; files are read and written in `settings_file`.
+Every setting is declared here, once, with its default, its limits and its explanation. Importing this module reads
+nothing; `settings_file` reads and writes files.
 
 `ADAPT_EVALUATION__THRESHOLD=0.8` overrides `threshold` in `[evaluation]`; lists are written as JSON. All variables that
-start with `ADAPT_` are taken for settings, so that a misspelt one is refused like a misspelt key.
+start with `ADAPT_` are settings, so that a misspelt one is refused like a misspelt key.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _model(name: str) -> str:
 
 
 def _window(text: str) -> str:
-    from adaptation.data.windows import Window  # the command's help would wait for the storage clients behind it
+    from adaptation.data.windows import Window  # late: it loads the storage clients
 
     return str(Window.parse(text))
 
@@ -67,15 +67,15 @@ class DataSettings(Section):
     test_ratio: float = Field(
         0.2, gt=0, lt=1, description="share of a span's images in its test split; up to a half where 100 take more"
     )
-    seed: int = Field(0, description="which images these are; another seed holds out others")
+    seed: int = Field(0, description="seed of the split; another seed tests on other images")
     shard_megabytes: int = Field(128, gt=0, description="size of a span's files")
 
 
 class CollectionSettings(Section):
-    """Collected images: a folder a month, such as 2021-10."""
+    """Collected images: a folder for each batch, a month such as 2021-10."""
 
-    root: str = Field("collection", min_length=1, description="folder of the months")
-    min_images: int = Field(100, gt=0, description="new images in a month that start an evaluation")
+    root: str = Field("collection", min_length=1, description="folder of the batches")
+    min_images: int = Field(100, gt=0, description="new images in a batch that start an evaluation")
 
 
 class LabelSettings(Section):
@@ -103,7 +103,7 @@ class LabelSettings(Section):
     @property
     def truth(self) -> Labels:
         """The true labels of images."""
-        from adaptation.data.labels import Labels  # the command's help would wait for the storage clients behind it
+        from adaptation.data.labels import Labels  # late: it loads the storage clients
 
         return Labels(self.names, self.source, self.file)
 
@@ -117,7 +117,7 @@ class _Recipe(Section):
 
 
 class ModelSettings(Knobs, _Recipe):
-    """The model. What is left out takes the value that suits the model."""
+    """The model. A setting that is left out takes the recipe's default."""
 
     warm_start: bool = Field(False, description="start from the champion's weights instead of from scratch")
 
@@ -166,7 +166,7 @@ class GateSettings(Section):
 class FunctionSettings(Section):
     """The Cloud Function that starts evaluations, where platform.kind is vertex."""
 
-    schedule: str = Field("*/15 * * * *", min_length=1, description="when it looks for new images by itself: cron, UTC")
+    schedule: str = Field("*/15 * * * *", min_length=1, description="when it looks for new images: cron, UTC")
 
 
 class PlatformSettings(Section):
@@ -186,7 +186,7 @@ class Settings(BaseSettings):
 
     name: Annotated[str, AfterValidator(_name)] = Field(
         "digits",
-        description="what the pipelines' names start with",
+        description="prefix of the pipelines' names",
         json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
     )
     data: DataSettings = DataSettings()
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
 
     @property
     def target(self) -> PlatformSettings | VertexSettings:
-        """The section of the platform that `platform.kind` names; it knows the root, and whether it is remote."""
+        """The section of the platform that `platform.kind` names, with its root and `remote`."""
         sections: dict[str, PlatformSettings | VertexSettings] = {"local": self.platform, "vertex": self.vertex}
         return sections[self.platform.kind]
 
@@ -220,12 +220,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment goes before what `load` found in the file."""
+        """Put the environment before what `load` found in the file."""
         return _Environment(settings_cls), init_settings
 
 
 class _Environment(EnvSettingsSource):
-    """Pydantic's, which also finds the fields of plain dataclasses, so that their lists are written as JSON as well."""
+    """Pydantic's source that also finds the fields of plain dataclasses, so that their lists are JSON, too."""
 
     def next_field(self, field: FieldInfo | Any | None, key: str, case_sensitive: bool | None = None) -> Any:
         section = getattr(field, "annotation", None)
@@ -236,7 +236,7 @@ class _Environment(EnvSettingsSource):
 
 @cache
 def declared(section: type) -> Mapping[str, FieldInfo]:
-    """Return the settings and the sections that a section declares, by name; a model's or a dataclass's alike."""
+    """Return the settings and sections that a section declares, by name; of a model or a dataclass."""
     if issubclass(section, BaseModel):
         return dict(section.model_fields)
     hints = get_type_hints(section)

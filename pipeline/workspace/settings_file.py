@@ -1,6 +1,6 @@
-"""Settings files: read with all that is wrong with them told at once, written with every setting explained.
+"""Settings files: read with all problems reported at once, written with every setting explained.
 
-What the settings are is declared in `settings`.
+`settings` declares the settings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECTION = "should be a section, written [{key}]"
 _WORDS = {"tuple_type": "should be a list", "model_type": _SECTION, "dataclass_type": _SECTION}
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _INLINE = 80
-RENAMED = {  # what settings were called in 0.1.0, whose files are still read
+RENAMED = {  # names of settings in 0.1.0, whose files are still read
     "vertex.serving_image": "vertex.container.image",
     "vertex.serving_machine": "vertex.serving.machine",
     "vertex.prediction_machine": "vertex.prediction.machine",
@@ -46,22 +46,22 @@ class NoSettings(AdaptationError, FileNotFoundError):
 
 
 class InvalidSettings(AdaptationError, ValueError):
-    """Settings or prices that cannot be used; the message lists every problem."""
+    """Unusable settings or prices; the message lists every problem."""
 
 
 def locate_settings(path: Path) -> Path:
-    """The settings file that a path means: itself, or `adapt.toml` in the folder that it is, or is to be."""
+    """Return the settings file of a path: the path itself, or `adapt.toml` in that (future) folder."""
     return path if path.is_file() or (path.suffix == ".toml" and not path.is_dir()) else path / SETTINGS_FILE
 
 
 def load(path: str | Path) -> Settings:
-    """The settings of a file, with the environment's overrides.
+    """Return the settings of a file, with the environment's overrides.
 
-    Relative folders are taken from the file's own folder, so that a command finds them wherever it is started.
+    Relative folders are relative to the file's folder, wherever a command is started.
 
     Raises:
       NoSettings: There is no such file.
-      InvalidSettings: It is no TOML, or keys or values are wrong: all of them are in the message.
+      InvalidSettings: It is not TOML, or keys or values are wrong; the message has all of them.
     """
     file = Path(os.path.abspath(Path(path).expanduser()))
     values = _read(file)
@@ -74,31 +74,31 @@ def load(path: str | Path) -> Settings:
     except SettingsError as error:
         problems.append(_unreadable_variable(error))
     if problems:
-        raise InvalidSettings("\n  ".join([f"{file} cannot be used as it is. Mend:", *problems]))
+        raise InvalidSettings("\n  ".join([f"{file} is invalid. Fix:", *problems]))
     return _placed(settings, file)
 
 
 def write_settings(path: str | Path, labels: Sequence[str], overrides: Mapping[str, object] | None = None) -> Path:
-    """Writes a new settings file and returns its absolute path; the arguments are those of `render`.
+    """Write a new settings file and return its absolute path; the arguments are those of `render`.
 
     Raises:
-      AlreadyExists: There is a file at that path; it is left as it is.
+      AlreadyExists: The file exists; it is not changed.
     """
     file = Path(os.path.abspath(Path(path).expanduser()))
     text = render(labels, overrides)
     try:
         storage.create(str(file), text.encode())
     except FileExistsError as error:
-        raise AlreadyExists(f"{file} is there already. Edit it, or choose another folder.") from error
+        raise AlreadyExists(f"{file} exists. Edit it, or choose another folder.") from error
     return file
 
 
 def render(labels: Sequence[str], overrides: Mapping[str, object] | None = None) -> str:
-    """A settings file with every setting explained: the defaults, but for what is overridden.
+    """Return a settings file with every setting explained: the defaults, except for `overrides`.
 
     Args:
       labels: Names of the classes.
-      overrides: Values by dotted key, like {"evaluation.threshold": 0.8}; None stands for the default.
+      overrides: Values by dotted key, like {"evaluation.threshold": 0.8}; None: the default.
 
     Raises:
       InvalidSettings: There is no such key.
@@ -118,7 +118,7 @@ def _is_section(kind: object) -> TypeGuard[type]:
 
 
 def _sections(kind: type, prefix: str = "") -> dict[str, type]:
-    """The sections below one, by their dotted names, in the order of the file."""
+    """Return the sections below one, by their dotted names, in the order of the file."""
     found: dict[str, type] = {}
     for name, field in declared(kind).items():
         if _is_section(field.annotation):
@@ -127,7 +127,7 @@ def _sections(kind: type, prefix: str = "") -> dict[str, type]:
 
 
 def _values_of(section: type) -> dict[str, FieldInfo]:
-    """What a section declares but for the sections in it."""
+    """Return what a section declares except for the sections in it."""
     return {name: field for name, field in declared(section).items() if not _is_section(field.annotation)}
 
 
@@ -146,11 +146,11 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{file} is not written as TOML is: {error}. Mend that place.") from error
+        raise InvalidSettings(f"{file} is not valid TOML: {error}. Fix that place.") from error
 
 
 def _rename(values: dict[str, Any]) -> None:
-    """Puts settings under the names that they have now; an old name beside the new one stays, and is refused."""
+    """Move settings to their new names; an old name beside the new one stays, and is refused."""
     for old, new in RENAMED.items():
         (before, key), (after, name) = _place(values, old), _place(values, new)
         if key in before and name not in after:
@@ -158,7 +158,7 @@ def _rename(values: dict[str, Any]) -> None:
 
 
 def _place(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """The section that a setting is in, made where it is missing, and the setting's name in it."""
+    """Return the section of a setting, made if missing, and the setting's name in it."""
     *sections, name = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -168,7 +168,7 @@ def _place(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is no unknown section; absent sections are empty, so that what is missing is named by its full key."""
+    """Return all known sections; absent ones are empty, so that a missing setting is named by its full key."""
     return {section: {} for section in SECTIONS if "." not in section} | {
         key: values[key] for key in values if key in Settings.model_fields
     }
@@ -176,7 +176,7 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _no_such(key: str) -> str:
     if key in RENAMED:
-        return f"{key}: there is no such setting any more. It is called {RENAMED[key]} now."
+        return f"{key}: there is no such setting any more. It is now {RENAMED[key]}."
     near = _nearest(key)
     section = key.rpartition(".")[0]
     known = [name for name in (*SECTIONS, *_keys()) if name.rpartition(".")[0] == section]
@@ -184,7 +184,7 @@ def _no_such(key: str) -> str:
 
 
 def _nearest(key: str) -> str | None:
-    """The known key, or section, of the nearest last part; one in the same section comes first."""
+    """Return the known key or section with the nearest last part; one in the same section comes first."""
     section, _, last = key.rpartition(".")
     known = [*_keys(), *SECTIONS]
     beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
@@ -268,7 +268,7 @@ def _lines(prefix: str, fields: Mapping[str, FieldInfo], values: Mapping[str, ob
 def _line(key: str, field: FieldInfo, override: object) -> str:
     value = field.get_default(call_default_factory=True) if override is None else override
     if value is None:
-        return f"{f'# {key} =':<24}  # {field.description}; left out: what suits the model\n"
+        return f"{f'# {key} =':<24}  # {field.description}; default: the recipe's\n"
     return f"{f'{key} = {_toml(value)}':<24}  # {field.description}\n"
 
 

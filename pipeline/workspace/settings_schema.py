@@ -1,6 +1,6 @@
 """The JSON schema of settings files, by which an editor completes, explains and checks them while they are written.
 
-It says what can be said of one value at a time. `settings_file.load` has the last word.
+It can check one value at a time only. `settings_file.load` checks everything.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pipeline.workspace.settings_file import SETTINGS_FILE
 
 
 def settings_schema() -> dict[str, Any]:
-    """The schema, with the explanation, the default and the limits of every setting."""
+    """Return the schema, with the explanation, the default and the limits of every setting."""
     about = {"title": SETTINGS_FILE, "description": "Settings of one deployment."}
     return {"$schema": _Generator.schema_dialect, **Settings.model_json_schema(schema_generator=_Generator), **about}
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's, without what a TOML file cannot say or a reader does not need: null, and titles made from keys."""
+    """Pydantic's generator without null, which TOML does not have, and without titles made from keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

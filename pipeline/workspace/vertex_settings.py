@@ -1,4 +1,4 @@
-"""Google Cloud from the settings: the platform's configuration, and what TFX and Beam take of it."""
+"""Google Cloud from the settings: the configurations of the platform, TFX and Beam."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings
 
 PIPELINES = (TRAINING, EVALUATION)
-# Where no runner is named, Beam fetches one (Prism) from the network for each of its pipelines, and falls back to this
-# one where it cannot. Where no image is, TFX packs itself for workers that this runner does not have.
+# Without a runner, Beam downloads one (Prism) for each of its pipelines, and falls back to this one if it cannot.
+# Without an image, TFX packs itself for workers that this runner does not have.
 BEAM_IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=none")
 
 
 def vertex_config(settings: Settings) -> VertexConfig:
-    """The configuration that the settings describe.
+    """Return the configuration that the settings describe.
 
     Raises:
-      InvalidSettings: Something that Google Cloud needs is left out, or lies on this machine.
+      InvalidSettings: A setting that Google Cloud needs is missing, or is a path of this machine.
     """
     _refuse_incomplete(settings)
     return VertexConfig.of(settings.name, settings.vertex)
 
 
 def training_job(settings: Settings) -> dict[str, Any]:
-    """What TFX's Vertex AI Trainer is told: a custom training job on a machine of its own, in the pipelines' image.
+    """Return the config of TFX's Vertex AI Trainer: a custom job on a separate machine, in the pipelines' image.
 
     Source of the keys: tfx/extensions/google_cloud_ai_platform/constants.py and trainer/executor.py; of the job:
     google.cloud.aiplatform.v1.CustomJob.
@@ -55,7 +55,7 @@ def training_job(settings: Settings) -> dict[str, Any]:
 
 
 def beam_arguments(settings: Settings) -> list[str]:
-    """How Beam runs in the tasks: on Dataflow, with the pipelines' image on its workers, or in the task itself."""
+    """Return Beam's arguments: run on Dataflow, with the pipelines' image on its workers, or in the task."""
     vertex = settings.vertex
     if not vertex.dataflow:
         return list(BEAM_IN_PROCESS)
@@ -87,5 +87,5 @@ def _refuse_incomplete(settings: Settings) -> None:
     ]
     if missing or elsewhere:
         raise InvalidSettings(
-            "\n  ".join([f"{settings.file} does not say enough for Google Cloud. Mend:", *missing, *elsewhere])
+            "\n  ".join([f"{settings.file} is incomplete for Google Cloud. Fix:", *missing, *elsewhere])
         )

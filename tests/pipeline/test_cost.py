@@ -84,7 +84,7 @@ def test_machine_without_a_price_is_named(prices: Prices) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("pipelines = ", "is no TOML"),
+        ("pipelines = ", "is not valid TOML"),
         (PRICES.replace("run = 2", "run = -2"), "pipelines.run"),
         (PRICES.replace("task_hour", "task_our"), "pipelines.task_our"),
         (PRICES.replace("= 100\n", "= nan\n"), "machines.n1-standard-4"),

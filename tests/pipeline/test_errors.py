@@ -95,7 +95,7 @@ def complaint(result: Result, code: int) -> str:
     """Check that the command wrote a message to standard error only; return it."""
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     assert "Traceback" not in result.stderr
-    assert "not foreseen" not in result.stderr
+    assert "This is unexpected" not in result.stderr
     return result.stderr
 
 
@@ -158,7 +158,7 @@ def test_commands_without_settings_say_how_to_make_them(found: Found, below: str
 def test_file_without_settings_is_named(found: Found, empty: Path, tmp_path: Path) -> None:
     (empty / "notes.txt").write_text("buy milk")
     message = complaint(adapt(*found.words, *found.given(tmp_path), "-w", str(empty / "notes.txt")), code=1)
-    assert message.startswith(f"InvalidSettings: {empty}/notes.txt is not written as TOML is")
+    assert message.startswith(f"InvalidSettings: {empty}/notes.txt is not valid TOML")
     assert set(contents(empty)) == {"notes.txt"}
 
 
@@ -184,7 +184,7 @@ def test_commands_show_a_traceback_on_request_only(found: Found, empty: Path, tm
         (errno.ENOTDIR, "a file where a folder should be"),
         (errno.EROFS, "name another place"),
         (errno.ENOENT, "Put it there"),
-        (errno.EIO, "Mend that, then run it again"),
+        (errno.EIO, "Fix that, then run it again"),
     ],
 )
 def test_refusal_of_the_system_is_reported_with_the_place_and_a_remedy(

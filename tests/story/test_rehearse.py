@@ -72,7 +72,7 @@ def rehearsed(folder: Path, guarded: dict[str, str]) -> Rehearsed:
 
 def test_the_evaluation_and_the_training_that_it_starts_are_rehearsed(rehearsed: Rehearsed) -> None:
     assert rehearsed.code == 0, rehearsed.progress
-    assert "all is well" in rehearsed.output
+    assert "succeeded; the logs are in" in rehearsed.output
     assert {"FileListGen", "BatchPredictionGen", "PipelineTrigger", "Trainer", "Deployer"} <= set(rehearsed.logs)
 
 

@@ -127,5 +127,5 @@ def refused(result: Result, code: int = 1) -> str:
     """Check that a command failed with a message for a person, and return the message."""
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     assert "Traceback" not in result.stderr
-    assert "not foreseen" not in result.stderr
+    assert "This is unexpected" not in result.stderr
     return result.stderr

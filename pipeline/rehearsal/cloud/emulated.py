@@ -1,8 +1,7 @@
-"""The cloud on this machine: object storage, Vertex AI and Google's own addresses for them, brought up together.
+"""The cloud on this machine: object storage, Vertex AI and Google's own addresses for them, started together.
 
-What Vertex AI is given is carried out: pipeline jobs are rehearsed, batch predictions predict and a deployed endpoint
-answers, in processes that find the emulators where a spec has Google's addresses. What a rehearsal begins with is put
-there by `seed`.
+Vertex AI does its work: pipeline jobs are rehearsed, batch predictions predict and a deployed endpoint answers, in
+processes that find the emulators at Google's addresses. `seed` fills it for a rehearsal.
 """
 
 from __future__ import annotations
@@ -22,28 +21,28 @@ from pipeline.rehearsal import Place, TaskReport, TaskState, rehearse
 from pipeline.rehearsal.cloud.model_server import ModelServer
 from pipeline.rehearsal.processes import Processes
 
-_STATES = {  # of a task, where Vertex AI has another word: google.cloud.aiplatform.v1.PipelineTaskDetail
+_STATES = {  # of a task, if Vertex AI has another name: google.cloud.aiplatform.v1.PipelineTaskDetail
     TaskState.NOT_STARTED: "NOT_TRIGGERED",
     TaskState.CACHED: "SUCCEEDED",
 }
 
 
 class Cloud:
-    """The cloud, while its context lasts; whatever still runs in it then is ended.
+    """The cloud, while its context lasts; what still runs at its end is stopped.
 
     Args:
-      folder: Folder of this machine for the logs of what is carried out, and the record of all pipeline runs.
+      folder: Folder of this machine for logs and the record of all pipeline runs.
       project: Id of the project.
-      location: The only location there is.
-      buckets: The buckets to begin with, all of them empty.
-      environment: What its processes get in addition.
+      location: The only location.
+      buckets: The buckets to start with, all empty.
+      environment: Additional environment variables of its processes.
       parallel: How many tasks of a pipeline run at the same time.
 
     Attributes:
       objects: Object storage.
       vertex: Vertex AI.
-      proxy: What leads Google's own addresses to them.
-      environment: What a process needs in its environment for all its clients to come here.
+      proxy: Routes Google's own addresses to them.
+      environment: Environment variables that direct a process's clients here.
     """
 
     objects: StorageEmulator
@@ -96,7 +95,7 @@ class Cloud:
 
     @contextmanager
     def as_client(self) -> Iterator[None]:
-        """Makes this process a client of it too, while the context lasts."""
+        """Make this process a client of it too, while the context lasts."""
         before = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
         _forget_connections()
@@ -108,12 +107,12 @@ class Cloud:
             _forget_connections()
 
     def _run_pipeline(self, job: dict[str, Any]) -> None:
-        def tell(report: TaskReport) -> None:
+        def on_change(report: TaskReport) -> None:
             self.vertex.set_task_state(job["name"], report.name, _STATES.get(report.state, report.state))
 
         place = Place(self._folder, environment=self.environment, parallel=self._parallel)
         name = job["name"].rpartition("/")[2]
-        rehearse(Spec(job), place, run=name, tell=tell, processes=self._processes).check()
+        rehearse(Spec(job), place, run=name, on_change=on_change, processes=self._processes).check()
 
     def _predict_files(self, job: dict[str, Any], folder: str) -> int:
         (file_list,) = job["inputConfig"]["gcsSource"]["uris"]
@@ -134,7 +133,7 @@ def _restore(name: str, value: str | None) -> None:
 
 
 def _forget_connections() -> None:
-    """The client of object storage keeps what it has opened, and with it the credentials."""
+    """Clear the object storage client's cache of connections, which keep their credentials."""
     from gcsfs.core import GCSFileSystem
 
     GCSFileSystem.clear_instance_cache()

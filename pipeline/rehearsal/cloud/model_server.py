@@ -39,15 +39,15 @@ class ServingFailed(AdaptationError, RuntimeError):
 
 
 class InvalidInstance(AdaptationError, ValueError):
-    """An instance that is no image that the model takes."""
+    """An instance that is not an image for the model."""
 
 
 class ModelServer:
-    """A process that serves any number of models, while its context lasts; it is started by the first question.
+    """A process that serves any number of models while its context lasts; the first request starts it.
 
     Args:
-      log: Where TensorFlow's own messages go.
-      environment: What the process needs in its environment to find the models.
+      log: The file for TensorFlow's own messages.
+      environment: Environment variables that the process needs to find the models.
     """
 
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
@@ -57,20 +57,20 @@ class ModelServer:
         self._asking, self._changing = threading.Lock(), threading.Lock()
 
     def predict(self, model: str, instances: Sequence[Any]) -> list[Any]:
-        """A prediction of each instance: `{"b64": ...}`, or the same by the name of the model's input.
+        """Return a prediction of each instance: `{"b64": ...}`, or that under the name of the model's input.
 
         Args:
           model: URI of the SavedModel.
           instances: Encoded images.
 
         Raises:
-          InvalidInstance: One of them is no image.
+          InvalidInstance: One of them is not an image.
           ServingFailed: The model cannot be loaded.
         """
         return list(self._ask(model=model, instances=list(instances)))
 
     def predict_files(self, model: str, file_list: str, output: str) -> int:
-        """Predicts the images that a file list names.
+        """Predict the images that a file list names.
 
         Args:
           model: URI of the SavedModel.
@@ -86,7 +86,7 @@ class ModelServer:
         return int(self._ask(model=model, file_list=file_list, output=output))
 
     def close(self) -> None:
-        """Ends the process for good; who waits for an answer gets ServingFailed."""
+        """End the process for good; pending requests raise ServingFailed."""
         with self._changing:
             self._closed = True
             if self._process:
@@ -130,7 +130,7 @@ class ModelServer:
 
 
 def serve(questions: IO[str], answers: IO[str]) -> None:
-    """Answers one question after the other until there are no more."""
+    """Answer one request after the other until there are no more."""
     for line in questions:
         print(json.dumps(_answer(json.loads(line))), file=answers, flush=True)
 
@@ -151,7 +151,7 @@ class _SessionModel:
         self._fetched = {name: output.name for name, output in signature.outputs.items()}
 
     def predict(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
-        """The outputs for each image, by name.
+        """Return the outputs for each image, by name.
 
         Raises:
           InvalidInstance: The model refuses one of them.
@@ -179,7 +179,7 @@ def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
         return {"result": _predict_files(model, question["file_list"], question["output"])}
     except InvalidInstance as error:
         return {"invalid": str(error)}
-    except Exception as error:  # of whatever kind TensorFlow's are; the process goes on serving other models
+    except Exception as error:  # TensorFlow raises many types; the process keeps serving other models
         return {"error": f"{question['model']}: {type(error).__name__}: {error}"}
 
 
@@ -189,7 +189,7 @@ def _image(instance: Any, name: str) -> bytes:
         return base64.b64decode(encoded["b64"], validate=True)
     except (TypeError, KeyError, binascii.Error) as error:
         raise InvalidInstance(
-            f'{json.dumps(instance)[:100]} is no image. Send {{"{name}": {{"b64": "..."}}}}.'
+            f'{json.dumps(instance)[:100]} is not an image. Send {{"{name}": {{"b64": "..."}}}}.'
         ) from error
 
 
@@ -216,7 +216,7 @@ def _predict_part(model: _SessionModel, uris: Sequence[str], results: ResultsWri
 
 
 def _predict_readable(model: _SessionModel, images: Sequence[tuple[str, bytes]], results: ResultsWriter) -> int:
-    """Together; where the model refuses them, each alone."""
+    """Predict them together; if the model refuses them, each alone."""
     if not images:
         return 0
     try:
@@ -232,7 +232,7 @@ def _predict_readable(model: _SessionModel, images: Sequence[tuple[str, bytes]],
 
 
 def _reason(message: str) -> str:
-    """The line that says why; around it TensorFlow tells where."""
+    """Return the line with the reason; the lines around it say where."""
     said = _REASON.search(message)
     return (said[1] if said else message.strip().split("\n")[0])[:300]
 

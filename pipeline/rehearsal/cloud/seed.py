@@ -1,7 +1,7 @@
-"""What a rehearsal in the emulated cloud begins with: a deployment's buckets, filled from a workspace of this machine.
+"""The start of a rehearsal in the emulated cloud: a deployment's buckets, filled from a workspace of this machine.
 
-The local workspace is only read: its spans, its months, its table of labels and its champion are copied. The deployment
-is the one that the settings describe or, for a local workspace, one with the same settings and a bucket of its own.
+The local workspace is only read: its spans, batches, table of labels and champion are copied. The deployment is that of
+the settings or, for a local workspace, one with the same settings and its own bucket.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Emulated:
     Attributes:
       workspace: Its workspace.
       place: Where its pipelines are rehearsed.
-      refused: The requests so far that were for another place, and were refused.
+      refused: The refused requests so far, which were for other hosts.
     """
 
     workspace: Workspace
@@ -44,12 +44,12 @@ class Emulated:
 
 @contextmanager
 def emulated(workspace: Workspace, source: Workspace, folder: Path, parallel: int = 2) -> Iterator[Emulated]:
-    """Brings up the cloud with a deployment in it; this process is a client of it while the context lasts.
+    """Start the cloud with a deployment in it; this process is a client of it while the context lasts.
 
     Args:
       workspace: The deployment's, or a local one.
-      source: A local workspace; the deployment begins with what is in it, and with both pipelines published.
-      folder: Folder of this machine for logs and the record of runs; a new one, for the cloud is new as well.
+      source: A local workspace; the deployment starts with its content, and with both pipelines published.
+      folder: Folder of this machine for logs and the record of runs; a new one, like the cloud.
       parallel: How many tasks of a pipeline run at the same time.
     """
     target = Workspace(in_cloud(workspace.settings))
@@ -63,7 +63,7 @@ def emulated(workspace: Workspace, source: Workspace, folder: Path, parallel: in
 
 
 def in_cloud(settings: Settings) -> Settings:
-    """The settings as those of a deployment on Google Cloud at Google's own addresses; a local one gets a bucket."""
+    """Return the settings of a deployment on Google Cloud at Google's own addresses; a local one gets a bucket."""
     if settings.target.remote:
         vertex = replace(settings.vertex, api_endpoint="", credentials="default")
         return settings.model_copy(update={"vertex": vertex})
@@ -85,7 +85,7 @@ def in_cloud(settings: Settings) -> Settings:
 
 
 def seed(source: Workspace, target: Workspace) -> None:
-    """Copies spans, months and the table of labels; registers the champion and serves it.
+    """Copy spans, batches and the table of labels; register the champion and serve it.
 
     Args:
       source: A local workspace.
@@ -96,10 +96,10 @@ def seed(source: Workspace, target: Workspace) -> None:
     if source.settings.labels.file:
         storage.write(target.settings.labels.file, storage.read(source.settings.labels.file))
     if champion := source.platform.registry.champion():
-        _put_in_service(champion, target)
+        _serve(champion, target)
 
 
-def _put_in_service(champion: ModelVersion, target: Workspace) -> None:
+def _serve(champion: ModelVersion, target: Workspace) -> None:
     model, platform = storage.join(target.root, "seed", "model"), target.platform
     _copy_folder(champion.uri, model)
     upload = Upload(model, champion.key, champion.spans, champion.metrics, champion.source, champion.run)

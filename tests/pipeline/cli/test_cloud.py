@@ -105,7 +105,7 @@ def test_wrong_usage_is_reported_with_exit_code_2(arguments: list[str], message:
 def test_local_workspace_is_refused_with_all_missing_settings(tmp_path: Path, command: list[str]) -> None:
     write_settings(tmp_path / "adapt.toml", LABELS, {"labels.source": "file", "labels.file": "labels.csv"})
     first, *faults = refused(CliRunner().invoke(cli, [*command, "--workspace", str(tmp_path)])).splitlines()
-    assert first == f"InvalidSettings: {tmp_path}/adapt.toml does not say enough for Google Cloud. Mend:"
+    assert first == f"InvalidSettings: {tmp_path}/adapt.toml is incomplete for Google Cloud. Fix:"
     wanted = ["vertex.project", "vertex.root", "vertex.image", "data.root", "collection.root", "labels.file"]
     assert [line.split()[0] for line in faults] == wanted
     assert f"data.root = '{tmp_path}/data' is not in a bucket; it should start with gs://" in faults[3]
@@ -129,9 +129,9 @@ def test_publish_makes_both_compiled_specs_the_latest(cloud: Cloud) -> None:
     for name, line in zip(("training", "evaluation"), lines, strict=True):
         uri = f"{ROOT}/specs/{name}/{latest(name).digest}.json"
         assert storage.read(uri) == latest(name).to_json()
-        assert line == f"{name}: {uri} was made the latest"
+        assert line == f"{name}: {uri} is the latest now"
     assert cloud.vertex.url in latest("training").to_json().decode()
-    assert done(cloud.adapt("publish")).splitlines() == [f"{line}; it was there before" for line in lines]
+    assert done(cloud.adapt("publish")).splitlines() == [f"{line}; it existed before" for line in lines]
 
 
 def test_publish_writes_only_the_named_pipeline(cloud: Cloud) -> None:
@@ -258,7 +258,7 @@ def test_interrupted_submit_says_that_the_job_continues(shop: Cloud) -> None:
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "goes on by itself" in complaints
+    assert "keeps running" in complaints
     assert "Traceback" not in complaints
 
 

@@ -135,7 +135,7 @@ def test_debug_shows_the_traceback_wherever_it_is_put(world: World, place: int) 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (RuntimeError("a bug"), "RuntimeError: a bug\nThis was not foreseen; with --debug"),
+        (RuntimeError("a bug"), "RuntimeError: a bug\nThis is unexpected; --debug"),
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device\n"),
     ],
 )
@@ -150,7 +150,7 @@ def test_errors_of_any_kind_are_one_message(
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(told)
     assert "Traceback" not in result.stderr
-    assert ("not foreseen" in result.stderr) is isinstance(error, RuntimeError)
+    assert ("This is unexpected" in result.stderr) is isinstance(error, RuntimeError)
 
 
 def test_init_tells_what_it_made_and_what_it_skipped(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_ctrl_c_leaves_the_job_running_and_tells_where_its_log_is(shop: World) -
     process.send_signal(signal.SIGINT)
     output, progress = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
-    assert f"{job} goes on by itself. Its log: {shop.folder}/jobs/{job}/log.txt\n" in progress
+    assert f"{job} keeps running. Its log: {shop.folder}/jobs/{job}/log.txt\n" in progress
     assert "Traceback" not in progress
     shop.release()
     assert [one.state for one in shop.workspace.jobs.list()] == [JobState.SUCCEEDED]

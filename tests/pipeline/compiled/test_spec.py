@@ -91,7 +91,7 @@ def test_component_without_definition_or_executor_is_named() -> None:
     def unexecuted(job: Any) -> None:
         del job["pipelineSpec"]["deploymentSpec"]["executors"]["FileListGen_executor"]
 
-    assert "FileListGen refers to a component that is not there" in broken(undefined)
+    assert "FileListGen refers to a missing component" in broken(undefined)
     assert "FileListGen has no executor" in broken(unexecuted)
 
 

@@ -194,7 +194,7 @@ def test_file_of_the_other_pipeline_is_refused(cloud: Cloud, tmp_path: Path) -> 
         (["training", "--param", "window"], "'window' is not of the form NAME=VALUE"),
         (["training", "--param", "=2"], "'=2' is not of the form NAME=VALUE"),
         (["training", "--param", "window=1", "--param", "window=2"], "window is given more than once"),
-        (["training", "--param", "window=1", "--window", "2"], "in two ways"),
+        (["training", "--param", "window=1", "--window", "2"], "exclude each other"),
         (["evaluation", "--window", "2"], "--param data_gcs_prefix=2021-10"),
         (["evaluation", "--spec", "/no/such/file"], "/no/such/file"),
         (["evaluation", "--platform", "kubeflw"], "'kubeflw' is not one of"),
@@ -294,7 +294,7 @@ def test_lost_answer_of_kubeflow_is_reported_and_not_retried(cloud: Cloud, kubef
     kubeflow.fail_next("POST .*runs", drop="after")
     message = refused(to_kubeflow(cloud, kubeflow, "evaluation"))
     (run,) = kubeflow.runs
-    assert f"look first whether {run['display_name']} is among its runs" in message
+    assert f"look first for {run['display_name']} among its runs" in message
 
 
 def test_kubeflow_that_never_answers_is_given_up(

@@ -175,7 +175,7 @@ def test_a_containers_memory_is_its_limit(tmp_path: Path, monkeypatch: pytest.Mo
 def test_little_room_on_the_disk_is_a_warning(tmp_path: Path) -> None:
     assert list(disk_findings(tmp_path, least=1)) == []
     (finding,) = disk_findings(tmp_path / "not" / "yet", least=2**60)
-    assert finding.severity is Severity.WARNING and f"GiB are free for {tmp_path}." in finding.text
+    assert finding.severity is Severity.WARNING and f"GiB are free at {tmp_path}." in finding.text
 
 
 def test_a_folder_that_cannot_be_written_to_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -188,17 +188,17 @@ def test_a_folder_that_cannot_be_written_to_is_broken(monkeypatch: pytest.Monkey
 
 
 def test_an_empty_workspace_and_one_in_order_have_no_findings(local: Workspace, tmp_path: Path) -> None:
-    assert found(tmp_path)["model in service"] == []
+    assert found(tmp_path)["serving model"] == []
     registry, endpoint = local.platform.registry, local.platform.endpoint
     put_in_service(registry, endpoint, registry.upload(a_model(tmp_path, "first")), "first")
-    assert (found(tmp_path)["settings"], found(tmp_path)["model in service"]) == ([], [])
+    assert (found(tmp_path)["settings"], found(tmp_path)["serving model"]) == ([], [])
 
 
 def test_a_deployment_that_was_cut_off_on_one_machine_is_named(local: Workspace, tmp_path: Path) -> None:
     registry, endpoint = local.platform.registry, local.platform.endpoint
     put_in_service(registry, endpoint, registry.upload(a_model(tmp_path, "first")), "first")
     endpoint.deploy(registry.upload(a_model(tmp_path, "second")))
-    assert found(tmp_path)["model in service"] == [
+    assert found(tmp_path)["serving model"] == [
         broken('version 2 is served, but version 1 is the champion. Run "adapt train", or "adapt rollback".')
     ]
 
@@ -220,7 +220,7 @@ def test_settings_that_cannot_be_used_are_broken(tmp_path: Path) -> None:
 def test_a_table_of_labels_that_is_not_there_is_broken(tmp_path: Path) -> None:
     write_settings(tmp_path / "adapt.toml", LABELS, {"labels.source": "file", "labels.file": "labels.csv"})
     (finding,) = found(tmp_path)["labels"]
-    assert finding.severity is Severity.BROKEN and f"{tmp_path}/labels.csv is not there" in finding.text
+    assert finding.severity is Severity.BROKEN and f"{tmp_path}/labels.csv is missing" in finding.text
     (tmp_path / "labels.csv").write_text("path,label\n")
     assert found(tmp_path)["labels"] == []
 
@@ -233,14 +233,14 @@ def test_the_command_tells_them_and_its_exit_code_does_too(local: Workspace, tmp
         "ok       packages",
         "ok       settings",
         "ok       recipe",
-        "ok       model in service",
-        *(["all is in order"] if "warning" not in in_order.output else []),
+        "ok       serving model",
+        *(["no problems found"] if "warning" not in in_order.output else []),
     ]
     local.platform.endpoint.deploy(local.platform.registry.upload(a_model(tmp_path, "first")))
     result = CliRunner().invoke(cli, ["doctor", "-w", str(tmp_path)])
     assert result.exit_code == 1
-    assert "broken   model in service: version 1 is served, but no version is the champion." in result.output
-    assert "all is in order" not in result.output
+    assert "broken   serving model: version 1 is served, but no version is the champion." in result.output
+    assert "no problems found" not in result.output
 
 
 def test_warnings_alone_leave_the_exit_code_0(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_deployment_in_order_has_no_findings_and_is_left_as_it_is(cloud: Cloud
     findings = found(cloud.folder)
     assert [name for name, told in findings.items() if told and name not in ("memory", "disk")] == []
     assert list(findings)[4:] == [
-        *("settings", "recipe", "credentials", "apis", SHOP_BUCKET, "image", "model in service", "published specs")
+        *("settings", "recipe", "credentials", "apis", SHOP_BUCKET, "image", "serving model", "published specs")
     ]
     assert [request for request in cloud.objects.requests if not request.startswith("GET")] == before
     assert cloud.vertex.count("^(POST|PATCH|DELETE)") == 0
@@ -329,7 +329,7 @@ def test_specs_of_other_settings_than_these_are_a_warning(cloud: Cloud, monkeypa
 def test_specs_that_are_not_published_are_broken(cloud: Cloud) -> None:
     told = found(cloud.folder)["published specs"]
     assert [one.severity for one in told] == [Severity.BROKEN] * 2
-    assert f'{ROOT}/specs/training/latest.json is not there. Run "adapt publish"' in told[0].text
+    assert f'{ROOT}/specs/training/latest.json does not exist. Run "adapt publish"' in told[0].text
 
 
 @pytest.fixture
@@ -448,7 +448,7 @@ def test_an_image_that_may_be_another_tomorrow_is_a_warning(
 ) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__IMAGE", google.image.removesuffix(":1") + tag)
     told, absent = found(cloud.folder)["image"]
-    assert told.severity is Severity.WARNING and "another image tomorrow" in told.text
+    assert told.severity is Severity.WARNING and "can change its content" in told.text
     assert absent.severity is Severity.BROKEN
 
 
@@ -506,14 +506,14 @@ def test_offline_every_check_says_so_and_none_hangs(
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", nowhere)
     monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", nowhere)
     findings = found(cloud.folder)
-    for check in ("apis", SHOP_BUCKET, "model in service"):
+    for check in ("apis", SHOP_BUCKET, "serving model"):
         (told,) = findings[check]
         assert told.severity is Severity.BROKEN and nowhere.removeprefix("http://") in told.text
 
 
 def test_a_service_that_fails_is_not_asked_again_and_again(cloud: Cloud, no_specs: None) -> None:
     cloud.vertex.fail_next(times=100, status=503)
-    told = finding(cloud, "model in service")
+    told = finding(cloud, "serving model")
     assert told.severity is Severity.BROKEN and "HTTP 503" in told.text
     assert len(cloud.vertex.requests) == 1
 
@@ -521,9 +521,9 @@ def test_a_service_that_fails_is_not_asked_again_and_again(cloud: Cloud, no_spec
 def test_a_deployment_that_was_cut_off_on_vertex_ai_is_named(cloud: Cloud, no_specs: None) -> None:
     cloud.register(2)
     platform = cloud.workspace.platform
-    assert found(cloud.folder)["model in service"] == []
+    assert found(cloud.folder)["serving model"] == []
     platform.endpoint.deploy(platform.registry.find("1"))
-    told = texts(found(cloud.folder)["model in service"])
+    told = texts(found(cloud.folder)["serving model"])
     assert any("version 1 serves, but version 2 is the champion" in text for text in told)
 
 
@@ -541,6 +541,6 @@ def test_a_table_of_labels_in_a_bucket_is_looked_for(
 ) -> None:
     monkeypatch.setenv("ADAPT_LABELS__SOURCE", "file")
     monkeypatch.setenv("ADAPT_LABELS__FILE", "gs://shop/labels.csv")
-    assert "gs://shop/labels.csv is not there" in finding(cloud, "labels").text
+    assert "gs://shop/labels.csv is missing" in finding(cloud, "labels").text
     storage.write("gs://shop/labels.csv", b"path,label\n")
     assert found(cloud.folder)["labels"] == []

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.main import cli
 from pipeline.function.deployment import PERMISSIONS, deployment_steps
-from pipeline.function.gcloud import Answer, Step, StepFailed, script, take
+from pipeline.function.gcloud import Answer, Step, StepFailed, carry_out, script
 from pipeline.workspace.settings_file import load, write_settings
 
 CLOUD: dict[str, object] = {
@@ -232,8 +232,8 @@ def test_failure_of_the_first_step_says_that_nothing_was_done(gcloud: Gcloud, sh
 
 def test_command_that_needs_an_answer_does_not_run_without_one(gcloud: Gcloud) -> None:
     step = Step("the place", ("gcloud", "make", Answer("--place=", ("gcloud", "services"))))
-    with pytest.raises(StepFailed, match="gcloud services has answered nothing, where --place= needs it"):
-        take([step], nullcontext)
+    with pytest.raises(StepFailed, match="gcloud services has printed nothing, but --place= needs it"):
+        carry_out([step], nullcontext)
     assert gcloud.calls() == [["services"]]
 
 

@@ -71,7 +71,7 @@ def test_failure_shows_the_end_of_the_log_and_the_command_to_repeat(world: World
     complaint = refused_after_start(adapt(world, "evaluation", "--spec", spec))
     assert "RehearsalFailed: Last failed after" in complaint
     assert "  | reading\n  | the disk is full" in complaint
-    command = shlex.split(complaint.split('mended, "')[1].split('"')[0])
+    command = shlex.split(complaint.split('fixed, "')[1].split('"')[0])
     assert command[-2:] == ["--task", "Last"]
     mark.touch()
     repeated = CliRunner().invoke(cli, command[1:])
@@ -134,7 +134,7 @@ def test_unreachable_spec_on_google_cloud_is_refused_with_the_option(
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
         complaint = refused_after_start(adapt(world, "evaluation", "--spec", str(world.folder / "remote.json")))
     assert "NotRehearsable: the tasks of digits-evaluation work on gs://shop/adaptation" in complaint
-    assert "Give --cloud" in complaint
+    assert "Use --cloud" in complaint
 
 
 def test_terminal_shows_the_tasks_as_a_table_that_stays(world: World) -> None:
@@ -164,7 +164,7 @@ def test_signal_ends_the_tasks(world: World, signal_number: int) -> None:
 def refused_after_start(result: Result) -> str:
     """Return the error message of a rehearsal that failed."""
     assert (result.exit_code, result.stdout) == (1, ""), result.output
-    assert "not foreseen" not in result.stderr
+    assert "This is unexpected" not in result.stderr
     return result.stderr
 
 

@@ -67,7 +67,7 @@ def not_importable(job: Any) -> None:
         (lambda job: tasks_in(job).pop("Decide"), "Span takes Decide from Decide, which is not in the pipeline"),
         (
             lambda job: tasks_in(job)["Span"]["inputs"]["artifacts"].clear(),
-            "Span asks for Decide, which is none of its",
+            "Span asks for Decide, which is not one of its",
         ),
         (lambda job: job["pipelineSpec"].update(schemaVersion="2.0.0"), "its schema is 2.0.0, not 2.1.0"),
     ],

@@ -97,7 +97,7 @@ def test_condition_that_does_not_hold_skips_only_the_branch(tmp_path: Path) -> N
     done = rehearse(a_spec(tmp_path, decision(0)), a_place(tmp_path))
     assert states(done) == {"Decide": "SUCCEEDED", "Report": "SUCCEEDED", "Span": "SKIPPED", "Trigger": "SKIPPED"}
     assert not done.failed
-    assert done.tasks["Trigger"].message == "a task before it was skipped"
+    assert done.tasks["Trigger"].message == "an upstream task was skipped"
 
 
 def test_condition_that_cannot_be_decided_fails_its_task(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ leave()
         most.append(len(running))
 
     tasks = {name: task(container(met), parameters={"name": constant(name)}) for name in ("A", "B", "C", "D")}
-    done = rehearse(a_spec(tmp_path, tasks), a_place(tmp_path, parallel=2), tell=tell)
+    done = rehearse(a_spec(tmp_path, tasks), a_place(tmp_path, parallel=2), on_change=tell)
     assert not done.failed
     assert max(most) == 2
 
@@ -176,7 +176,7 @@ def test_changes_are_reported_by_the_calling_thread(tmp_path: Path) -> None:
         assert threading.current_thread() is threading.main_thread()
         reported.append((report.name, str(report.state)))
 
-    rehearse(a_spec(tmp_path, decision(0)), a_place(tmp_path, parallel=1), tell=tell)
+    rehearse(a_spec(tmp_path, decision(0)), a_place(tmp_path, parallel=1), on_change=tell)
     assert {state for _, state in reported[:4]} == {"NOT_STARTED"}
     assert reported[4:6] == [("Decide", "RUNNING"), ("Decide", "SUCCEEDED")]
     assert sorted(reported[6:]) == [

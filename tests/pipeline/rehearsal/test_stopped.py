@@ -24,7 +24,7 @@ def test_interrupt_ends_the_children_and_is_recorded(tmp_path: Path) -> None:
     wait_for_pids = f"while not Path({str(tmp_path / 'pids')!r}).exists(): time.sleep(0.01)\nleave()"
     spec = a_spec(tmp_path, {"Held": task(container(holding(tmp_path))), "Quick": task(container(wait_for_pids))})
     with pytest.raises(KeyboardInterrupt):
-        rehearse(spec, a_place(tmp_path), tell=interrupt)
+        rehearse(spec, a_place(tmp_path), on_change=interrupt)
     for pid in json.loads((tmp_path / "pids").read_text()):
         wait_until(lambda pid=pid: not is_alive(pid))
     recorded = Metadata(str(tmp_path / "rehearsal" / "metadata")).executions(NAME)

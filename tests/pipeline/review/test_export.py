@@ -44,7 +44,7 @@ def folder(world: World) -> Path:
 def adapt(world: World, *arguments: str, code: int = 0) -> Result:
     result = CliRunner().invoke(cli, ["review", *arguments, "--workspace", str(world.folder)])
     assert result.exit_code == code, result.output
-    assert "Traceback" not in result.stderr and "not foreseen" not in result.stderr
+    assert "Traceback" not in result.stderr and "This is unexpected" not in result.stderr
     return result
 
 

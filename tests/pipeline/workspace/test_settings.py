@@ -250,7 +250,7 @@ def test_new_file_has_the_default_of_every_setting(tmp_path: Path) -> None:
 
 def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     file = settings_file(tmp_path)
-    with pytest.raises(AlreadyExists, match="is there already"):
+    with pytest.raises(AlreadyExists, match="exists. Edit it"):
         write_settings(file, ["a", "b"])
     assert file.read_text() == LABELS
 

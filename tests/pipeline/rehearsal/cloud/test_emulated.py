@@ -203,9 +203,9 @@ def test_endpoint_answers_with_the_serving_version(
 @pytest.mark.parametrize(
     ("instance", "message"),
     [
-        ({"image_bytes": {"b64": "no base64"}}, "is no image"),
-        ({"picture": {"b64": ""}}, "is no image"),
-        ("text", "is no image"),
+        ({"image_bytes": {"b64": "no base64"}}, "is not an image"),
+        ({"picture": {"b64": ""}}, "is not an image"),
+        ("text", "is not an image"),
         ({"b64": "bm8gaW1hZ2U="}, "the model refuses the image: Unknown image file format"),
     ],
 )
