@@ -1,7 +1,7 @@
-"""Runs the notebooks, in order, from an empty folder; `python notebooks/execution.py` stores what they show in them.
+"""Runs the notebooks, in order, from an empty folder; `python notebooks/execution.py` stores their outputs in them.
 
-They run in a folder of their own, with this very Python, whatever kernels are installed. Nothing of the run but its
-outputs is stored: no times, no numbers of a machine's.
+They run in a separate folder, with this Python, whatever kernels are installed. Only the outputs of the run are stored:
+no times, no figures of this machine.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def execute(folder: Path, notebooks: Sequence[Path] = NOTEBOOKS) -> Iterator[Not
     """Run notebooks in a folder, one after another, each in its own kernel.
 
     Args:
-      folder: Where they and their workspace are put; what an earlier run left there is gone on with.
-      notebooks: Which, in the order in which they are to run.
+      folder: For them and their workspace; a later run continues with what is there.
+      notebooks: The notebooks, in their order.
 
     Yields:
       Each notebook with its outputs. The notebooks' own files stay as they are.
@@ -48,7 +48,7 @@ def execute(folder: Path, notebooks: Sequence[Path] = NOTEBOOKS) -> Iterator[Not
 def store() -> None:
     """Run all notebooks again and write them with their outputs.
 
-    Failure: the notebooks before the one that fails are written, the others stay as they are.
+    Failure: the notebooks before the failed one are written, the others do not change.
     """
     with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
         for file, notebook in zip(NOTEBOOKS, execute(Path(folder)), strict=True):

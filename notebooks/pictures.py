@@ -1,6 +1,6 @@
 """The notebooks' pictures: each function draws one with matplotlib, and Jupyter shows it below its cell.
 
-Functions take the package's own values. Nothing is read or computed here but what it takes to draw.
+Functions take the package's own values. They read and compute only what they draw.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 from adaptation.data.spans import Manifest
 from pipeline.report.content import Event, Kind, LabelMatch, Picture
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # told apart by colour-blind readers, too
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # distinct for colour-blind readers, too
 GREY = "#666666"
 WIDTH, DOTS = 9, 72
 COLUMNS = 12

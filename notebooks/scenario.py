@@ -1,7 +1,7 @@
-"""What the notebooks share: the scans and the months that they speak of, and the steps that each of them rests on.
+"""What the notebooks share: the scans and the batches, and the steps that all of them need.
 
-Everything happens in the folder `workspace` beside the notebooks. A step that an earlier notebook has taken there is
-not taken again, so each notebook runs from an empty folder, and after any other. Pictures are in `pictures`.
+Everything is in the folder `workspace` beside the notebooks. A step of an earlier notebook is not repeated, so each
+notebook runs from an empty folder, and after any other. `pictures` draws the pictures.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def arrive(workspace: Workspace, month: Month, count: int | None = None) -> Snap
     """Collect the first `count` images of a batch, or all of them; skip a batch that is archived.
 
     Returns:
-      The month's images, collected or archived.
+      The batch's images, collected or archived.
     """
     batches, folder = workspace.batches, workspace.batches.folder(month.batch)
     if not batches.archived(month.batch):
@@ -117,7 +117,7 @@ def follow(workspace: Workspace, job_id: str) -> Job:
         print(message, flush=True)
     job = workspace.jobs.get(job_id)
     if job is None or job.state is JobState.FAILED:
-        raise JobFailed(f"{job_id} failed: {job.message if job else 'it is gone'}")
+        raise JobFailed(f"{job_id} failed: {job.message if job else 'no record of it'}")
     return job
 
 
@@ -128,7 +128,10 @@ def adapt(command: str) -> str:
       CommandFailed: Its exit code was not 0.
     """
     program = Path(sys.executable).with_name("adapt")
-    environment = {**os.environ, "FORCE_COLOR": ""}  # a notebook's kernel asks for colours, which are codes in a text
+    environment = {
+        **os.environ,
+        "FORCE_COLOR": "",
+    }  # a notebook's kernel sets it, which puts colour codes into the text
     done = subprocess.run([program, *shlex.split(command)], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise CommandFailed(f"adapt {command} ended with exit code {done.returncode}:\n{done.stderr}")

@@ -152,7 +152,7 @@ def test_first_notebook_makes_the_same_span_in_a_bucket(in_order: Run) -> None:
 
 
 def test_second_notebook_deploys_the_model_that_it_trains(in_order: Run) -> None:
-    assert "version 1 is in service, trained on spans (1,)\n" in in_order.printed("02")
+    assert "version 1 is serving, trained on spans (1,)\n" in in_order.printed("02")
     version = in_order.workspace.platform.registry.find("1")
     assert f"span-1: {version.metrics['span-1']:.3f}\n" in in_order.printed("02")
 
@@ -241,7 +241,7 @@ def test_first_lines_of_a_notebook_name_its_readers(stored: NotebookNode, file: 
     title, _, reader = stored.cells[0].source.splitlines()[:3]
     number, words = file.stem.split("_", 1)
     assert title == f"# {number} {words.replace('_', ' ').capitalize()}"
-    assert re.match(r"For (whoever|the data scientist who) [a-z ]+\.", reader)
+    assert re.match(r"For people who [a-z ]+\.", reader)
 
 
 def test_notebook_is_short(stored: NotebookNode) -> None:

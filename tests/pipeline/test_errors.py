@@ -179,7 +179,7 @@ def test_commands_show_a_traceback_on_request_only(found: Found, empty: Path, tm
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        (errno.EACCES, "Give yourself the right"),
+        (errno.EACCES, "Get the permission"),
         (errno.ENOSPC, "Free some space"),
         (errno.ENOTDIR, "a file where a folder should be"),
         (errno.EROFS, "name another place"),

@@ -170,7 +170,7 @@ def test_window_without_a_span_is_refused(cloud: Cloud) -> None:
     assert cloud.submitted == 0
 
 
-@pytest.mark.parametrize(("text", "message"), [("{}", "no compiled pipeline"), ("no json", "cannot be read")])
+@pytest.mark.parametrize(("text", "message"), [("{}", "not a compiled pipeline"), ("no json", "cannot be read")])
 def test_file_that_is_no_spec_is_refused(cloud: Cloud, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "spec.json").write_text(text)
     assert message in refused(cloud.adapt("submit", "evaluation", "--spec", str(tmp_path / "spec.json")))

@@ -153,7 +153,7 @@ def test_of_two_versions_the_one_that_is_imported_counts(tmp_path: Path, monkeyp
 def test_another_python_is_named() -> None:
     assert list(python_findings("3.11.9")) == []
     (finding,) = python_findings("3.12.1")
-    assert finding.severity is Severity.BROKEN and "Python 3.12.1 runs, but " in finding.text
+    assert finding.severity is Severity.BROKEN and "this is Python 3.12.1, but " in finding.text
     assert metadata.metadata("continuous-adaptation")["Requires-Python"] in finding.text
 
 
@@ -323,7 +323,7 @@ def test_specs_of_other_settings_than_these_are_a_warning(cloud: Cloud, monkeypa
     monkeypatch.setenv("ADAPT_EVALUATION__THRESHOLD", "0.7")
     told = finding(cloud, "published specs")
     assert told.severity is Severity.WARNING
-    assert "the published evaluation pipeline is not the one" in told.text and '"adapt publish"' in told.text
+    assert "the published evaluation pipeline differs from the one" in told.text and '"adapt publish"' in told.text
 
 
 def test_specs_that_are_not_published_are_broken(cloud: Cloud) -> None:
