@@ -128,10 +128,7 @@ def adapt(command: str) -> str:
       CommandFailed: Its exit code was not 0.
     """
     program = Path(sys.executable).with_name("adapt")
-    environment = {
-        **os.environ,
-        "FORCE_COLOR": "",
-    }  # a notebook's kernel sets it, which puts colour codes into the text
+    environment = {**os.environ, "FORCE_COLOR": ""}  # a kernel sets it, for colour codes
     done = subprocess.run([program, *shlex.split(command)], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise CommandFailed(f"adapt {command} ended with exit code {done.returncode}:\n{done.stderr}")

@@ -1,4 +1,4 @@
-"""What is wrong with the loop itself: rules that decide on noise, and trainings that nobody will repeat."""
+"""Checks of the loop itself: rules that decide on noise, and trainings that nobody will retry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ONE_LOOK = ("point", "wilson")
 
 
 def loop_checks(workspace: Workspace) -> list[Check]:
-    """Return the checks of how the loop decides and of what it has left open."""
+    """Return the checks of the evaluation rule and of the last training."""
     return [
         Check("the rule of the evaluation", lambda: rule_findings(workspace.settings.evaluation.rule)),
         Check("the last training", lambda: training_findings(workspace)),
@@ -24,7 +24,7 @@ def rule_findings(rule: str) -> Iterator[Finding]:
     """Warn of rules whose error rate grows with every look."""
     if rule in _ONE_LOOK:
         yield warning(
-            f'evaluation.rule = "{rule}" looks at each batch alone, so that in time it retrains a good model on noise '
+            f'evaluation.rule = "{rule}" looks at each batch alone and sooner or later retrains a good model on noise '
             '(docs/judgement.md has the figures). Set "evidence", the default since 0.2.0.'
         )
 
@@ -36,4 +36,4 @@ def training_findings(workspace: Workspace) -> Iterator[Finding]:
     if training.step is Step.GIVE_UP:
         yield warning(training.reason)
     elif training.step in (Step.START, Step.RESUME, Step.RETRY):
-        yield warning(f'{training.reason}. "adapt watch", "adapt evaluate" or the Cloud Function goes on with it.')
+        yield warning(f'{training.reason}. "adapt watch", "adapt evaluate" or the Cloud Function continues it.')
