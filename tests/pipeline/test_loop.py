@@ -37,7 +37,7 @@ DRIFTED, DECEMBER = Batch(2021, 10), Batch(2021, 12)
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there after a step."""
+    """The state after a step."""
 
     code: int
     output: str
@@ -59,7 +59,7 @@ class Facts:
 
 
 def start(adapt: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-    """Starts the command, where nothing but it is, with settings from the environment."""
+    """Start the command in its own folder, with settings from the environment."""
     return subprocess.Popen(
         [adapt, *arguments],
         cwd=adapt.parent,
@@ -71,7 +71,7 @@ def start(adapt: Path, *arguments: str, **settings: str) -> subprocess.Popen[str
 
 
 def facts(process: subprocess.Popen[str], folder: Path) -> Facts:
-    """Waits for the process and looks around."""
+    """Wait for the process and return the state after it."""
     output, progress = process.communicate(timeout=600)
     workspace = Workspace.open(folder)
     batches, platform = workspace.batches, workspace.platform
@@ -151,7 +151,7 @@ def after_rollback(installed: Path, folder: Path, refused: Facts) -> Facts:
 
 @pytest.fixture(scope="module")
 def unlabelled(installed: Path, folder: Path, after_rollback: Facts) -> Facts:
-    """A month of images whose names say no label that is known."""
+    """A batch of images whose names have no known label."""
     del after_rollback
     january = Path(Workspace.open(folder).batches.folder(Batch(2022, 1)))
     write_digits(january, range(40))
@@ -160,7 +160,7 @@ def unlabelled(installed: Path, folder: Path, after_rollback: Facts) -> Facts:
     return facts(start(installed, "evaluate", "--workspace", str(folder), "--batch", "2022-01"), folder)
 
 
-def test_the_first_champion_fails_on_the_drifted_month_and_is_replaced(demo: Facts) -> None:
+def test_first_champion_fails_on_the_drifted_batch_and_is_replaced(demo: Facts) -> None:
     result = figures(demo)
     assert result["accuracy_span1_before"] >= 0.95
     assert result["accuracy_drifted_before"] < 0.8
@@ -168,13 +168,13 @@ def test_the_first_champion_fails_on_the_drifted_month_and_is_replaced(demo: Fac
     assert (result["spans"], result["champion_version"]) == ("1-2", 2)
 
 
-def test_after_adaptation_both_are_well_predicted(demo: Facts) -> None:
+def test_adapted_champion_predicts_both_batches_well(demo: Facts) -> None:
     result = figures(demo)
     assert result["accuracy_span1_after"] >= 0.93
     assert result["accuracy_drifted_after"] >= 0.93
 
 
-def test_the_output_is_one_json_object_and_the_chatter_is_in_logs_that_are_named(demo: Facts) -> None:
+def test_output_is_one_json_object_and_other_lines_are_in_named_logs(demo: Facts) -> None:
     assert set(figures(demo)) == {
         "accuracy_span1_before",
         "accuracy_drifted_before",
@@ -189,7 +189,7 @@ def test_the_output_is_one_json_object_and_the_chatter_is_in_logs_that_are_named
     assert all(job.link in demo.progress and "absl" in Path(job.link).read_text() for job in demo.jobs)
 
 
-def test_every_digit_of_the_drifted_month_is_in_span_2_once_and_in_no_other(demo: Facts, folder: Path) -> None:
+def test_digits_of_the_drifted_batch_are_in_span_2_once_and_in_no_other(demo: Facts, folder: Path) -> None:
     spans = [set(images_of(folder, manifest)) for manifest in demo.manifests]
     assert [len(names) for names in spans] == [1000, 797]
     assert not spans[0] & spans[1]
@@ -197,7 +197,7 @@ def test_every_digit_of_the_drifted_month_is_in_span_2_once_and_in_no_other(demo
     assert demo.archived["2021-10"] == 797
 
 
-def test_the_champion_serves_alone_and_knows_what_it_was_trained_on(demo: Facts) -> None:
+def test_champion_serves_alone_and_names_its_spans(demo: Facts) -> None:
     assert (demo.champion.number, demo.versions, demo.serving) == (2, (1, 2), (2,))
     assert demo.champion.spans == (1, 2)
     assert demo.champion.metrics["span-2"] == pytest.approx(demo.verdict.challenger[2].accuracy)
@@ -209,39 +209,39 @@ def test_the_gate_compared_with_the_champion_on_every_span(demo: Facts) -> None:
     assert set(demo.verdict.champion) == {1, 2}
 
 
-def test_four_jobs_ran_and_no_other(demo: Facts) -> None:
+def test_demo_runs_four_jobs(demo: Facts) -> None:
     pipelines = [(job.pipeline, job.state) for job in demo.jobs]
     names = ["training", "evaluation", "training", "evaluation"]
     assert pipelines == [(name, JobState.SUCCEEDED) for name in names]
 
 
-def test_the_jobs_of_the_demo_share_one_import_of_tfx(demo: Facts, refused: Facts, folder: Path) -> None:
+def test_jobs_of_the_demo_share_one_import_of_tfx(demo: Facts, refused: Facts, folder: Path) -> None:
     importing = [job.id for job in refused.jobs if "starting TFX" in "".join(messages(folder, job.id))]
     assert importing == [job.id for job in refused.jobs[len(demo.jobs) :]] != []
 
 
-def test_the_trigger_has_nothing_left_to_do(demo: Facts, folder: Path) -> None:
+def test_trigger_has_nothing_left_to_do(demo: Facts, folder: Path) -> None:
     del demo
     assert planned(Workspace.open(folder))[1].outcome in (Outcome.NOTHING_NEW, Outcome.NOT_ENOUGH)
 
 
-def test_the_demos_report_has_its_figures(demo: Facts, folder: Path) -> None:
+def test_report_of_the_demo_has_its_figures(demo: Facts, folder: Path) -> None:
     accuracy = figures(demo)["accuracy_drifted_after"]
     assert f'data-fact="summary.accuracy">{accuracy:.3f}</data>' in (folder / "report.html").read_text()
 
 
-def test_a_refused_challenger_leaves_the_champion_in_service_and_says_why(refused: Facts) -> None:
+def test_refused_challenger_leaves_the_champion_serving_with_a_reason(refused: Facts) -> None:
     assert refused.code == 3
     assert "below the floor of 1.0000" in refused.output
     assert (refused.champion.number, refused.versions, refused.serving) == (2, (1, 2), (2,))
 
 
-def test_the_version_knows_the_run_that_made_it(demo: Facts) -> None:
+def test_version_names_the_job_that_made_it(demo: Facts) -> None:
     assert demo.champion.run == demo.jobs[2].id
     assert demo.manifests[1].run == demo.jobs[1].id
 
 
-def test_a_model_of_ones_own_is_trained_from_beside_the_settings(refused: Facts) -> None:
+def test_own_recipe_beside_the_settings_is_trained(refused: Facts) -> None:
     assert "training shop.small on" in refused.progress
 
 
@@ -250,22 +250,20 @@ def test_import_example_gen_ingests_the_same_spans(refused: Facts) -> None:
     assert {span: score.images for span, score in refused.verdict.challenger.items()} == tested
 
 
-def test_an_image_that_arrives_during_the_evaluation_is_neither_archived_nor_lost(refused: Facts, folder: Path) -> None:
+def test_late_image_is_neither_archived_nor_lost(refused: Facts, folder: Path) -> None:
     december = Workspace.open(folder).batches.images(DECEMBER)
     assert [image.name for image in december] == ["7_late.png"]
     assert refused.archived["2021-12"] == 120
     assert "7_late.png" not in set(images_of(folder, refused.manifests[2]))
 
 
-def test_the_late_image_counts_for_the_next_trigger(refused: Facts, folder: Path) -> None:
+def test_late_image_counts_for_the_next_trigger(refused: Facts, folder: Path) -> None:
     del refused
     state, plan = planned(Workspace.open(folder))
     assert (state.batch, state.new, plan.outcome) == (DECEMBER, 1, Outcome.NOT_ENOUGH)
 
 
-def test_after_a_rollback_the_next_challenger_meets_the_champion_in_service(
-    after_rollback: Facts, folder: Path
-) -> None:
+def test_challenger_after_a_rollback_meets_the_serving_champion(after_rollback: Facts, folder: Path) -> None:
     first = Workspace.open(folder).platform.registry.find("1")
     assert (after_rollback.code, after_rollback.champion.number, after_rollback.serving) == (0, 3, (3,))
     assert after_rollback.verdict.champion[1].accuracy == pytest.approx(first.metrics["span-1"])
@@ -276,7 +274,7 @@ def test_a_warm_start_goes_on_from_the_champion(after_rollback: Facts) -> None:
     assert "epoch 1/1" in after_rollback.progress
 
 
-def test_a_month_without_known_labels_fails_with_examples_and_nothing_is_lost(unlabelled: Facts, folder: Path) -> None:
+def test_batch_without_known_labels_fails_with_examples_and_stays(unlabelled: Facts, folder: Path) -> None:
     assert unlabelled.code == 1
     assert "TooManySkipped: 40 of 40 images were skipped" in unlabelled.progress
     assert "no label by its name's prefix" in unlabelled.progress
@@ -285,7 +283,7 @@ def test_a_month_without_known_labels_fails_with_examples_and_nothing_is_lost(un
     assert planned(Workspace.open(folder))[1].outcome is Outcome.RETRY
 
 
-def test_the_report_tells_the_whole_loop(unlabelled: Facts, folder: Path) -> None:
+def test_report_shows_the_whole_loop(unlabelled: Facts, folder: Path) -> None:
     del unlabelled
     told = collect(Workspace.open(folder))
     assert told.missing == ()
@@ -294,7 +292,7 @@ def test_the_report_tells_the_whole_loop(unlabelled: Facts, folder: Path) -> Non
     assert outcomes == ["deployed", "deployed", "refused", "promoted", "deployed"]
 
 
-def test_the_durations_of_all_tasks_are_known_for_the_bill(unlabelled: Facts, folder: Path) -> None:
+def test_durations_of_all_tasks_are_recorded(unlabelled: Facts, folder: Path) -> None:
     del unlabelled
     durations = newest_durations(Workspace.open(folder))
     assert set(durations["evaluation"]) >= {"FileListGen", "BatchPredictionGen", "SpanPreparator", "PipelineTrigger"}

@@ -1,4 +1,4 @@
-"""`adapt rehearse --cloud`: a local workspace, rehearsed as a deployment on Google Cloud, and left as it is."""
+"""`adapt rehearse --cloud`: a local workspace, rehearsed as a deployment on Google Cloud, and unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OVERRIDES = {"model.epochs": 2, "gate.floor": 0.0, "gate.tolerance": 1.0}  # wha
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What a rehearsal has put out, and what the workspace held before it and after."""
+    """The output of a rehearsal, and the files of the workspace before and after it."""
 
     code: int
     output: str
@@ -42,14 +42,14 @@ class Rehearsed:
 
     @property
     def logs(self) -> dict[str, str]:
-        """The tasks' logs, by the name of the task."""
+        """The logs of the tasks by name."""
         new = {name: text for name, text in self.after.items() if name not in self.before and name.endswith(".log")}
         return {Path(name).name.partition("_")[0]: text.decode(errors="replace") for name, text in new.items()}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose champion has learnt nothing, and a month of images."""
+    """A workspace whose champion has learnt nothing, and a batch of images."""
     folder = tmp_path_factory.mktemp("workspace")
     write_digits(folder / "images", range(300))
     workspace, _ = initialise(folder, folder / "images", overrides=OVERRIDES)
@@ -70,19 +70,19 @@ def rehearsed(folder: Path, guarded: dict[str, str]) -> Rehearsed:
     return Rehearsed(result.returncode, result.stdout, result.stderr, dict(before), dict(contents(folder)))
 
 
-def test_the_evaluation_and_the_training_that_it_starts_are_rehearsed(rehearsed: Rehearsed) -> None:
+def test_rehearsal_runs_the_evaluation_and_the_training_that_it_starts(rehearsed: Rehearsed) -> None:
     assert rehearsed.code == 0, rehearsed.progress
     assert "succeeded; the logs are in" in rehearsed.output
     assert {"FileListGen", "BatchPredictionGen", "PipelineTrigger", "Trainer", "Deployer"} <= set(rehearsed.logs)
 
 
-def test_the_challenger_meets_the_workspaces_champion_at_the_gate(rehearsed: Rehearsed) -> None:
+def test_challenger_meets_the_champion_of_the_workspace_at_the_gate(rehearsed: Rehearsed) -> None:
     assert re.search(
         r"version 2 is the champion: .* the challenger reaches 0\.\d+, the champion 0\.\d+", rehearsed.logs["Deployer"]
     )
 
 
-def test_the_workspace_is_as_it_was_but_for_the_logs(rehearsed: Rehearsed, folder: Path) -> None:
+def test_workspace_is_unchanged_but_for_the_logs(rehearsed: Rehearsed, folder: Path) -> None:
     kept = {name: data for name, data in rehearsed.after.items() if not name.startswith("rehearsal/cloud/")}
     assert kept == rehearsed.before
     workspace = Workspace.open(folder)
@@ -90,7 +90,7 @@ def test_the_workspace_is_as_it_was_but_for_the_logs(rehearsed: Rehearsed, folde
     assert len(workspace.batches.images(MONTH)) == 100
 
 
-def test_nothing_outside_the_loopback_interface_was_asked_for(rehearsed: Rehearsed, attempts: Path) -> None:
+def test_rehearsal_contacts_nothing_outside_the_loopback_interface(rehearsed: Rehearsed, attempts: Path) -> None:
     assert "stays on this machine" not in rehearsed.progress
     assert attempts.read_text() == ""
 
@@ -104,6 +104,6 @@ def test_nothing_outside_the_loopback_interface_was_asked_for(rehearsed: Rehears
         (["--cloud", "--workspace", str(GOLDEN)], "is on Google Cloud. Name a local workspace to copy with --data."),
     ],
 )
-def test_what_does_not_go_together_is_wrong_usage(options: list[str], message: str) -> None:
+def test_incompatible_options_are_wrong_usage(options: list[str], message: str) -> None:
     result = CliRunner().invoke(cli, ["rehearse", "evaluation", *options])
     assert (result.exit_code, message in result.stderr) == (2, True), result.output

@@ -32,7 +32,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def shop(world: World, tmp_path: Path) -> World:
-    """The same with span-1 of 40 images, 15 images in 2021-10, and two versions of a model."""
+    """The world with span-1 of 40 images, 15 images in 2021-10, and two versions of a model."""
     collect(tmp_path / "own", [f"{label}_{number}.png" for label in LABELS for number in range(20)])
     assert adapt(world, "init", "--images", str(tmp_path / "own")).exit_code == 0
     world.collect(15)
@@ -41,12 +41,12 @@ def shop(world: World, tmp_path: Path) -> World:
 
 
 def adapt(world: World, *arguments: str) -> Result:
-    """Runs a command in the world's workspace."""
+    """Run a command in the world's workspace."""
     return CliRunner().invoke(cli, [*arguments, "--workspace", str(world.folder)])
 
 
 def rows(result: Result) -> list[list[str]]:
-    """The table's rows, below its title and heads; cells are two spaces apart at least."""
+    """Return the rows of the table below its title and heads; cells are at least two spaces apart."""
     assert result.exit_code == 0, result.stderr
     return [[cell for cell in line.split("  ") if cell] for line in result.stdout.splitlines()[2:]]
 
@@ -73,7 +73,7 @@ def stripped(row: list[str]) -> list[str]:
         (["demo", "--workspace", __file__], __file__),
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2(arguments: list[str], named: str) -> None:
+def test_wrong_usage_is_reported_with_exit_code_2(arguments: list[str], named: str) -> None:
     result = CliRunner().invoke(cli, arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert named in result.stderr
@@ -81,7 +81,7 @@ def test_wrong_usage_is_told_with_exit_code_2(arguments: list[str], named: str) 
 
 
 @pytest.mark.parametrize(
-    ("command", "error", "told"),
+    ("command", "error", "message"),
     [
         (["train"], "SpanNotPublished", "adapt init"),
         (["evaluate"], "NoBatch", "like 2021-10"),
@@ -93,17 +93,19 @@ def test_wrong_usage_is_told_with_exit_code_2(arguments: list[str], named: str) 
         (["rollback"], "NoSuchModel", "adapt models list"),
     ],
 )
-def test_an_empty_workspace_is_told_apart(world: World, command: list[str], error: str, told: str) -> None:
+def test_command_in_an_empty_workspace_says_what_is_missing(
+    world: World, command: list[str], error: str, message: str
+) -> None:
     before = contents(world.folder)
     result = adapt(world, *command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"{error}: ")
-    assert told in result.stderr
+    assert message in result.stderr
     assert contents(world.folder) == before
 
 
 @pytest.mark.parametrize(
-    ("command", "error", "told"),
+    ("command", "error", "message"),
     [
         (["train", "--window", "1,7"], "SpanNotPublished", "span 7 of window 1,7"),
         (["train", "--window", "newest"], "InvalidWindow", "'newest'"),
@@ -114,12 +116,14 @@ def test_an_empty_workspace_is_told_apart(world: World, command: list[str], erro
         (["init"], "AlreadyExists", "span-1"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_lost(shop: World, command: list[str], error: str, told: str) -> None:
+def test_invalid_request_is_refused_and_nothing_is_lost(
+    shop: World, command: list[str], error: str, message: str
+) -> None:
     before = contents(shop.folder)
     result = adapt(shop, *command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"{error}: " in result.stderr
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert contents(shop.folder) == before
 
@@ -133,14 +137,14 @@ def test_debug_shows_the_traceback_wherever_it_is_put(world: World, place: int) 
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (RuntimeError("a bug"), "RuntimeError: a bug\nThis is unexpected; --debug"),
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device\n"),
     ],
 )
 def test_errors_of_any_kind_are_one_message(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     def fail(*_: object) -> None:
         raise error
@@ -148,12 +152,12 @@ def test_errors_of_any_kind_are_one_message(
     monkeypatch.setattr(starting, "planned", fail)
     result = adapt(world, "plan")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(told)
+    assert result.stderr.startswith(message)
     assert "Traceback" not in result.stderr
     assert ("This is unexpected" in result.stderr) is isinstance(error, RuntimeError)
 
 
-def test_init_tells_what_it_made_and_what_it_skipped(tmp_path: Path) -> None:
+def test_init_reports_what_it_made_and_what_it_skipped(tmp_path: Path) -> None:
     collect(tmp_path / "own", [f"{label}/{number}.png" for label in ("cat [old]", "dog") for number in range(70)])
     for number in range(7):
         (tmp_path / "own" / "dog" / f"broken {number}.png").touch()
@@ -184,7 +188,7 @@ def test_spans_are_listed_with_their_numbers_to_the_right(shop: World, tmp_path:
     assert adoptable == 'span-10 has no manifest; "adapt spans adopt span-10" verifies and signs it'
 
 
-def test_a_span_is_shown_with_its_classes_and_files(shop: World) -> None:
+def test_span_is_shown_with_its_classes_and_files(shop: World) -> None:
     manifest = shop.workspace.spans.manifest(Span(1))
     result = adapt(shop, "spans", "show", "span-1")
     counts = {name: [str(manifest.counts[split][name]) for split in ("train", "test")] for name in LABELS}
@@ -193,7 +197,7 @@ def test_a_span_is_shown_with_its_classes_and_files(shop: World) -> None:
     assert manifest.digest in result.stdout
 
 
-def test_verify_names_every_damaged_span_and_goes_on(shop: World) -> None:
+def test_verify_names_every_damaged_span_and_continues(shop: World) -> None:
     store = shop.workspace.spans
     for number in (2, 3):
         shutil.copytree(store.folder(Span(1)), store.folder(Span(number)))
@@ -209,7 +213,7 @@ def test_verify_names_every_damaged_span_and_goes_on(shop: World) -> None:
     assert adapt(shop, "spans", "verify", "1", "span-3").exit_code == 0
 
 
-def test_a_folder_from_elsewhere_is_adopted(shop: World) -> None:
+def test_folder_from_elsewhere_is_adopted(shop: World) -> None:
     data = shop.folder / "data"
     for split in ("train", "test"):
         shutil.copytree(data / "span-1" / split, data / "span-4" / split)
@@ -218,7 +222,7 @@ def test_a_folder_from_elsewhere_is_adopted(shop: World) -> None:
     assert adapt(shop, "spans", "verify", "span-4").exit_code == 0
 
 
-def test_batches_are_listed_with_what_is_new_and_what_is_archived(shop: World) -> None:
+def test_batches_are_listed_with_new_and_archived_images(shop: World) -> None:
     store = shop.workspace.batches
     first = store.snapshot(store.newest())
     store.mark_evaluated(first)
@@ -241,7 +245,7 @@ def test_models_are_listed_and_rolled_back(shop: World) -> None:
     assert shop.workspace.platform.endpoint.serving() == [1]
 
 
-def test_a_rollback_without_a_predecessor_changes_nothing(shop: World) -> None:
+def test_rollback_without_a_predecessor_changes_nothing(shop: World) -> None:
     adapt(shop, "rollback")
     result = adapt(shop, "rollback")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -265,13 +269,13 @@ def test_models_are_approved_rejected_and_their_history_is_shown(shop: World) ->
 
 
 @pytest.mark.parametrize("listing", ["spans", "batches", "models"])
-def test_a_list_of_nothing_says_so(world: World, listing: str) -> None:
+def test_empty_list_says_none(world: World, listing: str) -> None:
     result = adapt(world, listing, "list")
     assert result.exit_code == 0
     assert result.stdout.endswith(": none\n")
 
 
-def test_the_plan_tells_what_would_be_done_and_why(shop: World) -> None:
+def test_plan_shows_what_would_be_done_and_why(shop: World) -> None:
     result = adapt(shop, "plan")
     digest = shop.workspace.batches.snapshot(shop.workspace.batches.newest()).digest[:12]
     assert [line.split(maxsplit=1) for line in result.stdout.splitlines()] == [
@@ -289,7 +293,7 @@ def test_plan_of_power_without_a_batch_asks_for_a_number(tmp_path: Path) -> None
     assert refused.exit_code == 2 and "--images 1000" in refused.output
 
 
-def test_plan_shows_how_many_images_it_takes_to_see_a_fall(shop: World) -> None:
+def test_plan_of_power_shows_the_batches_until_a_fall_is_seen(shop: World) -> None:
     lines = adapt(shop, "plan", "--power", "--images", "1000").stdout.splitlines()
     assert "With 1000 labelled images a batch and the threshold 0.9, a fall is seen after:" in lines
     accuracies = [line.split()[0] for line in lines[-4:]]
@@ -297,14 +301,14 @@ def test_plan_shows_how_many_images_it_takes_to_see_a_fall(shop: World) -> None:
     assert accuracies == ["0.88", "0.85", "0.80", "0.70"] and halves == sorted(halves, reverse=True)
 
 
-def test_the_plan_of_an_empty_workspace_names_what_is_missing(world: World) -> None:
+def test_plan_of_an_empty_workspace_names_what_is_missing(world: World) -> None:
     result = adapt(world, "plan")
     assert result.exit_code == 0
     assert "outcome  no batch: there is no batch yet" in result.stdout
     assert "no champion" in result.stdout and "adapt train" in result.stdout
 
 
-def test_a_training_shows_its_progress_and_prints_its_result(shop: World) -> None:
+def test_training_shows_its_progress_and_prints_its_result(shop: World) -> None:
     result = adapt(shop, "train")
     assert (result.exit_code, result.stdout) == (0, "version 1 is the champion\n")
     (job,) = shop.workspace.jobs.list()
@@ -319,7 +323,7 @@ def test_a_refused_challenger_has_an_exit_code_of_its_own(shop: World) -> None:
     assert (result.exit_code, result.stdout) == (3, "the challenger was refused: 0.5 is below the floor\n")
 
 
-def test_a_training_that_fails_tells_why_and_where_its_log_is(shop: World) -> None:
+def test_failed_training_shows_the_reason_and_its_log(shop: World) -> None:
     shop.fail("training")
     result = adapt(shop, "train")
     (job,) = shop.workspace.jobs.list()
@@ -328,7 +332,7 @@ def test_a_training_that_fails_tells_why_and_where_its_log_is(shop: World) -> No
     assert "Traceback" in Path(job.link).read_text()
 
 
-def test_an_evaluation_that_triggers_nothing_ends_with_its_reason(shop: World) -> None:
+def test_evaluation_that_triggers_nothing_ends_with_its_reason(shop: World) -> None:
     result = adapt(shop, "evaluate", "--batch", "2021-10")
     assert (result.exit_code, result.stdout) == (0, "accuracy 0.95 is not below 0.9\n")
     assert "15 images, 15 of them new" in result.stderr
@@ -336,7 +340,7 @@ def test_an_evaluation_that_triggers_nothing_ends_with_its_reason(shop: World) -
 
 
 @pytest.mark.parametrize(("deployed", "code"), [(True, 0), (False, 3)])
-def test_an_evaluation_is_followed_into_the_training_that_it_triggers(shop: World, deployed: bool, code: int) -> None:
+def test_evaluation_is_followed_into_the_training_that_it_triggers(shop: World, deployed: bool, code: int) -> None:
     training = starting.start_training(shop.workspace)
     shop.conclude("training", reason="the gate has decided", deployed=deployed)
     shop.conclude("evaluation", reason="accuracy 0.50 is below 0.9", training=training.id)
@@ -344,7 +348,7 @@ def test_an_evaluation_is_followed_into_the_training_that_it_triggers(shop: Worl
     assert (result.exit_code, result.stdout) == (code, "accuracy 0.50 is below 0.9\nthe gate has decided\n")
 
 
-def test_ctrl_c_leaves_the_job_running_and_tells_where_its_log_is(shop: World) -> None:
+def test_ctrl_c_leaves_the_job_running_and_names_its_log(shop: World) -> None:
     shop.hold()
     process = start("evaluate", "--workspace", str(shop.folder))
     job = "evaluation-2021-10-0001"
@@ -358,7 +362,7 @@ def test_ctrl_c_leaves_the_job_running_and_tells_where_its_log_is(shop: World) -
     assert [one.state for one in shop.workspace.jobs.list()] == [JobState.SUCCEEDED]
 
 
-def test_on_a_terminal_the_epochs_pass_and_the_components_stay(shop: World) -> None:
+def test_terminal_replaces_epochs_and_keeps_components(shop: World) -> None:
     terminal, stderr = pty.openpty()
     process = start("train", "--workspace", str(shop.folder), terminal=stderr)
     output, _ = process.communicate(timeout=60)

@@ -45,7 +45,7 @@ OUTPUTS = f"pipelines/evaluation/{NOVEMBER}"
 
 @contextlib.contextmanager
 def broken(story: Story, path: str, data: bytes | None) -> Iterator[None]:
-    """The file has another content, or is away, as long as the context lasts."""
+    """Replace the file's content, or remove the file, while the context lasts."""
     file = next(iter(sorted(story.folder.glob(path))))
     before = file.read_bytes()
     file.unlink()
@@ -58,7 +58,7 @@ def broken(story: Story, path: str, data: bytes | None) -> Iterator[None]:
 
 
 def colour(picture: Picture) -> tuple[int, ...]:
-    """The picture's ground, as far as its compression has left it."""
+    """Return the picture's background colour, as its compression left it."""
     kind, _, content = picture.source.partition(";base64,")
     assert kind == "data:image/webp"
     with Image.open(io.BytesIO(base64.b64decode(content))) as opened:
@@ -73,9 +73,9 @@ def is_like(colour: tuple[int, ...], other: tuple[int, ...]) -> bool:
 # A workspace with a story
 
 
-def test_the_story_is_told_in_the_order_of_time(facts: Facts) -> None:
-    told = [(event.time[:10], event.kind.value, event.outcome, event.serving) for event in facts.events]
-    assert told == [
+def test_events_are_in_the_order_of_time(facts: Facts) -> None:
+    events = [(event.time[:10], event.kind.value, event.outcome, event.serving) for event in facts.events]
+    assert events == [
         ("2021-09-30", "training", "deployed", 1),
         ("2021-10-31", "evaluation", "retrain", 1),
         ("2021-11-01", "training", "deployed", 2),
@@ -86,12 +86,12 @@ def test_the_story_is_told_in_the_order_of_time(facts: Facts) -> None:
     ]
 
 
-def test_nothing_is_missing_where_nothing_is_broken(facts: Facts) -> None:
+def test_facts_of_a_whole_workspace_have_nothing_missing(facts: Facts) -> None:
     assert (facts.missing, facts.next_steps) == ((), ())
 
 
-def test_the_lineage_of_a_champion_names_the_evaluation_that_caused_it(story: Story) -> None:
-    """Before the roll-back it was version 2."""
+def test_lineage_of_a_champion_names_the_evaluation_that_caused_it(story: Story) -> None:
+    """Before the roll-back the champion was version 2."""
     with broken(story, "registry/champion/0003.json", None):
         lineage = collect(story.workspace).lineage
     assert lineage and (lineage.version, lineage.evaluation) == (2, "evaluation-2021-10-0001")
@@ -121,14 +121,14 @@ def test_moved_workspace_has_the_same_report(story: Story, facts: Facts, tmp_pat
     assert found.missing == facts.missing
 
 
-def test_the_mistakes_come_with_their_images(facts: Facts) -> None:
+def test_mistakes_have_their_images(facts: Facts) -> None:
     assert facts.evaluation is not None
     shown = [one.picture for one in facts.evaluation.mistakes]
     assert len(shown) == 3
     assert all(one and is_like(colour(one), COLOURS[one.label]) for one in shown)
 
 
-def test_the_images_of_an_archived_month_are_found_in_the_archive(story: Story) -> None:
+def test_images_of_an_archived_batch_are_found_in_the_archive(story: Story) -> None:
     assert not list((story.folder / "collection" / "2021-10").glob("*.png"))
     with broken(story, f"{OUTPUTS}/metrics/evaluation.json", b"?"):
         evaluation = collect(story.workspace).evaluation
@@ -142,7 +142,7 @@ def test_collecting_changes_nothing(story: Story) -> None:
     assert contents(story.folder) == before
 
 
-def test_the_json_is_the_facts_and_the_page_is_made_of_them_alone(facts: Facts) -> None:
+def test_page_is_made_of_the_facts_alone_and_json_holds_them_all(facts: Facts) -> None:
     assert codec.decode(codec.encode(facts), Facts, "the report") == facts
     assert render(facts) == render(facts)
 
@@ -150,7 +150,7 @@ def test_the_json_is_the_facts_and_the_page_is_made_of_them_alone(facts: Facts) 
 # Bounds
 
 
-def test_the_collection_is_never_listed_and_hardly_read(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collecting_never_lists_images_and_reads_few(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[tuple[str, str]] = []
     for name in ("files", "files_below", "folders", "read"):
         original = getattr(storage, name)
@@ -163,7 +163,7 @@ def test_the_collection_is_never_listed_and_hardly_read(story: Story, monkeypatc
     assert not [uri for name, uri in touched if name == "read" and uri.endswith(".tfrecord")]
 
 
-def test_of_a_large_evaluation_only_a_part_is_told(story: Story) -> None:
+def test_large_evaluation_is_shown_in_part(story: Story) -> None:
     with broken(story, f"{OUTPUTS}/metrics/evaluation.json", codec.encode(large_evaluation())):
         facts = collect(story.workspace)
     assert facts.evaluation is not None
@@ -191,7 +191,7 @@ def large_evaluation() -> Evaluation:
     )
 
 
-def test_of_a_file_of_a_span_only_the_beginning_is_read(tmp_path: Path) -> None:
+def test_samples_read_only_the_beginning_of_a_file(tmp_path: Path) -> None:
     store, span = SpanStore(str(tmp_path)), Span(1)
     pixels = image("large", size=(200, 200))
     record = LabelledImage(pixels, 0, "cat_1.png", 1).to_record()
@@ -203,7 +203,7 @@ def test_of_a_file_of_a_span_only_the_beginning_is_read(tmp_path: Path) -> None:
     assert len(thumbnails.samples(store, manifest)) == thumbnails.HEAD // len(record) < thumbnails.SAMPLES
 
 
-def test_a_long_story_has_its_own_width() -> None:
+def test_long_story_has_its_own_width() -> None:
     chart = StoryChart.of([an_event(Kind.EVALUATION, 0.9)] * EVENTS, 0.9)
     places = [point.x for point in chart.points]
     assert places == sorted(places) and 0 < places[0] < places[-1] < 100
@@ -213,7 +213,7 @@ def test_a_long_story_has_its_own_width() -> None:
 # Pictures
 
 
-def test_an_image_that_was_archived_under_a_number_is_told_from_its_namesakes(tmp_path: Path) -> None:
+def test_image_archived_under_a_number_is_distinguished_from_others(tmp_path: Path) -> None:
     batch, archive = tmp_path / "2021-10", tmp_path / "2021-10_old"
     snapshot = taken(batch, "cat_1.png", "mine")
     archive.mkdir()
@@ -228,18 +228,18 @@ def test_an_image_that_was_archived_under_a_number_is_told_from_its_namesakes(tm
 
 
 def taken(folder: Path, name: str, seed: str) -> Snapshot:
-    """The snapshot of a folder with one image."""
+    """Return the snapshot of a folder with one image."""
     folder.mkdir()
     (folder / name).write_bytes(image(seed, size=(20, 20)))
     return snapshot_folder(str(folder), folder.name)
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", image(1)[:60]])
-def test_what_cannot_be_decoded_has_no_picture(data: bytes) -> None:
+def test_unreadable_image_has_no_picture(data: bytes) -> None:
     assert thumbnails.picture(data, "cat_1.png", "cat") is None
 
 
-def test_a_large_image_is_scaled_down_and_keeps_its_shape(tmp_path: Path) -> None:
+def test_large_image_is_scaled_down_and_keeps_its_shape(tmp_path: Path) -> None:
     found = thumbnails.picture(image(1, size=(400, 200)), "cat_1.png", "cat")
     assert found is not None and len(found.source) < 20_000
     with Image.open(io.BytesIO(base64.b64decode(found.source.partition(",")[2]))) as opened:
@@ -254,7 +254,7 @@ def an_event(kind: Kind, accuracy: float | None = None, serving: int | None = No
     return Event(kind, "2021", "2021-10", "job", "keep", "", accuracy=accuracy, low=low, high=high, serving=serving)
 
 
-def test_the_chart_goes_from_below_the_lowest_interval_up_to_1() -> None:
+def test_chart_goes_from_below_the_lowest_interval_up_to_1() -> None:
     chart = StoryChart.of([an_event(Kind.EVALUATION, 0.62), an_event(Kind.EVALUATION, 1.0)], 0.9)
     assert [label for label, _ in chart.ticks] == ["1.0", "0.9", "0.8", "0.7", "0.6", "0.5"]
     assert (chart.ticks[0][1], chart.ticks[-1][1]) == (TOP, BOTTOM)
@@ -263,23 +263,23 @@ def test_the_chart_goes_from_below_the_lowest_interval_up_to_1() -> None:
     assert TOP < chart.threshold < chart.points[0].y  # type: ignore[operator]
 
 
-def test_only_evaluations_with_a_figure_are_joined() -> None:
+def test_chart_joins_only_evaluations_with_a_figure() -> None:
     first, last = an_event(Kind.EVALUATION, 0.9), an_event(Kind.EVALUATION, 0.8)
     chart = StoryChart.of([first, an_event(Kind.TRAINING), an_event(Kind.EVALUATION), last], 0.9)
     assert [(one.index, other.index) for one, other in chart.joins] == [(0, 3)]
     assert [point.y is None for point in chart.points] == [False, True, True, False]
 
 
-def test_a_band_lasts_as_long_as_its_version_serves() -> None:
+def test_band_lasts_as_long_as_its_version_serves() -> None:
     events = [an_event(Kind.TRAINING, serving=serving) for serving in (None, 1, 1, 2, 1)]
     bands = [(band.index, band.x, band.width) for band in StoryChart.of(events, 0.9).bands]
     assert bands == [(1, 20.0, 40.0), (3, 60.0, 20.0), (4, 80.0, 20.0)]
 
 
-# Little or nothing there
+# Little or no data
 
 
-def test_an_empty_workspace_says_what_to_do_first(tmp_path: Path) -> None:
+def test_empty_workspace_says_what_to_do_first(tmp_path: Path) -> None:
     facts = collect(World.make(tmp_path / "empty").workspace)
     assert facts.missing == () and facts.events == facts.spans == facts.runs == ()
     assert "adapt init" in facts.next_steps[0]
@@ -288,7 +288,7 @@ def test_an_empty_workspace_says_what_to_do_first(tmp_path: Path) -> None:
     assert "adapt init" in page and "<svg height" not in page
 
 
-def test_a_workspace_with_a_span_says_to_train_and_one_with_a_champion_to_evaluate(tmp_path: Path) -> None:
+def test_next_step_is_to_train_a_span_and_to_evaluate_a_champion(tmp_path: Path) -> None:
     story = begin(tmp_path / "zoo")
     assert "adapt train" in collect(story.workspace).next_steps[0]
     story.world.register()
@@ -335,7 +335,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("part", BROKEN)
-def test_a_broken_part_is_named_and_the_rest_is_shown(story: Story, part: str) -> None:
+def test_broken_part_is_named_and_the_rest_is_shown(story: Story, part: str) -> None:
     path, data, expected = BROKEN[part]
     with broken(story, path, data):
         facts = collect(story.workspace)
@@ -345,7 +345,7 @@ def test_a_broken_part_is_named_and_the_rest_is_shown(story: Story, part: str) -
     assert len(facts.spans) == (1 if part == "a manifest" else 2)
 
 
-def test_an_image_that_is_gone_is_told_in_its_place(story: Story, facts: Facts) -> None:
+def test_deleted_image_is_reported_in_its_place(story: Story, facts: Facts) -> None:
     assert facts.evaluation is not None
     with broken(story, f"collection/2021-11/{facts.evaluation.mistakes[2].name}", None):
         now = collect(story.workspace)
@@ -356,7 +356,7 @@ def test_an_image_that_is_gone_is_told_in_its_place(story: Story, facts: Facts) 
 # The command
 
 
-def test_the_command_replaces_an_earlier_page_and_leaves_nothing_else(story: Story, tmp_path: Path) -> None:
+def test_command_replaces_an_earlier_page_and_leaves_nothing_else(story: Story, tmp_path: Path) -> None:
     page = tmp_path / "new" / "page.html"
     for _ in range(2):
         made = CliRunner().invoke(cli, ["report", "-w", str(story.folder), "-o", str(page)])
@@ -365,14 +365,14 @@ def test_the_command_replaces_an_earlier_page_and_leaves_nothing_else(story: Sto
     assert page.read_text().startswith("<!DOCTYPE html>") and page.read_text().rstrip().endswith("</html>")
 
 
-def test_the_command_writes_no_page_where_json_was_asked_for(story: Story, tmp_path: Path) -> None:
+def test_command_with_json_writes_no_page(story: Story, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     printed = CliRunner().invoke(cli, ["report", "--json", "-w", str(story.folder), "-o", str(page)])
     assert json.loads(printed.stdout)["summary"]["champion"] == 1
     assert not page.exists()
 
 
-def test_the_command_names_what_is_no_workspace(tmp_path: Path) -> None:
+def test_command_refuses_a_folder_without_a_workspace(tmp_path: Path) -> None:
     refused = CliRunner().invoke(cli, ["report", "-w", str(tmp_path)])
     assert refused.exit_code == 1 and "NoSettings" in refused.stderr
     assert list(tmp_path.iterdir()) == []
@@ -381,7 +381,7 @@ def test_the_command_names_what_is_no_workspace(tmp_path: Path) -> None:
 # Google Cloud
 
 
-def test_on_google_cloud_it_tells_what_storage_and_registry_know(
+def test_report_on_google_cloud_comes_from_storage_and_registry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: Story
 ) -> None:
     with a_cloud(tmp_path / "shop", monkeypatch) as shop:
@@ -392,7 +392,7 @@ def test_on_google_cloud_it_tells_what_storage_and_registry_know(
         done(shop.adapt("evaluate"))
         done(shop.adapt("train"))
         evaluation, training = sorted(job["name"].rpartition("/")[2] for job in shop.jobs())
-        put_in_service_by(shop, training)
+        deployed_by(shop, training)
         output = f"{ROOT}/pipelines/{EVALUATION}/123456/{evaluation}"
         started = Job(training.removeprefix(f"{shop.settings.name}-"), TRAINING, {}, JobState.RUNNING, "", "", {})
         storage.write(f"{output}/PipelineTrigger_8/job/job.json", codec.encode(started))
@@ -414,8 +414,8 @@ def test_on_google_cloud_it_tells_what_storage_and_registry_know(
     assert MONTH in facts["lineage"]["evaluation"] and "Vertex AI, as of" in page.read_text()
 
 
-def put_in_service_by(shop: Cloud, run: str) -> None:
-    """A version that a run has made."""
+def deployed_by(shop: Cloud, run: str) -> None:
+    """Deploy a version that a job made."""
     model = f"{ROOT}/made/{run}"
     storage.write(f"{model}/saved_model.pb", b"model")
     platform = shop.workspace.platform
@@ -426,7 +426,7 @@ def put_in_service_by(shop: Cloud, run: str) -> None:
 # The story, from its sources alone
 
 
-def test_an_evaluation_measures_the_version_that_was_in_service_when_it_began() -> None:
+def test_evaluation_measures_the_version_that_served_when_it_began() -> None:
     times = [f"2021-10-{day:02d}T00:00:00+00:00" for day in (1, 2, 3, 4)]
     job = Job("evaluation-2021-10-0001", EVALUATION, {}, JobState.SUCCEEDED, "", "", {}, times[1], times[3])
     promotions = [Promotion(1, "first", times[0]), Promotion(2, "second", times[2])]
