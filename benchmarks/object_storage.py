@@ -37,17 +37,17 @@ def object_storage(latency: float = LATENCY) -> Iterator[str]:
         os.environ.update(before)
 
 
-class Months:
+class NewBatches:
     """Batches with the same images, made one after the other, each for one run."""
 
     def __init__(self, root: str, images: list[tuple[str, bytes]]) -> None:
         self.root = root
         self._images = images
-        self._months = (f"{year:04d}-{month:02d}" for year in itertools.count(2021) for month in range(1, 13))
+        self._names = (f"{year:04d}-{month:02d}" for year in itertools.count(2021) for month in range(1, 13))
 
     def new(self) -> str:
         """Fill the next batch and return its name."""
-        month = next(self._months)
+        month = next(self._names)
         folder = storage.join(self.root, month)
         storage.in_parallel(lambda one: storage.write(storage.join(folder, one[0]), one[1]), self._images)
         return month

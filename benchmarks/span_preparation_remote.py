@@ -10,7 +10,7 @@ from pathlib import Path
 from adaptation.data.batches import snapshot_folder
 from adaptation.io import storage
 from benchmarks.images import collected, source
-from benchmarks.object_storage import LATENCY, Months, object_storage
+from benchmarks.object_storage import LATENCY, NewBatches, object_storage
 from benchmarks.runner import Baseline, Bench, Subject, at_least, timed
 from benchmarks.span_preparation import original, prepared
 
@@ -19,8 +19,8 @@ from benchmarks.span_preparation import original, prepared
 def bench(folder: Path, images: int = 2_000, latency: float = LATENCY) -> Iterator[Bench]:
     """Prepare so many images, whose storage takes `latency` seconds for each request."""
     with object_storage(latency) as bucket:
-        months = Months(storage.join(bucket, "collection"), collected(folder / "images", images))
-        snapshot = snapshot_folder(storage.join(months.root, months.new()), "2021-01")
+        batches = NewBatches(storage.join(bucket, "collection"), collected(folder / "images", images))
+        snapshot = snapshot_folder(storage.join(batches.root, batches.new()), "2021-01")
         roots = (storage.join(bucket, f"data-{number}") for number in itertools.count())
         subject = Subject(
             "span preparation, object storage",

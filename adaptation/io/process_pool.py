@@ -111,15 +111,15 @@ def _help(task: Callable[[Any], Any], todo: deque[tuple[int, Any]], done: dict[i
 
 def _feed(items: IO[bytes], results: IO[bytes], todo: deque[tuple[int, Any]], done: dict[int, Any]) -> None:
     """Give a worker one item ahead, but none so large that both sides could block on each other."""
-    asked: deque[int] = deque()
+    sent: deque[int] = deque()
     room = _room(items)
     for number, item in _taken(todo):
         message = _packed(item)
-        while len(asked) > (1 if len(message) <= room else 0):
-            done[asked.popleft()] = _result(results)
+        while len(sent) > (1 if len(message) <= room else 0):
+            done[sent.popleft()] = _result(results)
         _write(items, message)
-        asked.append(number)
-    for number in asked:
+        sent.append(number)
+    for number in sent:
         done[number] = _result(results)
 
 

@@ -1,1 +1,1 @@
-"""What differs between one machine and Google Cloud, behind the narrow protocols of `base`."""
+"""Platforms: one machine and Google Cloud behind the narrow protocols of `base`."""

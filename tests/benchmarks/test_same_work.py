@@ -30,7 +30,7 @@ from benchmarks import (
     starts,
     training,
 )
-from benchmarks.object_storage import Months, object_storage
+from benchmarks.object_storage import NewBatches, object_storage
 from benchmarks.runner import Subject
 
 
@@ -75,10 +75,10 @@ def test_preparation_on_object_storage_gives_the_baselines_images(tmp_path: Path
 def test_archiving_moves_the_same_images_on_both_sides(tmp_path: Path) -> None:
     images = [(f"cat_{number}.jpg", b"%d" % number) for number in range(12)]
     with object_storage(latency=0) as bucket:
-        months = Months(bucket, images)
+        batches = NewBatches(bucket, images)
         store = BatchStore(bucket)
         for archive in (archiving.archived, archiving.moved_one_at_a_time):
-            month = Batch.parse(months.new())
+            month = Batch.parse(batches.new())
             archive(store, store.snapshot(month))
             assert store.images(month) == ()
             archived = {file.name: storage.read(f"{bucket}/{month}_old/{file.name}") for file in store.archived(month)}

@@ -33,7 +33,7 @@ from adaptation.io.storage import collector_at_rest
 
 TIMEOUT_SECONDS = 120.0  # it may still be importing
 _PYTHON = (sys.executable, "-P")
-_SERVE = "from adaptation.platforms.local.forkserver import serve; serve({module!r}, {preload!r}, {asking}, {asked})"
+_SERVE = "from adaptation.platforms.local.forkserver import serve; serve({module!r}, {preload!r}, {client}, {server})"
 _REQUEST_BYTES = 2**18
 _BEGUN = b"\n"
 
@@ -55,7 +55,7 @@ class _Server:
     """The server of this process: the start of the commands that it serves, and the socket to write to."""
 
     command: tuple[str, ...]
-    asking: socket.socket
+    client: socket.socket
 
 
 class _Request(NamedTuple):
@@ -84,10 +84,10 @@ def serving(module: str, preload: str) -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with asking, _started(module, preload, asking, asked) as process:
-        asked.close()
-        _server = _Server(_command(module), asking)
+    client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with client, _started(module, preload, client, server) as process:
+        server.close()
+        _server = _Server(_command(module), client)
         try:
             yield
         finally:
@@ -108,7 +108,7 @@ def start(command: Sequence[str], log: IO[bytes]) -> Forked | None:
     connection.settimeout(TIMEOUT_SECONDS)
     with contextlib.suppress(OSError):  # the server has ended, or does not respond
         with theirs:
-            _ask(_server.asking, _content(command[len(_server.command) :]), [theirs.fileno(), log.fileno()])
+            _send(_server.client, _content(command[len(_server.command) :]), [theirs.fileno(), log.fileno()])
         if connection.recv(1) == _BEGUN:
             connection.settimeout(None)
             return Forked(connection)
@@ -116,31 +116,31 @@ def start(command: Sequence[str], log: IO[bytes]) -> Forked | None:
     return None
 
 
-def serve(module: str, preload: str, asking: int, asked: int) -> None:
+def serve(module: str, preload: str, client: int, server: int) -> None:
     """Run the server and, from the fork on, each requested process."""
     global _server
-    _server = _Server(_command(module), _inherited(asking))
+    _server = _Server(_command(module), _inherited(client))
     with collector_at_rest():
         importlib.import_module(preload)
     gc.freeze()  # else the collectors of the forked processes write to the imported objects, and so copy them
     sys.stdout.flush()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # exit codes are not used: the system need not keep them
-    with _inherited(asked) as requests:
+    with _inherited(server) as requests:
         request = _forked(requests)
     if request:
         _become(request)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _started(module: str, preload: str, asking: socket.socket, asked: socket.socket) -> subprocess.Popen[bytes]:
-    serve = _SERVE.format(module=module, preload=preload, asking=asking.fileno(), asked=asked.fileno())
+def _started(module: str, preload: str, client: socket.socket, server: socket.socket) -> subprocess.Popen[bytes]:
+    serve = _SERVE.format(module=module, preload=preload, client=client.fileno(), server=server.fileno())
     return subprocess.Popen(
         [*_PYTHON, "-c", serve],
         stdin=subprocess.PIPE,  # it closes when this process ends
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # an interrupt at the terminal of this process must not end the server
-        pass_fds=(asking.fileno(), asked.fileno()),
+        pass_fds=(client.fileno(), server.fileno()),
     )
 
 
@@ -148,10 +148,10 @@ def _command(module: str) -> tuple[str, ...]:
     return (*_PYTHON, "-m", module)
 
 
-def _ask(asking: socket.socket, content: bytes, descriptors: Sequence[int]) -> None:
+def _send(client: socket.socket, content: bytes, descriptors: Sequence[int]) -> None:
     """Send like `socket.send_fds`, but raise if the queue is full: Python 3.11 forgets the flags there."""
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
-    asking.sendmsg([content], [rights], socket.MSG_DONTWAIT)
+    client.sendmsg([content], [rights], socket.MSG_DONTWAIT)
 
 
 def _content(arguments: Sequence[str]) -> bytes:

@@ -76,8 +76,8 @@ class LocalJobs:
         """
         folder = self._folder(request.id)
         with contextlib.suppress(FileExistsError):
-            asked = _Request(request.id, request.pipeline, request.parameters, created=_now())
-            storage.create(storage.join(folder, REQUEST), codec.encode(asked))
+            recorded = _Request(request.id, request.pipeline, request.parameters, created=_now())
+            storage.create(storage.join(folder, REQUEST), codec.encode(recorded))
         if _status(folder).state is JobState.PENDING and not is_locked(storage.join(folder, LOCK)):
             self._start(folder)
         return _job(folder)
