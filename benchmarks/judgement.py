@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from adaptation.evaluation.judgement import Outcome, Verdict
+from adaptation.evaluation.gate import Outcome, Verdict
 from adaptation.evaluation.mix import Cause
 from adaptation.evaluation.paired import upper_bound
 from benchmarks import simulations as sim

@@ -1,8 +1,8 @@
 """Simulations: streams of images with a known truth, and the decisions on them.
 
-Each function returns a result for every stream: if something happened, or how long it took. The decisions are those of
-`adaptation.evaluation`; the earlier ones, `decide` and `judge` of the gate, see the same streams. Seeds are
-fixed.
+Each function returns what came of every stream: whether something happened, or how long it took. The decisions are
+those of `adaptation.evaluation`; those of version 0.1.0, `decide` and plain accuracies at the gate, go over the same
+streams. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from adaptation.evaluation import gate
+from adaptation.data.splits import test_share
 from adaptation.evaluation.accuracy import Evaluation, wilson_interval
 from adaptation.evaluation.decision import Criterion, Rule, decide
 from adaptation.evaluation.evidence import HORIZON, Detector, drop_threshold
-from adaptation.evaluation.judgement import Further, Outcome, Tests, Verdict, judge, test_share
+from adaptation.evaluation.gate import Further, Outcome, Tests, Verdict, judge
 from adaptation.evaluation.mix import Cause, Recall, split
 from adaptation.evaluation.paired import Pairs, total
 
@@ -275,9 +275,9 @@ def _last(challenge: Challenge, generator: np.random.Generator) -> Verdict:
 
 def _blessed(tests: Tests, challenge: Challenge) -> bool:
     spans = {number: total(pairs for (span, _), pairs in tests.items() if span == number) for number, _ in tests}
-    ours = {number: gate.Score(pairs.challenger / pairs.images, pairs.images) for number, pairs in spans.items()}
-    theirs = {number: gate.Score(pairs.champion / pairs.images, pairs.images) for number, pairs in spans.items()}
-    return gate.judge(ours, theirs if challenge.has_champion else {}, floor=challenge.floor).blessed
+    newest = spans[max(spans)]
+    reached = all(pairs.challenger >= challenge.floor * pairs.images for pairs in spans.values())
+    return reached and (newest.challenger >= newest.champion or not challenge.has_champion)
 
 
 # A year without change
@@ -326,7 +326,7 @@ def _year(generator: np.random.Generator, ours: bool, accuracy: float, sd: float
 def _is_deployed(generator: np.random.Generator, serving: float, challenger: float, images: int, ours: bool) -> bool:
     difference = challenger - serving
     truth = Truth(0.02 + max(0.0, -difference), 0.02 + max(0.0, difference), min(serving, challenger) - 0.02)
-    newest = round(images * (test_share(images) if ours else 0.2))
+    newest = round(images * (test_share(images, 0.2) if ours else 0.2))
     challenge = Challenge(((500, truth), (newest, truth)), floor=0.9)
     if ours:
         return _last(challenge, generator).outcome is Outcome.DEPLOY

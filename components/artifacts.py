@@ -23,7 +23,8 @@ EVALUATION = "evaluation.json"
 DECISION = "decision.json"
 VERSION = "version.json"
 VERDICT = "verdict.json"
-COMPARISON = "comparison.json"
+PAIRS = "pairs.json"
+FURTHER_METRICS = "further_metrics.json"
 MANIFEST = "manifest.json"
 JOB = "job.json"
 DEPLOYMENT = "deployment.json"
@@ -44,10 +45,14 @@ def read_verdict(artifact: Artifact) -> Verdict:
     return codec.read(storage.join(artifact.uri, VERDICT), Verdict)
 
 
-def read_comparison(artifact: Artifact) -> Comparison:
-    """Return both models' results part by part, as ChampionGate recorded them."""
-    uri = storage.join(artifact.uri, COMPARISON)
-    return Comparison.from_json(storage.read(uri), uri)
+def read_pairs(artifact: Artifact) -> Comparison:
+    """Challenger and champion on the same images: of ModelComparator or, with floor and margin, of ChampionGate."""
+    return codec.read(storage.join(artifact.uri, PAIRS), Comparison)
+
+
+def read_further_metrics(artifact: Artifact) -> dict[str, float]:
+    """The challenger's metrics that the recipe added, as ChampionGate recorded them."""
+    return codec.read(storage.join(artifact.uri, FURTHER_METRICS), dict[str, float])
 
 
 def read_version(artifact: Artifact) -> ModelVersion | None:

@@ -30,7 +30,7 @@ def BatchArchiver(
     Failure: each image is at the old place or at the new one; a retry, or the next training job, moves the rest.
     """
     store = SpanStore(data_root)
-    spans = map(Span, sorted(artifacts.read_deployment(deployment).verdict.challenger))
+    spans = map(Span, artifacts.read_deployment(deployment).comparison.by_span)
     snapshots = [snapshot for snapshot in map(store.snapshot, spans) if snapshot]
     moved = sum(_archive(snapshot, collection_root) for snapshot in snapshots)
     archive.set_int_custom_property("images", moved)

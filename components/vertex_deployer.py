@@ -1,4 +1,4 @@
-"""VertexDeployer: puts the version that VertexUploader registered in service.
+"""VertexDeployer: puts the version that VertexUploader registered in service, or records why it is not.
 
 On Vertex AI's endpoint or, by its one parameter, in the folder that a model server of one machine watches.
 """
@@ -8,11 +8,14 @@ from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import ModelBlessing
 
 from adaptation import codec
-from adaptation.evaluation.gate import Deployment
+from adaptation.evaluation.gate import Deployment, Outcome
+from adaptation.platforms.base import CHAMPION, Standing, current_standings
 from adaptation.platforms.connect import connect
-from adaptation.platforms.rollout import put_in_service
+from adaptation.platforms.rollout import Approval, deploy_or_wait
 from adaptation.progress import report
 from components import artifacts
+
+_STANDINGS = {Outcome.REFUSE: Standing.REFUSED, Outcome.UNDECIDED: Standing.CANDIDATE}
 
 
 @tfx.dsl.components.component
@@ -21,25 +24,31 @@ def VertexDeployer(
     blessing: tfx.dsl.components.InputArtifact[ModelBlessing],
     deployment: tfx.dsl.components.OutputArtifact[File],
     platform: tfx.dsl.components.Parameter[str],
+    approval: tfx.dsl.components.Parameter[str] = "automatic",
 ) -> None:
-    """Deploys the version, moves traffic and alias to it, and takes the old one out; says so where the gate refused.
+    """Deploys the version, moves traffic and alias to it, and takes the old one out; or marks it in the registry.
 
     Args:
       version: VertexUploader's.
-      blessing: ChampionGate's.
-      deployment: Gets `deployment.json`, an `adaptation.evaluation.gate.Deployment`; custom properties
-        `deployed` (0 or 1) and `version` (0 where nothing was deployed).
+      blessing: ChampionGate's: a version that it refused is marked as refused, one that is undecided as the candidate.
+      deployment: Gets `deployment.json`, an `adaptation.evaluation.gate.Deployment`; custom properties `deployed` (0 or
+        1), `version` (the challenger's number) and `outcome` (the gate's).
       platform: Where to deploy: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
+      approval: `person` lets a version that may be deployed wait for `adapt models approve`.
 
     Failure: cut off at any point, one version is in service; a retry finishes.
     """
-    verdict = artifacts.read_verdict(blessing)
-    number = version.get_int_custom_property("version")
-    if number:
-        target = connect(platform)
-        put_in_service(target.registry, target.endpoint, target.registry.find(str(number)), "; ".join(verdict.reasons))
-    outcome = Deployment(number, verdict)
-    artifacts.write(deployment, artifacts.DEPLOYMENT, codec.encode(outcome))
-    deployment.set_int_custom_property("deployed", int(outcome.deployed))
-    deployment.set_int_custom_property("version", number)
-    report(outcome.reason)
+    verdict, target = artifacts.read_verdict(blessing), connect(platform)
+    uploaded = target.registry.find(str(version.get_int_custom_property("version")))
+    if verdict.outcome is Outcome.DEPLOY:
+        deploy_or_wait(target.registry, target.endpoint, uploaded, verdict.reason, Approval(approval))
+    else:
+        target.registry.mark(uploaded, _STANDINGS[verdict.outcome], verdict.reason)
+    record = current_standings(target.registry.standings(), target.registry.promotions()).get(uploaded.number)
+    standing, why = (record.standing.value, record.reason) if record else (CHAMPION, verdict.reason)
+    concluded = Deployment(uploaded.number, standing, why, verdict, artifacts.read_pairs(blessing))
+    artifacts.write(deployment, artifacts.DEPLOYMENT, codec.encode(concluded))
+    deployment.set_int_custom_property("deployed", int(concluded.deployed))
+    deployment.set_int_custom_property("version", uploaded.number)
+    deployment.set_string_custom_property("outcome", verdict.outcome)
+    report(concluded.reason)

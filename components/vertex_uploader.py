@@ -1,14 +1,15 @@
-"""VertexUploader: registers a blessed model as a new version of the one model, without putting it in service.
+"""VertexUploader: registers the challenger as a new version of the one model, without putting it in service.
 
 Vertex AI's registry or, by its one parameter, that of one machine.
 """
 
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
-from tfx.types.standard_artifacts import ModelBlessing, PushedModel
+from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.utils import path_utils
 
 from adaptation import codec
-from adaptation.evaluation.gate import Part
+from adaptation.io import storage
 from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import connect
 from adaptation.progress import report
@@ -18,48 +19,44 @@ from components.code_version import code_version
 
 @tfx.dsl.components.component
 def VertexUploader(
-    pushed_model: tfx.dsl.components.InputArtifact[PushedModel],
+    model: tfx.dsl.components.InputArtifact[Model],
     blessing: tfx.dsl.components.InputArtifact[ModelBlessing],
     version: tfx.dsl.components.OutputArtifact[File],
     platform: tfx.dsl.components.Parameter[str],
     run: tfx.dsl.components.Parameter[str] = "",
     recipe: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Uploads what Pusher pushed; where the gate refused, it uploads nothing.
+    """Uploads the challenger whatever the gate says: a candidate may be deployed later, a refusal be studied.
 
     Args:
-      pushed_model: Pusher's.
+      model: The challenger, as the Trainer made it.
       blessing: ChampionGate's.
-      version: Gets the custom property `version`, the new version's number, or 0; where there is one also
-        `version.json`, an `adaptation.platforms.base.ModelVersion`.
+      version: Gets the custom property `version`, the new version's number, and `version.json`, an
+        `adaptation.platforms.base.ModelVersion`.
       platform: Where to upload: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
       run: Name of this pipeline run, for the version's record.
       recipe: Digest of the user's own code, for that record too; empty for a built-in recipe.
 
     Failure: a retry finds the version that was made from the same model, and makes no second one.
     """
-    number = 0
-    if pushed_model.get_int_custom_property("pushed"):
-        source = blessing.get_string_custom_property("current_model")
-        upload = _upload(pushed_model.uri, source, blessing, run, recipe)
-        uploaded = connect(platform).registry.upload(upload)
-        artifacts.write(version, artifacts.VERSION, codec.encode(uploaded))
-        number = uploaded.number
-        report(f"version {number} is registered")
-    version.set_int_custom_property("version", number)
+    uploaded = connect(platform).registry.upload(_upload(model, blessing, run, recipe))
+    artifacts.write(version, artifacts.VERSION, codec.encode(uploaded))
+    version.set_int_custom_property("version", uploaded.number)
+    report(f"version {uploaded.number} is registered")
 
 
-def _upload(model: str, source: str, blessing: ModelBlessing, run: str, recipe: str) -> Upload:
-    verdict, comparison = artifacts.read_verdict(blessing), artifacts.read_comparison(blessing)
-    metrics = {f"span-{span}": score.accuracy for span, score in verdict.challenger.items()}
-    if overall := comparison.challenger.get(Part()):
-        metrics |= overall.metrics
+def _upload(model: Model, blessing: ModelBlessing, run: str, recipe: str) -> Upload:
+    comparison = artifacts.read_pairs(blessing)
+    accuracies = {f"span-{span}": pairs.challenger / pairs.images for span, pairs in comparison.by_span.items()}
     return Upload(
-        model=model,
-        key=f"{run}: {source}",  # after ML Metadata was deleted, another run's model may be at the same place
-        spans=tuple(sorted(verdict.challenger)),
-        metrics=metrics,
-        source=source,
+        model=path_utils.serving_model_dir(model.uri),
+        key=f"{run}: {model.uri}",  # after ML Metadata was deleted, another run's model may be at the same place
+        spans=tuple(comparison.by_span),
+        metrics=accuracies | artifacts.read_further_metrics(blessing),
+        source=model.uri,
         run=run,
         code=code_version(recipe),
+        champion=comparison.champion,
+        recalls=comparison.recalls,
+        comparison=storage.join(blessing.uri, artifacts.PAIRS),
     )

@@ -50,7 +50,7 @@ class Channels:
       transform_graph: TransformGraph; None without a `preprocessing_fn`.
       model: Model, the challenger.
       model_run: ModelRun: TensorBoard's event files, if any.
-      evaluation: ModelEvaluation of challenger and champion.
+      evaluation: ModelEvaluation of the challenger.
       blessing: ModelBlessing: the gate's decision.
     """
 
@@ -122,7 +122,7 @@ class Recipe:
     def eval_metrics(self, spec: TrainingSpec) -> Sequence[MetricConfig]:
         """Return further metrics of TFMA for the evaluation; the gate records them and does not decide by them.
 
-        Both models give `probabilities`, and the label is an index into the classes. Each config needs a name.
+        The challenger gives `probabilities`, and the label is an index into the classes. Each config needs a name.
         """
         return ()
 

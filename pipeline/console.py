@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,6 +18,12 @@ from adaptation.platforms.base import Job, JobFailed, Jobs, JobState
 PROGRESS = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _PASSING = ("epoch ", "predicted ", "prepared shard ")
 _WIDEST = 1000
+_COUNTS = {
+    "both": "both right",
+    "champion_only": "only champion",
+    "challenger_only": "only challenger",
+    "neither": "both wrong",
+}
 
 
 def minute(time: str) -> str:
@@ -54,6 +61,14 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
     output = _output()
     output.print(f"[bold]{escape(title)}[/bold]")  # a title of the table would wrap at its width
     output.print(table)
+
+
+def show_counts(result: Mapping[str, Any]) -> None:
+    """On how many test images which model was right, by span and by label; nothing if the training kept none."""
+    for title, name in (("span", "by_span"), ("label", "by_label")):
+        if counts := result.get(name):
+            rows = [(each, *(counts[each][column] for column in _COUNTS)) for each in counts]
+            show(f"Test images by {title}", [title, *_COUNTS.values()], rows)
 
 
 def follow(jobs: Jobs, job_id: str) -> Job:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -25,7 +26,7 @@ from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState
 from adaptation.platforms.connect import LocalConfig, connect
 from adaptation.platforms.local import forkserver
-from pipeline.console import follow, say, show, step, working
+from pipeline.console import follow, say, show, show_counts, step, working
 from pipeline.jobs import start_training, trigger
 from pipeline.report.collect import collect
 from pipeline.report.page import write_page
@@ -54,6 +55,8 @@ class DemoResult:
       accuracy_span1_after: The champion at the end on span-1's test split.
       accuracy_drifted_after: The champion at the end on the drifted month's held-out images.
       champion_version: Its number.
+      by_span: On how many test images which of the two models was right, by number of span, see `Pairs`.
+      by_label: The same by class.
       seconds: How long it all took.
     """
 
@@ -64,6 +67,8 @@ class DemoResult:
     accuracy_span1_after: float
     accuracy_drifted_after: float
     champion_version: int
+    by_span: Mapping[str, Mapping[str, int]]
+    by_label: Mapping[str, Mapping[str, int]]
     seconds: float
 
 
@@ -82,18 +87,20 @@ def run_demo(folder: Path) -> DemoResult:
         workspace = _first_champion(folder, order[:FIRST_SPAN])
         first = workspace.platform.registry.find()
         drifted = _drifted_month(workspace, order[FIRST_SPAN:])
-        retrained = _retrain(workspace, drifted)
+        training = _retrain(workspace, drifted)
         again = _held_out_again(workspace)
         champion = workspace.platform.registry.find()
         _write_report(workspace, folder / REPORT)
     return DemoResult(
         accuracy_span1_before=first.metrics["span-1"],
         accuracy_drifted_before=drifted.result["accuracy"],
-        retrained=retrained,
+        retrained=bool(training.get("deployed")),
         spans=enumerate_spans(workspace.spans.spans()),
         accuracy_span1_after=champion.metrics["span-1"],
         accuracy_drifted_after=again.result["accuracy"],
         champion_version=champion.number,
+        by_span=training.get("by_span", {}),
+        by_label=training.get("by_label", {}),
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -105,6 +112,7 @@ def show_result(result: DemoResult) -> None:
         (f"version {result.champion_version}, after", result.accuracy_span1_after, result.accuracy_drifted_after),
     ]
     show("Accuracy of the champion", ["", "span-1, first camera", "the month, changed camera"], rows)
+    show_counts({"by_span": result.by_span, "by_label": result.by_label})
     click.echo(f"spans {result.spans}, {result.seconds:.0f} seconds")
 
 
@@ -163,12 +171,13 @@ def _evaluate(workspace: Workspace) -> Job:
     return follow(workspace.jobs, delivery.plan.job_id)
 
 
-def _retrain(workspace: Workspace, evaluation: Job) -> bool:
+def _retrain(workspace: Workspace, evaluation: Job) -> Mapping[str, Any]:
+    """What the training concluded; nothing if there was none."""
     step("3  The training that the evaluation triggered")
     if not evaluation.result["training"]:
         say("none was triggered")
-        return False
-    return bool(follow(workspace.jobs, evaluation.result["training"]).result["deployed"])
+        return {}
+    return follow(workspace.jobs, evaluation.result["training"]).result
 
 
 def _held_out_again(workspace: Workspace) -> Job:

@@ -32,7 +32,7 @@ _FILES = {
     ("FileListGen", "file_list"): (artifacts.SNAPSHOT,),
     ("PerformanceEvaluator", "metrics"): (artifacts.EVALUATION, artifacts.DECISION),
     ("PipelineTrigger", "job"): (artifacts.JOB,),
-    ("ChampionGate", "blessing"): (artifacts.VERDICT, artifacts.COMPARISON),
+    ("ChampionGate", "blessing"): (artifacts.VERDICT, artifacts.PAIRS, artifacts.FURTHER_METRICS),
 }
 
 

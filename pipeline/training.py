@@ -11,7 +11,7 @@ from tfx.v1.extensions import google_cloud_ai_platform
 
 from components.batch_archiver import BatchArchiver
 from components.champion_gate import ChampionGate, eval_config
-from components.evaluator import Evaluator
+from components.model_comparison import ModelComparator
 from components.registry_champion import ChampionGen
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
@@ -57,13 +57,13 @@ def _training(settings: Settings, examples: BaseChannel, place: Place) -> list[B
     tuner = _tuner(examples, graph, config) if recipe.tuner else None
     champion = ChampionGen(platform=place.platform, run=place.run).with_id("Champion")
     trainer = _trainer(settings, examples, graph, tuner, champion, config)
-    evaluator = Evaluator(
+    comparator = ModelComparator(examples=examples, model=trainer.outputs["model"], champion=champion.outputs["model"])
+    evaluator = tfx.components.Evaluator(
         examples=examples,
         model=trainer.outputs["model"],
-        baseline_model=champion.outputs["model"],
         eval_config=eval_config(recipe.eval_metrics(spec)),
     )
-    gate, *deployment = _deploy(settings, trainer, evaluator, place)
+    gate, *deployment = _deploy(settings, trainer, comparator, evaluator, place)
     channels = Channels(
         examples=examples,
         statistics=statistics.outputs["statistics"],
@@ -76,7 +76,7 @@ def _training(settings: Settings, examples: BaseChannel, place: Place) -> list[B
     )
     preparation = [one for one in (statistics, schema, validator, transform, tuner) if one]
     own = recipe.components(channels, spec)
-    return [*preparation, champion, trainer, evaluator, gate, *deployment, *own]
+    return [*preparation, champion, trainer, comparator, evaluator, gate, *deployment, *own]
 
 
 def _transform(examples: BaseChannel, schema: BaseNode, config: Mapping[str, str]) -> BaseNode:
@@ -126,12 +126,15 @@ def _trainer(
     )
 
 
-def _deploy(settings: Settings, trainer: BaseNode, evaluator: BaseNode, place: Place) -> list[BaseNode]:
+def _deploy(
+    settings: Settings, trainer: BaseNode, comparator: BaseNode, evaluator: BaseNode, place: Place
+) -> list[BaseNode]:
     gate = ChampionGate(
+        comparison=comparator.outputs["comparison"],
         evaluation=evaluator.outputs["evaluation"],
         model=trainer.outputs["model"],
         floor=settings.gate.floor,
-        tolerance=settings.gate.tolerance,
+        margin=settings.gate.margin,
     )
     pusher = tfx.components.Pusher(
         model=trainer.outputs["model"],
@@ -141,14 +144,17 @@ def _deploy(settings: Settings, trainer: BaseNode, evaluator: BaseNode, place: P
         ),
     )
     uploader = VertexUploader(
-        pushed_model=pusher.outputs["pushed_model"],
+        model=trainer.outputs["model"],
         blessing=gate.outputs["blessing"],
         platform=place.platform,
         run=place.run,
         recipe=digest_in(code_uri(settings)),
     ).with_id("Uploader")
     deployer = VertexDeployer(
-        version=uploader.outputs["version"], blessing=gate.outputs["blessing"], platform=place.platform
+        version=uploader.outputs["version"],
+        blessing=gate.outputs["blessing"],
+        platform=place.platform,
+        approval=settings.gate.approval,
     ).with_id("Deployer")
     archiver = BatchArchiver(
         deployment=deployer.outputs["deployment"],

@@ -19,7 +19,8 @@ from adaptation.data.reviews import Reviews
 from adaptation.data.spans import Manifest, Span, SpanStore
 from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.decision import Decision, Outcome
-from adaptation.evaluation.gate import Comparison, Deployment, Part, Score, Verdict
+from adaptation.evaluation.gate import Outcome as GateOutcome
+from adaptation.evaluation.gate import Verdict
 from adaptation.io.storage import File
 from adaptation.platforms.base import Job, JobState, ModelVersion
 from adaptation.platforms.local import LocalJobs, LocalRegistry
@@ -33,8 +34,6 @@ OCTOBER, NOVEMBER = Batch(2021, 10), Batch(2021, 11)
 VALUES = [
     ("evaluation.json", Evaluation),
     ("decision.json", Decision),
-    ("verdict.json", Verdict),
-    ("deployment.json", Deployment),
     ("snapshot.json", Snapshot),
     ("job.json", Job),
     ("version.json", ModelVersion),
@@ -62,13 +61,6 @@ def test_manifest_of_0_1_0_keeps_digest_and_content() -> None:
     assert json.loads(manifest.to_json()) == json.loads(written)
 
 
-def test_comparison_of_0_1_0_keeps_its_content() -> None:
-    written = (OUTPUTS / "comparison.json").read_bytes()
-    comparison = Comparison.from_json(written, "comparison.json")
-    assert comparison.champion[Part(span=2)] == Score(0.25, 8)
-    assert_kept(json.loads(comparison.to_json()), json.loads(written))
-
-
 def test_labels_of_0_1_0_keep_their_text() -> None:
     text = (OUTPUTS / "labels.txt").read_text()
     assert Labels.from_json(text).to_json() == text
@@ -78,7 +70,8 @@ def test_outputs_of_0_1_0_keep_their_content() -> None:
     evaluation = codec.read(str(OUTPUTS / "evaluation.json"), Evaluation)
     assert (evaluation.batch, evaluation.images, sum(map(sum, evaluation.confusion))) == ("2021-10", 36, 36)
     assert codec.read(str(OUTPUTS / "decision.json"), Decision).outcome is Outcome.RETRAIN
-    assert codec.read(str(OUTPUTS / "deployment.json"), Deployment).verdict.challenger[2] == Score(0.95, 8)
+    verdict = Verdict.from_json((OUTPUTS / "verdict.json").read_bytes(), "verdict.json")
+    assert (verdict.outcome, verdict.rules) == (GateOutcome.DEPLOY, ()) and "span-2" in verdict.reason
     [done] = Metadata(str(OUTPUTS / "executions")).executions("digits-training")
     assert done.outputs["model"][0].metadata == {"accuracy": 0.5, "images": 12, "name": "x"}
 

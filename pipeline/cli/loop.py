@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adaptation.platforms.base import Job
     from pipeline.workspace.workspace import Workspace
 
-REFUSED = 3
+REFUSED, UNDECIDED = 3, 4
 
 
 @click.command(cls=Command)
@@ -61,7 +61,11 @@ def init(
 @in_workspace
 @click.option("--window", default="", help='Spans to train on: "all", "last:2" or "1,3,9-11"; else the settings\'.')
 def train(folder: Path, window: str) -> None:
-    """Train on a window of spans. The model is deployed if the gate lets it."""
+    """Train on a window of spans. The model is deployed if the gate lets it.
+
+    Exit codes: 3 if the gate refuses it, 4 if it is undecided: it stays a candidate, which further labelled images
+    decide on.
+    """
     from pipeline.jobs import start_training
     from pipeline.user_code import prepare
 
@@ -96,6 +100,7 @@ def evaluate(folder: Path, batch: str) -> None:
 @click.option("--images", type=click.IntRange(min=1), help="Labelled images of a batch, for --power.")
 def plan(folder: Path, power: bool, images: int | None) -> None:
     """Show what the trigger would do now, and why."""
+    from pipeline.cautions import cautions
     from pipeline.jobs import current_evidence, planned
 
     workspace = open_workspace(folder)
@@ -113,7 +118,10 @@ def plan(folder: Path, power: bool, images: int | None) -> None:
         lines["evidence"] = evidence.reason.removeprefix("evidence ")
     for name, value in lines.items():
         click.echo(f"{name:9}{value}")
-    if workspace.platform.registry.champion() is None:
+    champion = workspace.platform.registry.champion()
+    for caution in cautions(workspace.settings, champion):
+        click.echo(f"Caution: {caution}")
+    if champion is None:
         click.echo('There is no champion to evaluate: nothing is started before "adapt train" has made one.')
     if power:
         _show_power(workspace, images or state.images)
@@ -187,16 +195,21 @@ def demo(folder: Path, as_json: bool) -> None:
 
 
 def _finish_training(workspace: Workspace, job_id: str) -> None:
-    from pipeline.console import follow, say
+    from pipeline.cautions import cautions
+    from pipeline.console import follow, say, show_counts
 
     job = follow(workspace.jobs, job_id)
     if history := job.result.get("history"):
         say(f"curves of the training: {history}")
     if events := job.result.get("events"):
         say(f'event files: "tensorboard --logdir {events}" shows them')
+    show_counts(job.result)
     click.echo(_conclusion(job))
-    if not job.result.get("deployed", True):
-        click.get_current_context().exit(REFUSED)
+    for caution in cautions(workspace.settings, workspace.platform.registry.champion()):
+        say(f"Caution: {caution}")
+    standing = job.result.get("standing", "champion" if job.result.get("deployed", True) else "refused")
+    if code := {"refused": REFUSED, "dropped": REFUSED, "candidate": UNDECIDED}.get(standing):
+        click.get_current_context().exit(code)
 
 
 def _conclusion(job: Job) -> str:

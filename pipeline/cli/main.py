@@ -31,8 +31,8 @@ PLACES = (compile_command, publish, submit, rehearse, function, doctor, settings
 def cli() -> None:
     """Notice when a deployed image classifier meets changed data, retrain it and redeploy it.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the challenger and the champion keeps serving,
-    130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the challenger, 4 it is undecided about it (in both
+    cases the champion stays in service), 130 interrupted.
     """
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from adaptation.io import storage
+from pipeline.cautions import cautions
 from pipeline.doctor.checks import Check, Finding, Result, broken, carry_out, warning
 from pipeline.doctor.google_cloud import cloud_checks, credentials_check
 from pipeline.doctor.loop import loop_checks
@@ -16,6 +17,7 @@ from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings, NoSettings, locate_settings
 from pipeline.workspace.workspace import Workspace
 
+LEAST_TEST_IMAGES = 100
 RECIPE_SECONDS = 60.0  # a recipe that imports TensorFlow at its top takes a while
 
 
@@ -43,18 +45,48 @@ def _on_vertex(workspace: Workspace) -> Iterator[Result]:
     (credentials,) = carry_out([credentials_check(workspace.settings)])
     yield credentials
     if not credentials.broken:
-        yield from carry_out([*_label_checks(workspace.settings), *cloud_checks(workspace), *loop_checks(workspace)])
+        yield from _judging(
+            [*_label_checks(workspace.settings), *cloud_checks(workspace), *loop_checks(workspace)], workspace
+        )
 
 
 def _on_this_machine(workspace: Workspace) -> Iterator[Result]:
     serving = Check("serving model", lambda: _service_findings(workspace))
-    return carry_out([*_label_checks(workspace.settings), serving, *loop_checks(workspace)])
+    return _judging([*_label_checks(workspace.settings), serving, *loop_checks(workspace)], workspace)
+
+
+def _judging(checks: Sequence[Check], workspace: Workspace) -> Iterator[Result]:
+    """The checks, and where they find nothing broken those of what the gate decides by."""
+    broken_ones = []
+    for result in carry_out(checks):
+        broken_ones += [result] if result.broken else []
+        yield result
+    if not broken_ones:
+        yield from carry_out(
+            [
+                Check("test images", lambda: _test_image_findings(workspace)),
+                Check("champion", lambda: _champion_findings(workspace)),
+            ]
+        )
+
+
+def _champion_findings(workspace: Workspace) -> Iterator[Finding]:
+    return map(warning, cautions(workspace.settings, workspace.platform.registry.champion()))
 
 
 def _recipe_findings(settings: Settings) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         prepare(settings, folder)
     yield from ()
+
+
+def _test_image_findings(workspace: Workspace) -> Iterator[Finding]:
+    for newest in workspace.spans.manifests(workspace.spans.spans()[-1:]):
+        if (images := newest.images_in("test")) < LEAST_TEST_IMAGES:
+            yield warning(
+                f"span-{newest.span} has {images} test images: with fewer than {LEAST_TEST_IMAGES} most challengers "
+                "stay undecided. Collect more images before an evaluation, or raise data.test_ratio."
+            )
 
 
 def _label_checks(settings: Settings) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,7 +14,8 @@ from tfx.utils.path_utils import serving_model_dir
 from adaptation import codec
 from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.decision import Decision
-from adaptation.evaluation.gate import Deployment
+from adaptation.evaluation.gate import Deployment, Outcome
+from adaptation.evaluation.paired import Pairs
 from adaptation.io import storage
 from adaptation.progress import report
 from components import artifacts
@@ -34,8 +36,12 @@ class TrainingResult:
 
     Attributes:
       deployed: Whether there is a new champion.
-      version: Its number; 0 where the challenger was refused.
+      version: The challenger's number.
+      outcome: What the gate said of it: deploy, refuse or undecided.
+      standing: What it is now, see `Deployment`.
       reason: Why, in a sentence.
+      by_span: On how many test images which model was right, by number of span.
+      by_label: The same by name of class.
       spans: The window that was trained on, like `1-3`.
       history: Path of the training's curves.
       events: Folder of TensorBoard's event files; empty where none are written.
@@ -43,7 +49,11 @@ class TrainingResult:
 
     deployed: bool
     version: int
+    outcome: Outcome
+    standing: str
     reason: str
+    by_span: Mapping[int, Pairs]
+    by_label: Mapping[str, Pairs]
     spans: str
     history: str
     events: str
@@ -91,7 +101,11 @@ def run_training(workspace: Workspace, name: str, window: str = "", digest: str 
     return TrainingResult(
         deployed=deployment.deployed,
         version=deployment.version,
+        outcome=deployment.verdict.outcome,
+        standing=deployment.standing,
         reason=deployment.reason,
+        by_span=deployment.comparison.by_span,
+        by_label=deployment.comparison.by_label,
         spans=selection.window,
         history=history_uri(serving_model_dir(run.outputs["Trainer", "model"].uri)),
         events=run.outputs["Trainer", "model_run"].uri if workspace.settings.model.tensorboard else "",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from adaptation.data.labels import Skipped
 from adaptation.data.spans import SPLITS, Manifest
 from adaptation.evaluation.accuracy import ClassFigures, Evaluation
-from adaptation.evaluation.gate import Comparison, Part, Score, Verdict
+from adaptation.evaluation.gate import Comparison, Verdict
+from adaptation.evaluation.paired import Pairs
 from adaptation.platforms.base import ModelVersion
 from pipeline.report.content import (
     ComparisonFacts,
@@ -92,40 +93,28 @@ def evaluation(job: str, found: Evaluation, reason: str, mistakes: tuple[Mistake
 
 
 def comparison(
-    job: str, verdict: Verdict, labels: tuple[LabelMatch, ...], metrics: tuple[MetricMatch, ...]
+    job: str, verdict: Verdict, pairs: Comparison | None, metrics: Mapping[str, float], champion: ModelVersion | None
 ) -> ComparisonFacts:
-    """Return the facts on a challenger."""
+    """Return the facts of a challenger.
+
+    Args:
+      job: Id of the training.
+      verdict: The gate's.
+      pairs: What it rests on; None if the run has not kept it.
+      metrics: The challenger's further metrics.
+      champion: The version that it was compared with, if known.
+    """
+    newest = max(pairs.by_span, default=None) if pairs else None
+    theirs = champion.metrics if champion else {}
     return ComparisonFacts(
         job=job,
-        blessed=verdict.blessed,
-        reasons=verdict.reasons,
-        newest=max(verdict.challenger, default=None),
-        spans=tuple(
-            SpanMatch(number, _match(score, verdict.champion.get(number)))
-            for number, score in sorted(verdict.challenger.items())
-        ),
-        labels=labels,
-        metrics=metrics,
-    )
-
-
-def label_matches(parts: Comparison, newest: int | None, names: Sequence[str]) -> tuple[LabelMatch, ...]:
-    """Return both models label by label; labels without a test image are left out."""
-    found = (
-        LabelMatch(name, _part_match(parts, Part(None, label)), _part_match(parts, Part(newest, label)))
-        for label, name in enumerate(names)
-    )
-    return tuple(one for one in found if one.all)
-
-
-def metric_matches(parts: Comparison) -> tuple[MetricMatch, ...]:
-    """Return both models by the metrics that the recipe added."""
-    ours, theirs = parts.challenger.get(Part()), parts.champion.get(Part())
-    if ours is None:
-        return ()
-    before = theirs.metrics if theirs else {}
-    return tuple(
-        MetricMatch(name, Match(ours.images, value, before.get(name))) for name, value in sorted(ours.metrics.items())
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        rules=verdict.rules,
+        newest=newest,
+        spans=tuple(SpanMatch(span, _match(one, pairs)) for span, one in pairs.by_span.items()) if pairs else (),
+        labels=tuple(_label_matches(pairs, newest)) if pairs else (),
+        metrics=tuple(MetricMatch(name, value, theirs.get(name)) for name, value in sorted(metrics.items())),
     )
 
 
@@ -187,13 +176,15 @@ def _confusions(found: Evaluation) -> tuple[Confusion, ...]:
     return tuple(sorted(pairs, key=lambda one: -one.images)[:WORST])
 
 
-def _part_match(parts: Comparison, part: Part) -> Match | None:
-    score = parts.challenger.get(part)
-    return _match(score, parts.champion.get(part)) if score else None
+def _label_matches(pairs: Comparison, newest: int | None) -> Iterator[LabelMatch]:
+    on_newest = {label: one for (span, label), one in pairs.tests.items() if span == newest}
+    for label, one in pairs.by_label.items():
+        yield LabelMatch(label, _match(one, pairs), _match(on_newest[label], pairs) if label in on_newest else None)
 
 
-def _match(challenger: Score, champion: Score | None) -> Match:
-    return Match(challenger.images, challenger.accuracy, champion.accuracy if champion else None)
+def _match(one: Pairs, pairs: Comparison) -> Match:
+    champion = one.champion / one.images if pairs.champion else None
+    return Match(one.images, one.challenger / one.images, champion, one.challenger_only, one.champion_only)
 
 
 def _origin(number: int, manifest: Manifest | None) -> Origin:

@@ -77,7 +77,7 @@ class _Collection:
             events=tuple(events[-EVENTS:]),
             spans=tuple(map(self._span, manifests[-SPANS:])),
             evaluation=self._last_evaluation(sources, runs[EVALUATION]),
-            comparison=self._comparison(sources, runs[TRAINING], manifests),
+            comparison=self._comparison(sources, runs[TRAINING]),
             lineage=calculations.lineage(champion, sources, manifests) if champion else None,
             skipped=calculations.skipped(manifests, sources),
             runs=self._newest_runs([*runs[TRAINING], *runs[EVALUATION]], sources.jobs),
@@ -101,7 +101,7 @@ class _Collection:
 
     def _rules(self) -> Rules:
         evaluation, gate = self.workspace.settings.evaluation, self.workspace.settings.gate
-        return Rules(evaluation.threshold, evaluation.rule, evaluation.min_images, gate.floor, gate.tolerance)
+        return Rules(evaluation.threshold, evaluation.rule, evaluation.min_images, gate.floor, gate.margin)
 
     def _manifests(self) -> list[Manifest]:
         store = self.workspace.spans
@@ -189,25 +189,23 @@ class _Collection:
             found = self._read(f"The image {one.name}", reading)
         return MistakeFacts(one.name, one.truth, one.predicted, one.confidence, found)
 
-    def _comparison(
-        self, sources: Sources, runs: Sequence[Run], manifests: Sequence[Manifest]
-    ) -> ComparisonFacts | None:
+    def _comparison(self, sources: Sources, runs: Sequence[Run]) -> ComparisonFacts | None:
         files = {run.job: run.files for run in runs if artifacts.VERDICT in run.files}
         job = next((job.id for job in reversed(sources.jobs) if job.id in files), None)
-        verdict = self._file(job, files[job], artifacts.VERDICT, Verdict) if job else None
+        verdict = self._verdict(job, files[job]) if job else None
         if job is None or verdict is None:
             return None
-        parts = self._parts(job, files[job])
-        newest = max(verdict.challenger, default=None)
-        named = (manifest.labels for manifest in manifests if manifest.span == newest)
-        labels = next(named, self.workspace.settings.labels.names)
-        by_label = calculations.label_matches(parts, newest, labels) if parts else ()
-        return calculations.comparison(job, verdict, by_label, calculations.metric_matches(parts) if parts else ())
+        pairs = self._written(job, files[job], artifacts.PAIRS, Comparison)
+        if pairs is None:
+            self.missing.append(f"{job} has not kept on which images the models differ.")
+        metrics = self._written(job, files[job], artifacts.FURTHER_METRICS, dict[str, float])
+        champion = next((one for one in sources.versions if pairs and one.number == pairs.champion), None)
+        return calculations.comparison(job, verdict, pairs, metrics or {}, champion)
 
-    def _parts(self, job: str, files: Mapping[str, str]) -> Comparison | None:
-        """Both models part by part; runs of earlier versions of this package have not kept it."""
-        if artifacts.COMPARISON not in files or not storage.exists(files[artifacts.COMPARISON]):
-            self.missing.append(f"{job} has not kept how the models compare on each label.")
-            return None
-        uri = files[artifacts.COMPARISON]
-        return self._read(f"{artifacts.COMPARISON} of {job}", lambda: Comparison.from_json(storage.read(uri), uri))
+    def _verdict(self, job: str, files: Mapping[str, str]) -> Verdict | None:
+        uri = files[artifacts.VERDICT]
+        return self._read(f"{artifacts.VERDICT} of {job}", lambda: Verdict.from_json(storage.read(uri), uri))
+
+    def _written(self, job: str, files: Mapping[str, str], name: str, kind: type[_T]) -> _T | None:
+        """The file, if there is one; runs of 0.1.0 have not written all."""
+        return self._file(job, files, name, kind) if storage.exists(files.get(name, "")) else None

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from adaptation.data.labels import Skipped
 from adaptation.evaluation.accuracy import ClassFigures
+from adaptation.evaluation.gate import Outcome, Rule
 from pipeline.run_history import TaskRun
 
 
@@ -22,7 +23,7 @@ class Rules:
     rule: str
     min_images: int
     floor: float
-    tolerance: float
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Event:
       time: When it began.
       subject: The month that was evaluated, the spans that were trained on, the version that was promoted.
       job: Id of its job; "" for a promotion.
-      outcome: retrain, keep or too few; deployed, refused or ended; promoted; or the state of a job that has not
-        succeeded.
+      outcome: retrain, keep or too few; deployed, refused, dropped, undecided, waiting or ended; promoted; or the state
+        of a job that has not succeeded.
       reason: Why, in a sentence.
       cause: What started it, in a sentence.
       images: How many images were evaluated.
@@ -192,11 +193,21 @@ class EvaluationFacts:
 
 @dataclass(frozen=True)
 class Match:
-    """Both models on the same test images; `champion` is None where there was none, or it has no such figure."""
+    """Both models on the same test images.
+
+    Attributes:
+      images: Number of images.
+      challenger: The challenger's accuracy.
+      champion: The champion's; None if there was none.
+      challenger_only: Number of images that only the challenger had right.
+      champion_only: Number of images that only the champion had right.
+    """
 
     images: int
     challenger: float
     champion: float | None
+    challenger_only: int
+    champion_only: int
 
 
 @dataclass(frozen=True)
@@ -212,16 +223,17 @@ class LabelMatch:
     """Both models on the images of a label: on those of all spans that were trained on, and on the newest span's."""
 
     label: str
-    all: Match | None
+    all: Match
     newest: Match | None
 
 
 @dataclass(frozen=True)
 class MetricMatch:
-    """A further metric of both models on all test images."""
+    """A further metric on the test images of each model's own training; `champion` is None if it has no such figure."""
 
     name: str
-    match: Match
+    challenger: float
+    champion: float | None
 
 
 @dataclass(frozen=True)
@@ -229,8 +241,9 @@ class ComparisonFacts:
     """The newest challenger against the champion that it met, and the gate's verdict."""
 
     job: str
-    blessed: bool
-    reasons: tuple[str, ...]
+    outcome: Outcome
+    reason: str
+    rules: tuple[Rule, ...]
     newest: int | None
     spans: tuple[SpanMatch, ...]
     labels: tuple[LabelMatch, ...]

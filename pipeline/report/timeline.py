@@ -50,6 +50,10 @@ class Sources:
         """The version that a run made."""
         return next((version for version in self.versions if version.run == run), None)
 
+    def was_champion(self, version: ModelVersion | None) -> bool:
+        """Whether the version has ever been promoted."""
+        return version is not None and any(promotion.version == version.number for promotion in self.promotions)
+
     def serving(self, moment: str) -> int | None:
         """The version in service at a moment; None where there was none, or it is not known."""
         if not moment:
@@ -92,7 +96,7 @@ def _training(sources: Sources, job: Job) -> Event:
         time=job.created,
         subject=str(job.result.get("spans") or job.parameters.get("window", "")),
         job=job.id,
-        outcome=_outcome(job, _verdict(job.result.get("deployed", True if made else None))),
+        outcome=_outcome(job, _verdict(job, sources.was_champion(made))),
         reason=job.message or str(job.result.get("reason", "")),
         cause=f"started by {evaluation}" if evaluation else BY_HAND,
         version=made.number if made else None,
@@ -101,9 +105,14 @@ def _training(sources: Sources, job: Job) -> Event:
     )
 
 
-def _verdict(deployed: bool | None) -> str:
-    """What became of a challenger; a job on Google Cloud does not tell, unless a version came of it."""
-    return "ended" if deployed is None else "deployed" if deployed else "refused"
+def _verdict(job: Job, promoted: bool) -> str:
+    """What was decided of a challenger; a job on Google Cloud keeps it to itself, unless the version was promoted."""
+    if job.result.get("deployed", promoted):
+        return "deployed"
+    if "deployed" not in job.result:
+        return "ended"
+    standing = str(job.result.get("standing", "refused"))
+    return {"candidate": "undecided", "waiting for approval": "waiting"}.get(standing, standing)
 
 
 def _promotions(sources: Sources) -> Iterable[Event]:

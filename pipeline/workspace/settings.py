@@ -159,8 +159,11 @@ class EvaluationSettings(Section):
 class GateSettings(Section):
     """What a new model must reach before it replaces the champion."""
 
-    floor: Share = Field(0.8, description="accuracy on the test split of every span")
-    tolerance: Share = Field(0.0, description="how far it may fall behind the champion on the newest span")
+    floor: Share = Field(0.8, description="accuracy on every span's test split; refused if surely below it")
+    margin: Share = Field(0.02, description="how much worse than the champion it may be on the older spans together")
+    approval: Literal["automatic", "person"] = Field(
+        "automatic", description='who puts a better model in service; person: with "adapt models approve"'
+    )
 
 
 class FunctionSettings(Section):

@@ -41,6 +41,12 @@ RENAMED = {  # names of settings in 0.1.0, whose files are still read
 }
 
 
+REMOVED = {  # settings of 0.1.0 that no setting of today means
+    "gate.tolerance": "On the newest span the challenger must be better now; gate.margin says how much worse it may be "
+    "on the older ones. Remove it, and set gate.margin if 0.02 does not suit you.",
+}
+
+
 class NoSettings(AdaptationError, FileNotFoundError):
     """There is no settings file."""
 
@@ -177,6 +183,8 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
 def _no_such(key: str) -> str:
     if key in RENAMED:
         return f"{key}: there is no such setting any more. It is now {RENAMED[key]}."
+    if key in REMOVED:
+        return f"{key}: there is no such setting any more. {REMOVED[key]}"
     near = _nearest(key)
     section = key.rpartition(".")[0]
     known = [name for name in (*SECTIONS, *_keys()) if name.rpartition(".")[0] == section]

@@ -11,22 +11,22 @@ import pytest
 from ml_metadata import MetadataStore
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
-from tfx.types.standard_artifacts import ModelBlessing, PushedModel
+from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from adaptation import codec
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, SpanNotPublished
 from adaptation.data.windows import InvalidWindow
-from adaptation.evaluation.gate import Comparison, Deployment, Part, Score, Verdict
+from adaptation.evaluation.gate import Comparison, Deployment, Outcome, Verdict
+from adaptation.evaluation.mix import Recall
+from adaptation.evaluation.paired import Pairs
+from adaptation.platforms.base import Standing
 from components.batch_archiver import BatchArchiver
 from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
-from tests.worlds.components import LABELS, OCTOBER, ComponentWorld
-
-GOOD = Verdict(True, ("it is better",), {1: Score(0.98, 50), 2: Score(0.97, 20)}, {})
-BAD = Verdict(False, ("it is worse",), {1: Score(0.5, 50)}, {1: Score(0.9, 50)})
+from tests.worlds.components import COMPARED, LABELS, OCTOBER, ComponentWorld, judged
 
 
 def importer(artifact: type, uri: Path, **properties: Any) -> Any:
@@ -46,24 +46,30 @@ def ingested(world: ComponentWorld, **settings: Any) -> Any:
     return SpanExampleGen(data_root=world.spans.root, **settings)
 
 
-def deploying(world: ComponentWorld, model: str, verdict: Verdict, job: str = "job-7") -> list[Any]:
-    folder = world.root / "verdict"
-    folder.mkdir(exist_ok=True)
-    (folder / "verdict.json").write_bytes(codec.encode(verdict))
-    (folder / "comparison.json").write_bytes(Comparison({Part(): Score(0.975, 70, {"top_3": 0.99})}, {}).to_json())
-    pushed = importer(PushedModel, Path(model), pushed=int(verdict.blessed))
-    blessing = importer(ModelBlessing, folder, current_model="runs/7/model")
+def deploying(
+    world: ComponentWorld, model: str, outcome: Outcome, job: str = "job-7", approval: str = "automatic"
+) -> list[Any]:
+    """The Trainer's and ChampionGate's outputs, uploader and deployer."""
+    made = world.root / "made" / Path(model).name / "Format-Serving"
+    if not made.exists():
+        made.parent.mkdir(parents=True)
+        made.symlink_to(model)
+    trained = importer(Model, made.parent)
+    blessing = importer(ModelBlessing, judged(world.root / "verdict", outcome))
     platform, blessed = world.config.to_json(), blessing.outputs["result"]
-    uploader = VertexUploader(pushed_model=pushed.outputs["result"], blessing=blessed, platform=platform, run=job)
-    deployer = VertexDeployer(version=uploader.outputs["version"], blessing=blessed, platform=platform)
-    return [pushed, blessing, uploader, deployer]
+    uploader = VertexUploader(model=trained.outputs["result"], blessing=blessed, platform=platform, run=job)
+    deployer = VertexDeployer(
+        version=uploader.outputs["version"], blessing=blessed, platform=platform, approval=approval
+    )
+    return [trained, blessing, uploader, deployer]
 
 
 def archiving(world: ComponentWorld, spans: tuple[int, ...]) -> list[Any]:
     folder = world.root / "deployment"
     folder.mkdir(exist_ok=True)
-    verdict = Verdict(False, (), dict.fromkeys(spans, Score(0.5, 10)), {})
-    (folder / "deployment.json").write_bytes(codec.encode(Deployment(0, verdict)))
+    compared = Comparison.of(0, dict.fromkeys([(span, "dark") for span in spans], Pairs(neither=1)))
+    ended = Deployment(1, "refused", "", Verdict(Outcome.REFUSE, "", ()), compared)
+    (folder / "deployment.json").write_bytes(codec.encode(ended))
     deployment = importer(File, folder)
     return [
         deployment,
@@ -119,40 +125,80 @@ def test_run_is_recorded_with_its_job_even_if_it_fails(world: ComponentWorld, ru
     assert [one.custom_properties["job"].string_value for one in runs] == ["run", "run"]
 
 
-def test_uploader_and_deployer_deploy_a_blessed_model(world: ComponentWorld, run: Any, untrained: str) -> None:
-    run(deploying(world, untrained, GOOD))
+def test_uploader_and_deployer_put_a_blessed_model_in_service(world: ComponentWorld, run: Any, untrained: str) -> None:
+    output = run(deploying(world, untrained, Outcome.DEPLOY)).outputs["VertexDeployer", "deployment"]
     champion = world.platform.registry.find()
-    assert (champion.number, champion.spans, champion.source) == (1, (1, 2), "runs/7/model")
+    assert (champion.number, champion.spans, champion.source) == (1, (1, 2), f"{world.root}/made/model")
     assert (champion.run, champion.code) == ("job-7", code_version())
-    assert champion.metrics == {"span-1": 0.98, "span-2": 0.97, "top_3": 0.99}
+    assert champion.metrics == {"span-1": 0.97, "span-2": 0.95, "top_3": 0.99}
     assert list(world.platform.endpoint.serving()) == [1]
+    properties = {"deployed": 1, "version": 1, "outcome": "deploy"}
+    assert {name: output.properties[name] for name in properties} == properties
+
+
+def test_version_keeps_what_it_takes_to_judge_it_again(world: ComponentWorld, run: Any, untrained: str) -> None:
+    run(deploying(world, untrained, Outcome.UNDECIDED))
+    version = world.platform.registry.find("1")
+    assert (version.champion, version.recalls) == (0, {"dark": Recall(52, 49), "light": Recall(68, 67)})
+    shutil.rmtree(world.root / "verdict")
+    assert codec.read(version.comparison, Comparison) == COMPARED
 
 
 def test_uploader_and_deployer_run_again_make_no_second_version(
     world: ComponentWorld, run: Any, untrained: str
 ) -> None:
     for _ in range(2):
-        output = run(deploying(world, untrained, GOOD)).outputs["VertexDeployer", "deployment"]
+        output = run(deploying(world, untrained, Outcome.DEPLOY)).outputs["VertexDeployer", "deployment"]
         assert output.properties["version"] == 1
     assert len(world.platform.registry.versions()) == 1
 
 
-def test_uploader_makes_another_version_for_another_run(world: ComponentWorld, run: Any, untrained: str) -> None:
+def test_better_version_waits_where_a_person_approves(world: ComponentWorld, run: Any, untrained: str) -> None:
+    done = run(deploying(world, untrained, Outcome.DEPLOY, approval="person"))
+    output = done.outputs["VertexDeployer", "deployment"]
+    assert (output.properties["deployed"], output.properties["outcome"]) == (0, "deploy")
+    assert world.platform.registry.champion() is None
+    [record] = world.platform.registry.standings()
+    assert (record.standing, record.reason) == (Standing.WAITING, "it is to deploy")
+    assert "version 1 is waiting for approval: it is to deploy" in done_reason(output.uri)
+
+
+def test_version_is_dropped_if_the_champion_changed_meanwhile(world: ComponentWorld, run: Any, untrained: str) -> None:
+    champion = world.register(untrained)
+    output = run(deploying(world, untrained, Outcome.DEPLOY)).outputs["VertexDeployer", "deployment"]
+    assert (output.properties["deployed"], world.platform.registry.champion()) == (0, champion)
+    said = "version 2 was dropped: version 2 was compared with no version, but version 1 is the champion now"
+    assert said in done_reason(output.uri)
+
+
+def done_reason(folder: str) -> str:
+    return codec.read(f"{folder}/deployment.json", Deployment).reason
+
+
+def test_uploader_makes_another_version_of_another_runs_model_at_the_same_place(
+    world: ComponentWorld, run: Any, untrained: str
+) -> None:
     numbers = [
-        run(deploying(world, untrained, GOOD, job)).outputs["VertexUploader", "version"].properties["version"]
+        run(deploying(world, untrained, Outcome.DEPLOY, job)).outputs["VertexUploader", "version"].properties["version"]
         for job in ("job-7", "job-8")
     ]
     assert numbers == [1, 2]
 
 
-def test_uploader_and_deployer_keep_the_champion_after_a_refusal(
-    world: ComponentWorld, run: Any, untrained: str
+@pytest.mark.parametrize(
+    ("outcome", "standing"), [(Outcome.REFUSE, Standing.REFUSED), (Outcome.UNDECIDED, Standing.CANDIDATE)]
+)
+def test_deployer_leaves_the_champion_and_marks_another_outcome(
+    world: ComponentWorld, run: Any, untrained: str, outcome: Outcome, standing: Standing
 ) -> None:
     champion = world.register(untrained)
-    output = run(deploying(world, untrained, BAD)).outputs["VertexDeployer", "deployment"]
-    assert output.properties["deployed"] == 0
-    assert world.platform.registry.versions() == [champion]
-    assert "it is worse" in codec.read(f"{output.uri}/deployment.json", Deployment).reason
+    output = run(deploying(world, untrained, outcome)).outputs["VertexDeployer", "deployment"]
+    assert (output.properties["deployed"], output.properties["outcome"]) == (0, outcome)
+    registry = world.platform.registry
+    assert registry.champion() == champion
+    [record] = registry.standings()
+    assert (record.version, record.standing, record.reason) == (2, standing, f"it is to {outcome}")
+    assert record.reason in codec.read(f"{output.uri}/deployment.json", Deployment).reason
 
 
 def test_batch_archiver_moves_the_snapshot_and_leaves_later_images(world: ComponentWorld, run: Any) -> None:

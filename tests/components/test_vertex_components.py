@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
-from tfx.types.standard_artifacts import ModelBlessing, PushedModel
+from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from adaptation import codec
 from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
 from adaptation.data.windows import select
-from adaptation.evaluation.gate import Comparison, Deployment, Part, Score, Verdict
+from adaptation.evaluation.gate import Comparison, Deployment, Outcome
+from adaptation.evaluation.mix import Recall
 from adaptation.io import storage
+from adaptation.platforms.base import Standing
 from adaptation.platforms.rollout import put_in_service
 from components import artifacts
 from components.batch_prediction_gen import BatchPredictionGen_Executor
@@ -26,11 +29,8 @@ from components.pipeline_trigger import PipelineTrigger_Executor
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from emulators.vertex import VertexEmulator
-from tests.worlds.components import LABELS, toned
-from tests.worlds.vertex import Vertex, a_config, a_spec, an_upload, object_storage, publish
-
-GOOD = Verdict(True, ("it is better",), {1: Score(0.98, 50), 2: Score(0.97, 20)}, {})
-BAD = Verdict(False, ("it is worse",), {1: Score(0.5, 50)}, {1: Score(0.9, 50)})
+from tests.worlds.components import COMPARED, LABELS, judged, toned
+from tests.worlds.vertex import ROOT, Vertex, a_config, a_spec, an_upload, object_storage, publish
 
 
 @pytest.fixture
@@ -45,51 +45,61 @@ def importer(artifact: type, uri: str, **properties: Any) -> Any:
     ).with_id(artifact.__name__)
 
 
-def delivering(vertex: Vertex, folder: Path, verdict: Verdict, key: str = "run-1") -> list[Any]:
-    """Return importers of Pusher's and ChampionGate's outputs, uploader and deployer."""
-    (folder / key).mkdir(exist_ok=True)
-    (folder / key / "verdict.json").write_bytes(codec.encode(verdict))
-    (folder / key / "comparison.json").write_bytes(Comparison({Part(): Score(0.975, 70)}, {}).to_json())
-    pushed = importer(PushedModel, an_upload(key).model, pushed=int(verdict.blessed))
-    blessing = importer(ModelBlessing, str(folder / key), current_model=f"{key}/model")
+def delivering(vertex: Vertex, folder: Path, outcome: Outcome, key: str = "run-1", champion: int = 0) -> list[Any]:
+    """The Trainer's and ChampionGate's outputs, uploader and deployer."""
+    trained = importer(Model, an_upload(f"{key}/Format-Serving").model.removesuffix("/Format-Serving"))
+    blessing = importer(ModelBlessing, str(judged(folder / key, outcome, replace(COMPARED, champion=champion))))
     platform = vertex.config.to_json()
     uploader = VertexUploader(
-        pushed_model=pushed.outputs["result"], blessing=blessing.outputs["result"], platform=platform, run=key
+        model=trained.outputs["result"], blessing=blessing.outputs["result"], platform=platform, run=key
     )
     deployer = VertexDeployer(
         version=uploader.outputs["version"], blessing=blessing.outputs["result"], platform=platform
     )
-    return [pushed, blessing, uploader, deployer]
+    return [trained, blessing, uploader, deployer]
 
 
 def test_blessed_model_becomes_the_champion_and_is_served(vertex: Vertex, tmp_path: Path, run: Any) -> None:
     for number, key in enumerate(("run-1", "run-2"), 1):
-        done = run(delivering(vertex, tmp_path, GOOD, key))
+        done = run(delivering(vertex, tmp_path, Outcome.DEPLOY, key, number - 1))
         assert done.outputs["VertexUploader", "version"].properties["version"] == number
         assert done.outputs["VertexDeployer", "deployment"].properties["version"] == number
         assert vertex.split() == {number: 100}
     champion = vertex.registry.find()
-    assert (champion.number, champion.source, champion.run) == (2, "run-2/model", "run-2")
-    assert (champion.spans, champion.metrics) == ((1, 2), {"span-1": 0.98, "span-2": 0.97})
+    assert (champion.number, champion.source, champion.run) == (2, f"{ROOT}/models/run-2", "run-2")
+    assert (champion.spans, champion.metrics) == ((1, 2), {"span-1": 0.97, "span-2": 0.95, "top_3": 0.99})
     kept = json.loads(Path(done.outputs["VertexUploader", "version"].uri, "version.json").read_bytes())
     assert (kept["number"], kept["uri"]) == (2, champion.uri)
 
 
-def test_repeated_run_makes_no_second_version(vertex: Vertex, tmp_path: Path, run: Any) -> None:
+def test_version_keeps_what_it_takes_to_judge_it_again(vertex: Vertex, tmp_path: Path, run: Any) -> None:
+    run(delivering(vertex, tmp_path, Outcome.UNDECIDED))
+    version = vertex.registry.candidate()
+    assert version is not None
+    assert (version.champion, version.recalls) == (0, {"dark": Recall(52, 49), "light": Recall(68, 67)})
+    assert codec.read(version.comparison, Comparison) == COMPARED
+
+
+def test_a_repeated_run_makes_no_second_version(vertex: Vertex, tmp_path: Path, run: Any) -> None:
     for _ in range(2):
-        done = run(delivering(vertex, tmp_path, GOOD))
+        done = run(delivering(vertex, tmp_path, Outcome.DEPLOY))
         assert done.outputs["VertexDeployer", "deployment"].properties["version"] == 1
     assert len(vertex.registry.versions()) == 1
     assert vertex.server.count(":deployModel") == 1
 
 
-def test_refused_model_leaves_the_champion(vertex: Vertex, tmp_path: Path, run: Any) -> None:
-    run(delivering(vertex, tmp_path, GOOD))
-    done = run(delivering(vertex, tmp_path, BAD, "run-2"))
+@pytest.mark.parametrize(
+    ("outcome", "standing"), [(Outcome.REFUSE, Standing.REFUSED), (Outcome.UNDECIDED, Standing.CANDIDATE)]
+)
+def test_champion_stays_where_the_gate_does_not_deploy(
+    vertex: Vertex, tmp_path: Path, run: Any, outcome: Outcome, standing: Standing
+) -> None:
+    run(delivering(vertex, tmp_path, Outcome.DEPLOY))
+    done = run(delivering(vertex, tmp_path, outcome, "run-2"))
     deployment = done.outputs["VertexDeployer", "deployment"]
-    assert (deployment.properties["deployed"], deployment.properties["version"]) == (0, 0)
-    assert "it is worse" in codec.read(storage.join(deployment.uri, "deployment.json"), Deployment).reason
-    assert [version.number for version in vertex.registry.versions()] == [1]
+    assert (deployment.properties["deployed"], deployment.properties["version"]) == (0, 2)
+    assert f"it is to {outcome}" in codec.read(storage.join(deployment.uri, "deployment.json"), Deployment).reason
+    assert [(record.version, record.standing) for record in vertex.registry.standings()] == [(2, standing)]
     assert vertex.split() == {1: 100}
 
 

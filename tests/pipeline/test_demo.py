@@ -27,7 +27,8 @@ from tests.worlds.images import contents
 from tests.worlds.processes import wait_until
 from tests.worlds.workspace import World, use_fake_jobs, use_real_jobs
 
-RESULT = DemoResult(0.995, 0.41, True, "1-2", 0.99, 0.9876, 2, 141.2)
+COUNTS = {"both": 41, "champion_only": 2, "challenger_only": 33, "neither": 5}
+RESULT = DemoResult(0.995, 0.41, True, "1-2", 0.99, 0.9876, 2, {"1": COUNTS}, {"0": COUNTS}, 141.2)
 
 
 class Cut(Exception):
@@ -132,6 +133,7 @@ def test_command_prints_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [line.split()[-2:] for line in result.stdout.splitlines()[2:4]]
     assert rows == [["0.995", "0.410"], ["0.990", "0.988"]]
     assert result.stdout.splitlines()[-1] == "spans 1-2, 141 seconds"
+    assert ["1", "41", "2", "33", "5"] in [line.split() for line in result.stdout.splitlines()]
 
 
 def test_command_prints_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def model(folder: Path) -> Path:
 
 
 def test_training_runs_transform_and_tuner_before_the_trainer(trained: Done) -> None:
-    found = re.findall(r" (Transform|Tuner|Trainer|Summary) \(\d+ of 15\)", trained.progress)
+    found = re.findall(r" (Transform|Tuner|Trainer|Summary) \(\d+ of 16\)", trained.progress)
     assert sorted(found) == ["Summary", "Trainer", "Transform", "Tuner"]
     assert found.index("Transform") < found.index("Tuner") < found.index("Trainer")
 
@@ -138,15 +138,14 @@ def pixels(image: bytes) -> np.ndarray:
 
 def test_further_metric_reaches_gate_registry_and_report(trained: Done, folder: Path) -> None:
     del trained
-    (file,) = (folder / "pipelines" / "training" / "ChampionGate").rglob("comparison.json")
-    parts = json.loads(file.read_text())["challenger"]
-    (overall,) = (one["metrics"] for one in parts if (one["span"], one["label"]) == (None, None))
+    (file,) = (folder / "pipelines" / "training" / "ChampionGate").rglob("further_metrics.json")
+    overall = json.loads(file.read_text())
     version = Workspace.open(folder).platform.registry.champion()
     assert version and version.metrics["top_3"] == overall["top_3"] >= version.metrics["span-1"]
     assert f"top_3 {overall['top_3']:.3f}" in CliRunner().invoke(cli, ["models", "list", "-w", str(folder)]).output
     page = folder / "report.html"
     assert CliRunner().invoke(cli, ["report", "-w", str(folder), "-o", str(page)]).exit_code == 0
-    assert f'data-fact="comparison.metrics.0.match.challenger">{overall["top_3"]:.3f}<' in page.read_text()
+    assert f'data-fact="comparison.metrics.0.challenger">{overall["top_3"]:.3f}<' in page.read_text()
 
 
 def test_callback_and_own_component_ran(trained: Done, folder: Path) -> None:

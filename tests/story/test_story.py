@@ -27,7 +27,7 @@ from adaptation.data.batches import Batch
 from adaptation.data.spans import Manifest, Span
 from adaptation.data.tfrecords import LabelledImage, unframe
 from adaptation.evaluation.accuracy import Evaluation
-from adaptation.evaluation.gate import Verdict
+from adaptation.evaluation.gate import Comparison
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState, ModelVersion
 from adaptation.retraining import TRAINING
@@ -226,9 +226,10 @@ def test_challenger_of_the_evaluation_meets_the_champion_at_the_gate(
     training = adapted.jobs[2]
     assert training.id.startswith("training-span-2-")
     assert training.state is JobState.SUCCEEDED, training.message
-    verdict = codec.decode(newest(Workspace.open(folder), TRAINING, artifacts.VERDICT), Verdict, "newest")
-    assert set(verdict.challenger) == set(verdict.champion) == {1, 2}
-    assert verdict.champion[1].accuracy == pytest.approx(first.champion.metrics["span-1"])
+    pairs = codec.decode(newest(Workspace.open(folder), TRAINING, artifacts.PAIRS), Comparison, "newest")
+    assert (pairs.champion, set(pairs.by_span)) == (1, {1, 2})
+    on_first = pairs.by_span[1]
+    assert on_first.champion / on_first.images == pytest.approx(first.champion.metrics["span-1"])
 
 
 def test_version_2_serves_alone_and_is_right_about_the_changed_camera(adapted: Facts) -> None:

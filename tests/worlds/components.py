@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from adaptation import codec
 from adaptation.data.batches import Batch, BatchStore
 from adaptation.data.labels import Labels
 from adaptation.data.spans import SpanStore
+from adaptation.evaluation.gate import Comparison, Outcome, Verdict
+from adaptation.evaluation.paired import Pairs
 from adaptation.platforms.base import ModelVersion, Platform, Upload
 from adaptation.platforms.connect import LocalConfig, connect
 from tests.worlds.images import grey
-
-if TYPE_CHECKING:
-    pass
-
 
 SUCCEED = """
 import sys
@@ -28,11 +26,23 @@ run_recorded(sys.argv[-1], lambda request: {})
 
 OCTOBER = Batch(2021, 10)
 LABELS = Labels(("dark", "light"))
+COMPARED = Comparison.of(
+    0, {(1, "dark"): Pairs(45, 2, 4, 1), (1, "light"): Pairs(48), (2, "light"): Pairs(10, 1, 9, 0)}
+)
 
 
 def toned(label: str, number: int) -> bytes:
     """Return a PNG of the label's tone that differs from every other one."""
     return grey(number % 100 + (0 if label == "dark" else 150), (8, 8), number // 100)
+
+
+def judged(folder: Path, outcome: Outcome, comparison: Comparison = COMPARED) -> Path:
+    """What ChampionGate leaves of a challenger, into a folder that this makes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    verdict = Verdict(outcome, f"it is to {outcome}", ())
+    for name, value in (("verdict", verdict), ("pairs", comparison), ("further_metrics", {"top_3": 0.99})):
+        (folder / f"{name}.json").write_bytes(codec.encode(value))
+    return folder
 
 
 @dataclass(frozen=True)

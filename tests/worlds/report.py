@@ -27,10 +27,11 @@ from adaptation.data.span_preparation import prepare
 from adaptation.data.splits import Split
 from adaptation.evaluation.accuracy import evaluate
 from adaptation.evaluation.decision import Criterion, Rule, decide
-from adaptation.evaluation.gate import Comparison, Part, Score, judge
+from adaptation.evaluation.gate import Comparison, Outcome
+from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import ResultsWriter
 from adaptation.io import storage
-from adaptation.platforms.base import Job, JobRequest, JobState, Upload
+from adaptation.platforms.base import Job, JobRequest, JobState, Standing, Upload
 from adaptation.platforms.rollout import put_in_service, roll_back
 from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
@@ -73,25 +74,28 @@ class Story:
                 extra = f"_{EVIL}" if label == HOSTILE and number % 5 == 0 else ""
                 write(folder / f"{label}_{number:03d}{extra}.png", drawn(COLOURS[label], number))
 
-    def train(self, job: str, time: str, spans: Mapping[int, Score], champion: Mapping[int, Score]) -> None:
-        """Write what a training run leaves, from its verdict to the deployed version."""
-        verdict = judge(spans, champion, floor=0.8)
+    def train(self, job: str, time: str, comparison: Comparison) -> None:
+        """What a training run leaves behind, from its verdict to the version that it deploys or refuses."""
+        verdict = comparison.judge()
         blessing = self.folder / "pipelines" / TRAINING / job / "blessing"
         write(blessing / artifacts.VERDICT, codec.encode(verdict))
-        write(blessing / artifacts.COMPARISON, Comparison(by_part(spans), by_part(champion, 0.1)).to_json())
+        write(blessing / artifacts.PAIRS, codec.encode(comparison))
+        write(blessing / artifacts.FURTHER_METRICS, codec.encode({"top_3": 0.99}))
         tasks = [("SpanExampleGen", 50, {}), ("Trainer", 12_300, {}), ("ChampionGate", 40, {"blessing": blessing})]
         record(self.folder / "metadata" / "training.sqlite", job, time, tasks)
         self.date_job(job, time)
-        if not verdict.blessed:
-            return
         model = self.folder / "made" / job
         write(model / "saved_model.pb", job.encode())
-        platform, metrics = self.workspace.platform, {f"span-{span}": score.accuracy for span, score in spans.items()}
+        platform, spans = self.workspace.platform, comparison.by_span
+        metrics = {f"span-{span}": pairs.challenger / pairs.images for span, pairs in spans.items()} | {"top_3": 0.99}
         upload = Upload(str(model), job, tuple(spans), metrics, str(model), job, "0.1.0+abc123def456")
         version = platform.registry.upload(upload)
-        put_in_service(platform.registry, platform.endpoint, version, "; ".join(verdict.reasons))
         self.date(f"registry/versions/{version.number}/version.json", created=time)
-        self.date(f"registry/champion/{version.number:04d}.json", time=time)
+        if verdict.outcome is Outcome.DEPLOY:
+            put_in_service(platform.registry, platform.endpoint, version, verdict.reason)
+            self.date(f"registry/champion/{version.number:04d}.json", time=time)
+        else:
+            platform.registry.mark(version, Standing.REFUSED, verdict.reason)
 
     def evaluate(self, batch: Batch, time: str, wrong: int, training: str | None) -> str:
         """Write what an evaluation run leaves; so many images of each label are predicted as the next label."""
@@ -137,7 +141,7 @@ def tell(folder: Path) -> Story:
     workspace, jobs = story.workspace, story.workspace.jobs
     story.world.conclude(TRAINING, deployed=True, spans="1", reason="version 1 is the champion")
     jobs.create(JobRequest("training-first", TRAINING, {"window": "1"}))
-    story.train("training-first", "2021-09-30T10:00:00+00:00", {1: Score(0.97, 14)}, {})
+    story.train("training-first", "2021-09-30T10:00:00+00:00", compared(0, {1: Pairs(challenger_only=40)}))
 
     story.collect(folder / "collection" / "2021-10", 12, first=100)
     digest = "0123456789abcdef"
@@ -146,8 +150,7 @@ def tell(folder: Path) -> Story:
     snapshot = workspace.batches.snapshot(OCTOBER)
     prepare(workspace.spans, snapshot, workspace.labels, Split(), max_skipped=0.2, shard_bytes=2**20, run=october)
     job = jobs.create(JobRequest(f"training-span-2-{digest[:8]}-1", TRAINING, {"window": "1-2"}))
-    scores = {1: Score(0.9642857, 14), 2: Score(0.95, 8)}
-    story.train(job.id, "2021-11-01T10:00:00+00:00", scores, {1: Score(0.97, 14), 2: Score(0.25, 8)})
+    story.train(job.id, "2021-11-01T10:00:00+00:00", compared(1, {1: Pairs(40), 2: Pairs(5, 1, 20)}))
     workspace.batches.archive(snapshot)
 
     story.collect(folder / "collection" / "2021-11", 15, first=200)
@@ -156,7 +159,7 @@ def tell(folder: Path) -> Story:
 
     story.world.conclude(TRAINING, deployed=False, spans="2", reason="the challenger was refused")
     jobs.create(JobRequest("training-refused", TRAINING, {"window": "2"}))
-    story.train("training-refused", "2021-12-10T10:00:00+00:00", {2: Score(0.5, 8)}, {2: Score(0.95, 8)})
+    story.train("training-refused", "2021-12-10T10:00:00+00:00", compared(2, {2: Pairs(5, 20, 1)}))
 
     roll_back(workspace.platform.registry, workspace.platform.endpoint)
     story.date("registry/champion/0003.json", time="2021-12-20T10:00:00+00:00")
@@ -181,17 +184,14 @@ def begin(folder: Path) -> Story:
     return story
 
 
-def by_part(scores: Mapping[int, Score], less: float = 0.0) -> dict[Part, Score]:
-    """Return scores by label, and by span and label, that all have different values."""
-    parts = {Part(span, None): score for span, score in scores.items()}
-    if scores:
-        parts[Part()] = Score(0.85 - less, 40, {"top_3": 0.95 - less})
-    for label in range(len(LABELS)):
-        if scores:
-            parts[Part(None, label)] = Score(0.9 - label / 100 - less, 10 + label)
-        for span in scores:
-            parts[Part(span, label)] = Score(0.8 - label / 100 - span / 1000 - less, 5 + label)
-    return parts
+def compared(champion: int, spans: Mapping[int, Pairs]) -> Comparison:
+    """A comparison whose labels differ: each has one more image that both had wrong than the one before."""
+    tests = {
+        (span, label): pairs + Pairs(neither=number)
+        for span, pairs in spans.items()
+        for number, label in enumerate(LABELS)
+    }
+    return Comparison.of(champion, tests)
 
 
 def predict(snapshot: Snapshot, output: Path, wrong: int) -> str:

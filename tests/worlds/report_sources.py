@@ -185,48 +185,45 @@ def evaluation(folder: Path, job: str, figures: Json) -> Json:
 
 def comparison(folder: Path, job: str) -> Json:
     blessing = folder / "pipelines" / "training" / job / "blessing"
-    verdict, parts = load(blessing / "verdict.json"), load(blessing / "comparison.json")
-    newest = max(map(int, verdict["challenger"]))
-    labels = load(folder / "data" / f"span-{newest}" / "manifest.json")["labels"]
+    verdict, pairs = load(blessing / "verdict.json"), load(blessing / "pairs.json")
+    counts = pairs["counts"]
+    newest = max(one["span"] for one in counts)
+    (theirs,) = (one["metrics"] for one in versions(folder) if one["number"] == pairs["champion"])
     return {
         "job": job,
-        "reasons": verdict["reasons"],
+        **{key: verdict[key] for key in ("reason", "rules")},
         "newest": newest,
         "spans": [
-            {"span": int(number), "match": match(score, verdict["champion"].get(number))}
-            for number, score in sorted(verdict["challenger"].items())
+            {"span": span, "match": match([one for one in counts if one["span"] == span])}
+            for span in sorted({one["span"] for one in counts})
         ],
         "labels": [
-            {"label": label, "all": part(parts, None, index), "newest": part(parts, newest, index)}
-            for index, label in enumerate(labels)
+            {
+                "label": label,
+                "all": match([one for one in counts if one["label"] == label]),
+                "newest": match([one for one in counts if (one["span"], one["label"]) == (newest, label)]),
+            }
+            for label in sorted({one["label"] for one in counts})
         ],
-        "metrics": metrics(parts),
+        "metrics": [
+            {"name": name, "challenger": value, "champion": theirs[name]}
+            for name, value in load(blessing / "further_metrics.json").items()
+        ],
     }
 
 
-def metrics(parts: Json) -> list[Json]:
-    """Return the metrics that a recipe added, of both models on all images."""
-    ours, theirs = (
-        next(one for one in parts[model] if (one["span"], one["label"]) == (None, None))
-        for model in ("challenger", "champion")
+def match(counts: list[Json]) -> Json:
+    both, champion_only, challenger_only, neither = (
+        sum(one["pairs"][key] for one in counts) for key in ("both", "champion_only", "challenger_only", "neither")
     )
-    return [
-        {"name": name, "match": {"images": ours["images"], "challenger": value, "champion": theirs["metrics"][name]}}
-        for name, value in ours["metrics"].items()
-    ]
-
-
-def part(parts: Json, number: int | None, label: int) -> Json:
-    ours, theirs = (
-        next(one for one in parts[model] if (one["span"], one["label"]) == (number, label))
-        for model in ("challenger", "champion")
-    )
-    return match(ours, theirs)
-
-
-def match(ours: Json, theirs: Json | None) -> Json:
-    champion = theirs["accuracy"] if theirs else None
-    return {"images": ours["images"], "challenger": ours["accuracy"], "champion": champion}
+    images = both + champion_only + challenger_only + neither
+    return {
+        "images": images,
+        "challenger": (both + challenger_only) / images,
+        "champion": (both + champion_only) / images,
+        "challenger_only": challenger_only,
+        "champion_only": champion_only,
+    }
 
 
 def lineage(folder: Path, manifests: list[Json]) -> Json:

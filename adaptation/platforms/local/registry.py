@@ -2,6 +2,7 @@
 
     registry/versions/<N>/model/...      the SavedModel
              versions/<N>/version.json   what it was made from
+             versions/<N>/pairs.json     how it compared with the champion
              champion/0001.json ...      the last record names the champion
              standings/0001.json ...     what was decided about the others
              keys/<digest of the key>    number of the version that was made from the key
@@ -37,7 +38,7 @@ from adaptation.platforms.base import (
     predecessor_in,
 )
 
-MODEL, VERSION = "model", "version.json"
+MODEL, VERSION, COMPARISON = "model", "version.json", "pairs.json"
 SAVED_MODEL = "saved_model.pb"
 
 
@@ -187,6 +188,8 @@ class LocalRegistry:
         number = max([*self._numbers(), champion]) + 1
         staging = storage.join(self._versions, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
         shutil.copytree(upload.model, storage.join(staging, MODEL), copy_function=_copy_to_disk)
+        if upload.comparison:
+            storage.create(storage.join(staging, COMPARISON), storage.read(upload.comparison))
         described = _Described(**vars(upload), number=number, created=_now())
         storage.create(storage.join(staging, VERSION), codec.encode(described))
         self._index(upload.key, number)
@@ -201,8 +204,9 @@ class LocalRegistry:
     def _read(self, number: int) -> ModelVersion:
         folder = storage.join(self._versions, str(number))
         described = codec.read(storage.join(folder, VERSION), _Described)
-        fields = {name: value for name, value in vars(described).items() if name != "model"}
-        return ModelVersion(uri=storage.join(folder, MODEL), **fields)
+        comparison = storage.join(folder, COMPARISON) if described.comparison else ""
+        fields = {name: value for name, value in vars(described).items() if name not in ("model", "comparison")}
+        return ModelVersion(uri=storage.join(folder, MODEL), comparison=comparison, **fields)
 
 
 def _promotion(number: int, reason: str, last: Record[Promotion] | None) -> Promotion | None:

@@ -48,6 +48,7 @@ class _Description:
     code: str = ""
     champion: int | None = None
     recalls: Mapping[str, Recall] = field(default_factory=dict)
+    comparison: str = ""
     promotions: Mapping[str, str] = field(default_factory=dict)
     promoted: Mapping[str, str] = field(default_factory=dict)
     standings: tuple[StandingRecord, ...] = ()
@@ -314,6 +315,7 @@ def _version(found: Json) -> ModelVersion:
         code=described.code,
         champion=described.champion,
         recalls=described.recalls,
+        comparison=described.comparison,
     )
 
 

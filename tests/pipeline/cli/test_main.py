@@ -317,10 +317,21 @@ def test_training_shows_its_progress_and_prints_its_result(shop: World) -> None:
     assert steps == ["Trainer (1 of 2)", "epoch 1/1, accuracy 0.50 (eval 0.50)", "Evaluator (2 of 2)"]
 
 
-def test_a_refused_challenger_has_an_exit_code_of_its_own(shop: World) -> None:
-    shop.conclude("training", reason="the challenger was refused: 0.5 is below the floor", deployed=False)
+@pytest.mark.parametrize(
+    ("standing", "code"), [("refused", 3), ("dropped", 3), ("candidate", 4), ("waiting for approval", 0)]
+)
+def test_each_outcome_of_a_training_has_an_exit_code_of_its_own(shop: World, standing: str, code: int) -> None:
+    shop.conclude("training", reason="version 2 did something", deployed=False, standing=standing)
     result = adapt(shop, "train")
-    assert (result.exit_code, result.stdout) == (3, "the challenger was refused: 0.5 is below the floor\n")
+    assert (result.exit_code, result.stdout) == (code, "version 2 did something\n")
+
+
+def test_training_shows_on_which_images_the_models_differ(shop: World) -> None:
+    counts = {"both": 41, "champion_only": 2, "challenger_only": 33, "neither": 5}
+    shop.conclude("training", reason="it is better", by_span={"1": counts}, by_label={"cat": counts, "dog": counts})
+    lines = [line.split() for line in adapt(shop, "train").stdout.splitlines()]
+    assert ["1", "41", "2", "33", "5"] in lines and ["dog", "41", "2", "33", "5"] in lines
+    assert ["span", "both", "right", "only", "champion", "only", "challenger", "both", "wrong"] in lines
 
 
 def test_failed_training_shows_the_reason_and_its_log(shop: World) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from google.auth.transport.requests import AuthorizedSession
 from packaging.requirements import Requirement
 
 from adaptation.errors import AdaptationError
+from adaptation.evaluation.mix import Recall
 from adaptation.io import storage
 from adaptation.platforms.base import Upload
 from adaptation.platforms.rollout import put_in_service
@@ -41,6 +43,7 @@ from pipeline.workspace.workspace import Workspace
 from tests.worlds.cloud import LABELS, ROOT, Cloud, a_cloud
 from tests.worlds.images import contents
 from tests.worlds.processes import free_port
+from tests.worlds.spans import published
 
 LOOP_CHECKS = ("the rule of the evaluation", "the last training")
 SHOP_BUCKET = "bucket shop"
@@ -195,6 +198,23 @@ def test_an_empty_workspace_and_one_in_order_have_no_findings(local: Workspace, 
     assert (found(tmp_path)["settings"], found(tmp_path)["serving model"]) == ([], [])
 
 
+@pytest.mark.parametrize(("images", "warned"), [(99, True), (100, False)])
+def test_fewer_than_100_test_images_are_a_warning(local: Workspace, tmp_path: Path, images: int, warned: bool) -> None:
+    published(local.spans, images=images)
+    findings = found(tmp_path)["test images"]
+    assert [finding.severity for finding in findings] == [Severity.WARNING] * warned
+    assert not warned or "span-1 has 99 test images" in findings[0].text
+
+
+def test_champion_below_the_threshold_is_a_warning(local: Workspace, tmp_path: Path) -> None:
+    registry, endpoint = local.platform.registry, local.platform.endpoint
+    upload = replace(a_model(tmp_path, "first"), recalls={"cat": Recall(60, 50), "dog": Recall(40, 38)})
+    put_in_service(registry, endpoint, registry.upload(upload), "first")
+    (finding,) = found(tmp_path)["champion"]
+    assert finding.severity is Severity.WARNING
+    assert "right on 88 of its 100 test images (0.8800), below evaluation.threshold = 0.9" in finding.text
+
+
 def test_a_deployment_that_was_cut_off_on_one_machine_is_named(local: Workspace, tmp_path: Path) -> None:
     registry, endpoint = local.platform.registry, local.platform.endpoint
     put_in_service(registry, endpoint, registry.upload(a_model(tmp_path, "first")), "first")
@@ -236,6 +256,8 @@ def test_the_command_tells_them_and_its_exit_code_does_too(local: Workspace, tmp
         "ok       recipe",
         "ok       serving model",
         *(f"ok       {name}" for name in LOOP_CHECKS),
+        "ok       test images",
+        "ok       champion",
         *(["no problems found"] if "warning" not in in_order.output else []),
     ]
     local.platform.endpoint.deploy(local.platform.registry.upload(a_model(tmp_path, "first")))
@@ -314,7 +336,7 @@ def test_a_deployment_in_order_has_no_findings_and_is_left_as_it_is(cloud: Cloud
     assert [name for name, told in findings.items() if told and name not in ("memory", "disk")] == []
     assert list(findings)[4:] == [
         *("settings", "recipe", "credentials", "apis", SHOP_BUCKET, "image", "serving model", "published specs"),
-        *LOOP_CHECKS,
+        *(*LOOP_CHECKS, "test images", "champion"),
     ]
     assert [request for request in cloud.objects.requests if not request.startswith("GET")] == before
     assert cloud.vertex.count("^(POST|PATCH|DELETE)") == 0

@@ -21,7 +21,7 @@ from adaptation import codec
 from adaptation.data.spans import Manifest
 from adaptation.data.windows import training_parameters
 from adaptation.evaluation.accuracy import Evaluation
-from adaptation.evaluation.gate import Verdict
+from adaptation.evaluation.gate import Comparison
 from adaptation.platforms.base import ModelVersion
 from components import artifacts
 from pipeline.compiled.compilation import compile_here
@@ -174,8 +174,9 @@ def test_rehearsal_triggers_the_training_on_both_spans(rehearsed: Rehearsed) -> 
 def test_next_training_compares_with_the_registrys_champion(rehearsed: Rehearsed) -> None:
     assert rehearsed.training.output("Champion", "model").metadata["version"] == 0
     assert rehearsed.repeat("Champion", "model").metadata["version"] == 1
-    rehearsed.repeat("Evaluator", "evaluation")
+    rehearsed.repeat("ModelComparator", "comparison")
     judged = rehearsed.repeat("ChampionGate", "blessing")
-    verdict = codec.read(f"{judged.uri}/{artifacts.VERDICT}", Verdict)
-    assert verdict.champion == verdict.challenger
-    assert set(verdict.champion) == {1}
+    compared = codec.read(f"{judged.uri}/{artifacts.PAIRS}", Comparison)
+    assert (compared.champion, set(compared.by_span)) == (1, {1})
+    assert all(pairs.champion == pairs.challenger == pairs.both for pairs in compared.by_span.values())
+    assert judged.metadata["outcome"] == "undecided"

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -314,8 +315,8 @@ BROKEN = {
         b"1",
         "verdict.json of training-refused",
     ),
-    "a comparison": (f"{BLESSING}/comparison.json", b"[]", "comparison.json of training-ref"),
-    "a comparison that is away": (f"{BLESSING}/comparison.json", None, "has not kept how"),
+    "a comparison": (f"{BLESSING}/pairs.json", b"[]", "pairs.json of training-ref"),
+    "a comparison that is away": (f"{BLESSING}/pairs.json", None, "has not kept on which images"),
     "ML Metadata": ("metadata/training.sqlite", b"no database", "The record of the training runs could not be read"),
     "ML Metadata that is away": (
         "metadata/evaluation.sqlite",
@@ -404,10 +405,11 @@ def test_report_on_google_cloud_comes_from_storage_and_registry(
         done(shop.adapt("report", "-o", str(page)))
     assert (facts["platform"], facts["summary"]["champion"], facts["summary"]["spans"]) == ("vertex", 3, 2)
     assert facts["evaluation"]["correct"] == 42
-    assert [event["kind"] for event in facts["events"]] == ["evaluation", "training"]
-    assert facts["events"][0]["cause"] == "requested: 150 images, 150 of them new"
-    assert (facts["events"][1]["version"], facts["events"][1]["outcome"]) == (3, "deployed")
-    assert f"started by {facts['lineage']['evaluation']}" == facts["events"][1]["cause"]
+    events = [event for event in facts["events"] if event["kind"] != "promotion"]
+    assert [event["kind"] for event in events] == ["evaluation", "training"]
+    assert events[0]["cause"] == "requested: 150 images, 150 of them new"
+    assert (events[1]["version"], events[1]["outcome"]) == (3, "deployed")
+    assert f"started by {facts['lineage']['evaluation']}" == events[1]["cause"]
     assert (facts["lineage"]["reason"], facts["lineage"]["run"]) == ("because", started.id)
     tasks = {run["pipeline"]: {task["name"] for task in run["tasks"]} for run in facts["runs"]}
     assert tasks == {name: set(golden(name).tasks) for name in (EVALUATION, TRAINING)}
@@ -436,11 +438,21 @@ def test_evaluation_measures_the_version_that_served_when_it_began() -> None:
 
 @pytest.mark.parametrize(
     ("result", "version", "outcome"),
-    [({"deployed": True}, 0, "deployed"), ({"deployed": False}, 0, "refused"), ({}, 1, "deployed"), ({}, 0, "ended")],
+    [
+        ({"deployed": True}, 0, "deployed"),
+        ({"deployed": False}, 0, "refused"),
+        ({"deployed": False, "standing": "refused"}, 0, "refused"),
+        ({"deployed": False, "standing": "candidate"}, 0, "undecided"),
+        ({"deployed": False, "standing": "waiting for approval"}, 0, "waiting"),
+        ({}, 1, "deployed"),
+        ({}, 2, "ended"),
+        ({}, 0, "ended"),
+    ],
 )
 def test_what_became_of_a_challenger_is_told_as_far_as_it_is_known(
-    result: dict[str, bool], version: int, outcome: str
+    result: dict[str, Any], version: int, outcome: str
 ) -> None:
     job = Job("training-1", TRAINING, {}, JobState.SUCCEEDED, "", "", result)
     made = [ModelVersion(version, "", "", (), {}, "", "training-1", "")] if version else []
-    assert [event.outcome for event in tell(Sources([job], versions=made))] == [outcome]
+    told = [one for one in tell(Sources([job], versions=made, promotions=[Promotion(1, "", "")])) if one.job]
+    assert [event.outcome for event in told] == [outcome]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptation.evaluation.judgement import BETTER
+from adaptation.evaluation.gate import BETTER
 from adaptation.evaluation.paired import Pairs, log_bet, tango_lower_bound, upper_bound
 from benchmarks.judgement import GATE, Estimate, Row
 

@@ -1,0 +1,161 @@
+"""ModelComparator: who was right on each test image, whatever the order and the number of the models' classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from tfx import v1 as tfx
+from tfx.types.standard_artifacts import Examples, Model
+
+from adaptation import codec
+from adaptation.data.tfrecords import LabelledImage
+from adaptation.evaluation.gate import Comparison
+from adaptation.evaluation.paired import Pairs
+from components import model_comparison
+from components.model_comparison import IncomparableModel, ModelComparator, count
+
+CHALLENGER, CHAMPION = 0, 1
+
+
+class Scripted(tf.Module):
+    """A model that answers what the image says: its character at the model's place is the class's index, x is NaN."""
+
+    def __init__(self, place: int, classes: int) -> None:
+        super().__init__()
+        self.place, self.classes = place, classes
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.io.parse_example(examples, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+        said = tf.strings.substr(images, self.place, 1)
+        chosen = tf.strings.to_number(tf.where(said == "x", "0", said), tf.int32)
+        missing = tf.where(said == "x", float("nan"), 0.0)[:, tf.newaxis]
+        return {"probabilities": tf.one_hot(chosen, self.classes) + missing}
+
+
+def a_model(folder: Path, place: int, labels: Sequence[str], classes: int | None = None) -> str:
+    """An export whose spec names the classes."""
+    model = Scripted(place, classes or len(labels))
+    tf.saved_model.save(model, str(folder), signatures={"evaluate": model.evaluate})
+    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra" / "spec.json").write_text(json.dumps({"labels": labels, "model": "scripted"}))
+    return str(folder)
+
+
+def records(file: Path, *images: tuple[int, int, str]) -> str:
+    """A record file; each image is its span, its label and what the models say: the challenger first."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = (LabelledImage(said.encode(), label, f"{number}", span) for number, (span, label, said) in enumerate(images))
+    file.write_bytes(b"".join(one.to_record() for one in made))
+    return str(file)
+
+
+def test_counts_are_by_span_and_by_name_of_class(tmp_path: Path) -> None:
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
+    champion = a_model(tmp_path / "old", CHAMPION, ["cat", "dog"])
+    file = records(tmp_path / "a", (1, 0, "00"), (1, 0, "01"), (1, 0, "10"), (1, 1, "11"), (2, 1, "00"), (2, 1, "10"))
+    assert count([file], challenger, champion) == {
+        (1, "cat"): Pairs(both=1, challenger_only=1, champion_only=1),
+        (1, "dog"): Pairs(both=1),
+        (2, "dog"): Pairs(neither=1, challenger_only=1),
+    }
+
+
+def test_champion_with_classes_in_another_order_is_compared_by_their_names(tmp_path: Path) -> None:
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog", "ship"])
+    champion = a_model(tmp_path / "old", CHAMPION, ["ship", "cat", "dog"])
+    file = records(tmp_path / "a", (1, 0, "01"), (1, 1, "12"), (1, 2, "20"), (1, 0, "00"))
+    found = count([file], challenger, champion)
+    assert found == {(1, "cat"): Pairs(both=1, challenger_only=1), (1, "dog"): Pairs(1), (1, "ship"): Pairs(1)}
+
+
+def test_champion_is_wrong_on_a_class_that_it_does_not_know(tmp_path: Path) -> None:
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog", "ship"])
+    champion = a_model(tmp_path / "old", CHAMPION, ["bird", "cat"])
+    file = records(tmp_path / "a", (1, 2, "20"), (1, 2, "21"), (1, 0, "00"), (1, 0, "21"))
+    found = count([file], challenger, champion)
+    assert found == {(1, "ship"): Pairs(challenger_only=2), (1, "cat"): Pairs(challenger_only=1, champion_only=1)}
+
+
+def test_without_a_champion_it_is_wrong_everywhere(tmp_path: Path) -> None:
+    file = records(tmp_path / "a", (1, 0, "00"), (1, 0, "10"))
+    found = count([file], a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"]))
+    assert found == {(1, "cat"): Pairs(challenger_only=1, neither=1)}
+
+
+def test_probabilities_that_are_no_numbers_are_wrong(tmp_path: Path) -> None:
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
+    champion = a_model(tmp_path / "old", CHAMPION, ["cat", "dog"])
+    file = records(tmp_path / "a", (1, 0, "x0"), (1, 0, "0x"), (1, 1, "1x"))
+    found = count([file], challenger, champion)
+    assert found == {(1, "cat"): Pairs(challenger_only=1, champion_only=1), (1, "dog"): Pairs(challenger_only=1)}
+
+
+def test_every_record_of_every_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_comparison, "BATCH_IMAGES", 3)
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
+    plain = records(tmp_path / "a", *[(1, 0, "00")] * 7)
+    packed = tmp_path / "b.gz"
+    with tf.io.TFRecordWriter(str(packed), "GZIP") as writer:
+        for record in tf.data.TFRecordDataset(records(tmp_path / "c", *[(2, 1, "00")] * 4)):
+            writer.write(record.numpy())
+    assert count([plain, str(packed)], challenger) == {
+        (1, "cat"): Pairs(challenger_only=7),
+        (2, "dog"): Pairs(neither=4),
+    }
+
+
+def test_champion_that_shares_no_class_is_refused(tmp_path: Path) -> None:
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
+    champion = a_model(tmp_path / "old", CHAMPION, ["ship", "plane"])
+    with pytest.raises(IncomparableModel, match=r"knows the classes ship, plane, the challenger cat, dog: none"):
+        count([], challenger, champion)
+
+
+@pytest.mark.parametrize("spec", [None, b"{}", b"["], ids=["missing", "without labels", "damaged"])
+def test_champion_that_does_not_name_its_classes_is_refused(tmp_path: Path, spec: bytes | None) -> None:
+    champion = Path(a_model(tmp_path / "old", CHAMPION, ["cat", "dog"]))
+    (champion / "assets.extra" / "spec.json").unlink()
+    if spec is not None:
+        (champion / "assets.extra" / "spec.json").write_bytes(spec)
+    with pytest.raises(IncomparableModel, match="does not name its classes"):
+        count([], a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"]), str(champion))
+
+
+def test_model_with_another_number_of_outputs_than_names_is_refused(tmp_path: Path) -> None:
+    file = records(tmp_path / "a", (1, 0, "00"))
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
+    champion = a_model(tmp_path / "old", CHAMPION, ["cat", "dog"], classes=3)
+    with pytest.raises(IncomparableModel, match="3 outputs, but .* names 2"):
+        count([file], challenger, champion)
+
+
+@pytest.mark.parametrize("version", [0, 4])
+def test_component_writes_the_counts_of_all_files(tmp_path: Path, run: Any, version: int) -> None:
+    a_model(tmp_path / "new" / "Format-Serving", CHALLENGER, ["cat", "dog"])
+    if version:
+        a_model(tmp_path / "old" / "Format-Serving", CHAMPION, ["cat", "dog"])
+    for number in range(2):
+        records(tmp_path / "examples" / "Split-eval" / f"span-{number}", (number + 1, 0, "00"), (1, 1, "10"))
+    records(tmp_path / "examples" / "Split-train" / "span-1", (1, 0, "00"))
+    examples, model, champion = (
+        tfx.dsl.Importer(source_uri=str(tmp_path / name), artifact_type=kind, reimport=True, **more).with_id(name)
+        for name, kind, more in [
+            ("examples", Examples, {"properties": {"split_names": '["train", "eval"]'}}),
+            ("new", Model, {}),
+            ("old", Model, {"custom_properties": {"version": version}}),
+        ]
+    )
+    comparator = ModelComparator(
+        examples=examples.outputs["result"], model=model.outputs["result"], champion=champion.outputs["result"]
+    )
+    output = run([examples, model, champion, comparator]).outputs["ModelComparator", "comparison"]
+    cat = Pairs(both=1) if version else Pairs(challenger_only=1)
+    assert codec.read(f"{output.uri}/pairs.json", Comparison) == Comparison.of(
+        version, {(1, "cat"): cat, (2, "cat"): cat, (1, "dog"): Pairs(challenger_only=2)}
+    )
