@@ -185,7 +185,7 @@ def look(
     """
     batch = batch or _unfinished(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
     if batch is None:
-        return State(None, min_images=min_images, force=force)
+        return State(None, min_images=min_images, force=force, training=training)
     # The order matters: an evaluation may begin and end between two of these reads. Images counted before it marked
     # them, then its record, would give a second job for the same images. A record from before, then images counted
     # late, is harmless: `act` refuses to append after a record that is not the last.

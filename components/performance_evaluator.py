@@ -21,6 +21,7 @@ def PerformanceEvaluator(
     predictions: tfx.dsl.components.InputArtifact[File],
     metrics: tfx.dsl.components.OutputArtifact[Metrics],
     labels: tfx.dsl.components.Parameter[str],
+    candidate: tfx.dsl.components.InputArtifact[File] = None,
     threshold: tfx.dsl.components.Parameter[float] = 0.9,
     rule: tfx.dsl.components.Parameter[str] = "evidence",
     false_alarms: tfx.dsl.components.Parameter[float] = 0.2,
@@ -42,6 +43,7 @@ def PerformanceEvaluator(
         images) and `decision.json`; custom properties `retrain` (int, 0 or 1, always set), `images` and, if any
         image could be evaluated, `accuracy`.
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`; reviewed labels go before that.
+      candidate: What CandidateEvaluator made; if a candidate has just become the champion, nothing is retrained.
       threshold: The accuracy that the model must reach.
       rule: `evidence`, `drop`, `point` or `wilson`, see `adaptation.evaluation.decision.Rule`.
       false_alarms: Accepted probability of any needless retraining in 36 batches.
@@ -69,6 +71,10 @@ def PerformanceEvaluator(
         blocks = [Block(snapshot.batch, evaluation.images, evaluation.correct)]
     criterion = Criterion(threshold, Rule(rule), min_images, false_alarms, drop, bool(ignore_mix))
     decision = decide(evaluation, criterion, blocks, version.recalls if version else None)
+    if version and version.champion and {block.batch for block in blocks} == {snapshot.batch}:
+        decision = decision.in_first_batch(version.number)
+    if candidate and (promoted := candidate.get_int_custom_property("version")):
+        decision = decision.kept(f"version {promoted} has just become the champion")
     artifacts.write(metrics, artifacts.EVALUATION, codec.encode(evaluation, indent=0))
     artifacts.write(metrics, artifacts.DECISION, codec.encode(decision))
     metrics.set_int_custom_property("retrain", int(decision.retrain))

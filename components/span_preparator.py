@@ -16,10 +16,10 @@ from components import artifacts
 @tfx.dsl.components.component(use_beam=True)
 def SpanPreparator(
     file_list: tfx.dsl.components.InputArtifact[File],
-    predictions: tfx.dsl.components.InputArtifact[File],
     span: tfx.dsl.components.OutputArtifact[Dataset],
     data_root: tfx.dsl.components.Parameter[str],
     labels: tfx.dsl.components.Parameter[str],
+    predictions: tfx.dsl.components.InputArtifact[File] = None,
     seed: tfx.dsl.components.Parameter[int] = 0,
     test_ratio: tfx.dsl.components.Parameter[float] = 0.2,
     shard_megabytes: tfx.dsl.components.Parameter[int] = 128,
@@ -59,7 +59,7 @@ def SpanPreparator(
     truth = with_reviews(Labels.from_json(labels), snapshot)
     preparation = begin(store, snapshot, truth, split, max_skipped, run)
     if records_root:
-        champion = predictions.get_int_custom_property("version")
+        champion = predictions.get_int_custom_property("version") if predictions else 0
         decide(records_root, Decision(preparation.span.number, run, champion, data_root, window, ingestion))
     if not find_published(store, preparation.span):
         _prepare_on_beam(beam_pipeline, preparation, shard_megabytes * 2**20)

@@ -6,6 +6,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
 from components.batch_prediction_gen import BatchPredictionGen
+from components.candidate_evaluator import CandidateEvaluator
 from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
@@ -36,9 +37,18 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
     retraining = {"records_root": place.records, "window": settings.training.window, "ingestion": place.ingestion}
     listed = FileListGen(collection_root=settings.collection.root, batch=batch, data_root=settings.data.root)
     predicted = BatchPredictionGen(file_list=listed.outputs["file_list"], platform=place.platform)
+    compared = CandidateEvaluator(
+        file_list=listed.outputs["file_list"],
+        predictions=predicted.outputs["predictions"],
+        labels=labels,
+        platform=place.platform,
+        approval=settings.gate.approval,
+        run=place.run,
+    )
     measured = PerformanceEvaluator(
         file_list=listed.outputs["file_list"],
         predictions=predicted.outputs["predictions"],
+        candidate=compared.outputs["candidate"],
         labels=labels,
         threshold=settings.evaluation.threshold,
         rule=settings.evaluation.rule,
@@ -69,4 +79,4 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
             run=place.run,
             **retraining,
         )
-    return [listed, predicted, measured, span, trigger]
+    return [listed, predicted, compared, measured, span, trigger]

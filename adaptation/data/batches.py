@@ -242,7 +242,9 @@ class BatchStore:
         return len(names)
 
     def requeue(self, batch: Batch) -> int:
-        """Move the archived images back, merged with newer ones; return how many. They count as new again.
+        """Move the archived images back, merged with newer ones; return how many.
+
+        They stay evaluated: an image that is in a span is not evaluated again, and never gets into another.
 
         On one machine this waits for a running archiving. On object storage, requeue only when none is running.
 
@@ -255,7 +257,6 @@ class BatchStore:
             images = self.archived(batch)
             if not images:
                 raise NoBatch(f'nothing of {batch} is archived in {self.root}. Run "adapt batches list".')
-            self._forget_marks(batch, images)
             _move_all(self._archive(batch), self.folder(batch), [image.name for image in images])
         return len(images)
 
@@ -281,13 +282,6 @@ class BatchStore:
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
         storage.write(storage.join(self._marks(batch), name), data)
         return name
-
-    def _forget_marks(self, batch: Batch, images: Iterable[storage.File]) -> None:
-        old = [file.name for file in storage.files(self._marks(batch))]
-        kept = self._write_mark(batch, self.evaluated(batch) - set(images))
-        for name in old:
-            if name != kept:
-                storage.remove(storage.join(self._marks(batch), name))
 
 
 def _images_below(folder: str) -> tuple[storage.File, ...]:

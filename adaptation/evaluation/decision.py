@@ -6,7 +6,7 @@ How the figures come about is in `accuracy`, how evidence adds up in `evidence`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from adaptation.evaluation import mix
@@ -85,6 +85,17 @@ class Decision:
     reason: str
     evidence: float | None = None
     cause: Cause | None = None
+
+    def in_first_batch(self, version: int) -> Decision:
+        """Return the decision with a word on what the gate promised, if that has not come true in the first batch."""
+        if self.cause is not Cause.SKILL:
+            return self
+        proposal = f"this is the first batch under version {version}, and it does worse than on its test splits: "
+        return replace(self, reason=f'{self.reason}; {proposal}"adapt rollback" goes back to the champion before it')
+
+    def kept(self, why: str) -> Decision:
+        """Return the decision not to retrain all the same, with the reason for that first."""
+        return replace(self, retrain=False, outcome=Outcome.KEEP, reason=f"{why}; {self.reason}")
 
 
 def decide(

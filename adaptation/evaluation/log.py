@@ -1,25 +1,28 @@
-"""The log of evaluations: what was counted for each champion, in order, and which images that were.
+"""The logs of evaluations: what was counted for each champion, and each candidate, and which images that were.
 
     <collection>/_evaluations/<champion>/0001.json              an evaluation's block of newly counted images
                                          images/<digest>.json   the names of these images
+                                         candidates/<candidate>/ the same of the comparisons with a candidate
 
-The evidence against a champion is a fold over its log, so it survives restarts and is the same after a repeat. An image
-counts once for a champion, however often its batch is evaluated.
+What is decided is a fold over a log, so it survives restarts and is the same after a repeat. An image counts once for a
+champion, and once for a candidate, however often its batch is evaluated.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Generic, TypeVar
 
 from adaptation import codec
 from adaptation.data.batches import BatchStore, Snapshot
 from adaptation.data.labels import Labels
 from adaptation.evaluation.accuracy import Evaluation, evaluate
 from adaptation.evaluation.evidence import Block
+from adaptation.evaluation.paired import Pairs
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 
@@ -52,7 +55,64 @@ class Counted:
     listed: str
 
 
-class EvaluationLog:
+@dataclass(frozen=True)
+class Compared:
+    """The images on which a candidate was compared with the champion for the first time.
+
+    Attributes:
+      batch: Name of the batch.
+      snapshot: Digest of the list of images that were compared.
+      pairs: The counts by name of class.
+      run: Name of the pipeline run.
+      time: ISO 8601, UTC.
+      listed: Name of the file that lists the images.
+    """
+
+    batch: str
+    snapshot: str
+    pairs: Mapping[str, Pairs]
+    run: str
+    time: str
+    listed: str
+
+
+_Entry = TypeVar("_Entry", Counted, Compared)
+
+
+class _Log(Generic[_Entry]):
+    """Entries in their order, each about images that no earlier one was about."""
+
+    def __init__(self, folder: str, kind: type[_Entry]) -> None:
+        self._folder = folder
+        self._journal = Journal(folder, kind)
+
+    def entries(self) -> list[_Entry]:
+        """Return the entries, in order."""
+        return [record.value for record in self._journal.records()]
+
+    def counted_before(self, snapshot: Snapshot) -> frozenset[storage.File]:
+        """Return the images of the snapshot's batch that other entries are about; for a repeat, not its own."""
+        others = [one for one in self.entries() if one.batch == snapshot.batch and one.snapshot != snapshot.digest]
+        lists = storage.in_parallel(self._read_list, sorted({one.listed for one in others}))
+        return frozenset().union(*lists)
+
+    def _add(self, snapshot: Snapshot, images: Sequence[storage.File], entry: Callable[[str], _Entry]) -> None:
+        """Add the entry about these images; do nothing if there are none, or if the log has one of this snapshot."""
+        logged = self.entries()
+        if images and all(one.snapshot != snapshot.digest for one in logged):
+            self._journal.append(entry(self._write_list(images)), after=len(logged))
+
+    def _write_list(self, images: Sequence[storage.File]) -> str:
+        data = codec.encode(images, indent=0)
+        name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
+        storage.write(storage.join(self._folder, _IMAGES, name), data)
+        return name
+
+    def _read_list(self, name: str) -> frozenset[storage.File]:
+        return codec.read(storage.join(self._folder, _IMAGES, name), frozenset[storage.File])
+
+
+class EvaluationLog(_Log[Counted]):
     """The evaluations of one champion."""
 
     def __init__(self, batches: BatchStore, champion: str) -> None:
@@ -62,25 +122,14 @@ class EvaluationLog:
           batches: The collection that the evaluated batches are in.
           champion: Names the champion, see `version_id`.
         """
-        self._folder = storage.join(batches.root, FOLDER, champion)
-        self._journal = Journal(self._folder, Counted)
-
-    def evaluations(self) -> list[Counted]:
-        """Return what was counted, in order."""
-        return [record.value for record in self._journal.records()]
+        super().__init__(storage.join(batches.root, FOLDER, champion), Counted)
 
     def blocks(self) -> list[Block]:
         """Return what was counted, as the evidence takes it."""
-        return [Block(one.batch, sum(one.images), sum(one.correct)) for one in self.evaluations()]
-
-    def counted_before(self, snapshot: Snapshot) -> frozenset[storage.File]:
-        """Return the images of the snapshot's batch that other evaluations have counted; for a repeat, not its own."""
-        others = [one for one in self.evaluations() if one.batch == snapshot.batch and one.snapshot != snapshot.digest]
-        lists = storage.in_parallel(self._read_list, sorted({one.listed for one in others}))
-        return frozenset().union(*lists)
+        return [Block(one.batch, sum(one.images), sum(one.correct)) for one in self.entries()]
 
     def add(self, snapshot: Snapshot, evaluation: Evaluation, counted: Collection[storage.File], run: str) -> None:
-        """Add an evaluation's block; do nothing where this snapshot's is in the log, or where nothing was counted.
+        """Add an evaluation's block; do nothing if this snapshot's is in the log, or if nothing was counted.
 
         Args:
           snapshot: The images that were evaluated.
@@ -93,21 +142,27 @@ class EvaluationLog:
         Raises:
           FileExistsError: Another evaluation was added meanwhile; count anew.
         """
-        logged = self.evaluations()
-        if not sum(map(sum, evaluation.fresh)) or any(one.snapshot == snapshot.digest for one in logged):
-            return
         skipped = {skip.name for skip in evaluation.skipped}
         images = [image for image in snapshot.images if image not in counted and image.name not in skipped]
-        self._journal.append(_counted(snapshot, evaluation, run, self._write_list(images)), after=len(logged))
+        self._add(snapshot, images, lambda listed: _counted(snapshot, evaluation, run, listed))
 
-    def _write_list(self, images: Sequence[storage.File]) -> str:
-        data = codec.encode(images, indent=0)
-        name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
-        storage.write(storage.join(self._folder, _IMAGES, name), data)
-        return name
 
-    def _read_list(self, name: str) -> frozenset[storage.File]:
-        return codec.read(storage.join(self._folder, _IMAGES, name), frozenset[storage.File])
+class ComparisonLog(_Log[Compared]):
+    """The comparisons of one candidate with one champion, on images that neither was trained on."""
+
+    def __init__(self, batches: BatchStore, champion: str, candidate: str) -> None:
+        """Open the log; its folder need not exist. Both versions are named by `version_id`."""
+        super().__init__(storage.join(batches.root, FOLDER, champion, "candidates", candidate), Compared)
+
+    def looks(self) -> list[Mapping[str, Pairs]]:
+        """Return the counts of each comparison, as the gate takes them."""
+        return [one.pairs for one in self.entries()]
+
+    def add(self, snapshot: Snapshot, pairs: Mapping[str, Pairs], images: Sequence[storage.File], run: str) -> None:
+        """Add the counts on these images of the snapshot; errors and failure as for `EvaluationLog.add`."""
+        self._add(
+            snapshot, images, lambda listed: Compared(snapshot.batch, snapshot.digest, pairs, run, _now(), listed)
+        )
 
 
 def evaluate_new(
@@ -141,6 +196,10 @@ def _counted(snapshot: Snapshot, evaluation: Evaluation, run: str, images: str) 
         images=tuple(map(sum, evaluation.fresh)),
         correct=tuple(row[label] for label, row in enumerate(evaluation.fresh)),
         run=run,
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=_now(),
         listed=images,
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

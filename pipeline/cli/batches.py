@@ -32,11 +32,11 @@ def list_batches(folder: Path) -> None:
 @in_workspace
 @click.argument("batch")
 def requeue(folder: Path, batch: str) -> None:
-    """Move the archived images of BATCH back, to be evaluated again."""
+    """Move the archived images of BATCH back; they stay evaluated."""
     from adaptation.data.batches import Batch
 
     count = open_workspace(folder).batches.requeue(Batch.parse(batch))
-    click.echo(f"{batch}: {count} images are back and count as new")
+    click.echo(f"{batch}: {count} images are back")
 
 
 def _batch_row(store: BatchStore, batch: Batch) -> tuple[str, int, int, int]:

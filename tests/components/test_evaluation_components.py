@@ -129,7 +129,7 @@ def test_performance_evaluator_counts_an_image_once_for_a_champion(
             files, predictions = listed(world), predicted_as(world, {})
             storage.write(str(world.root / "results" / "version.json"), codec.encode(version))
             run([files, predictions, measured(files, predictions, run=f"run-{start}")])
-    assert [(one.images, one.correct, one.run) for one in log.evaluations()] == [
+    assert [(one.images, one.correct, one.run) for one in log.entries()] == [
         ((20, 20), (20, 20), "run-0"),
         ((20, 20), (20, 20), "run-40"),
     ]
@@ -298,7 +298,6 @@ def review_as_light(world: ComponentWorld, names: list[str]) -> None:
 def prepared(world: ComponentWorld, files: Any, **settings: Any) -> Any:
     return SpanPreparator(
         file_list=files.outputs["file_list"],
-        predictions=files.outputs["file_list"],
         data_root=world.spans.root,
         labels=LABELS.to_json(),
         **settings,

@@ -67,7 +67,6 @@ def preparing(world: ComponentWorld) -> list[Any]:
     files = listed(world)
     preparator = SpanPreparator(
         file_list=files.outputs["file_list"],
-        predictions=files.outputs["file_list"],
         data_root=world.spans.root,
         labels=LABELS.to_json(),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from adaptation import retraining
 from adaptation.data.batches import Batch, InvalidBatch, NoBatch
 from adaptation.data.spans import SpanNotPublished
 from adaptation.data.windows import InvalidWindow
@@ -15,7 +18,7 @@ from adaptation.errors import AdaptationError
 from adaptation.evaluation.accuracy import Evaluation, wilson_interval
 from adaptation.evaluation.log import EvaluationLog, version_id
 from adaptation.platforms.base import Job, JobState, NoSuchModel
-from adaptation.retraining import TrainingRuns
+from adaptation.retraining import TRAINING, Decision, Step, TrainingRuns
 from adaptation.trigger import Delivery, Outcome, Plan
 from pipeline import jobs
 from pipeline.jobs import current_evidence, planned, start_evaluation, start_training, trigger
@@ -219,3 +222,38 @@ def an_evaluation(correct: int) -> Evaluation:
     fresh = ((correct - 50, 100 - correct), (0, 50))
     interval = wilson_interval(correct, 100)
     return Evaluation(MONTH, 100, correct, correct / 100, interval, (), ("ship", "truck"), fresh, (), (), fresh)
+
+
+def test_training_killed_at_any_moment_is_repeated_by_the_next_delivery(world: World, tmp_path: Path) -> None:
+    one_span(world, tmp_path)
+    world.conclude(TRAINING, deployed=True)
+    workspace = world.workspace
+    decision = Decision(1, "evaluation-2021-10-0001", 1, workspace.spans.root, "all", "spans")
+    world.hold()
+    killed = [retraining.start(workspace.triggers, workspace.jobs, workspace.platform.registry, decision).id]
+    kill_job(world, killed[0])
+    assert planned(workspace)[0].training.step is Step.RETRY
+    killed.append(trigger(workspace).training.job.id)  # type: ignore[union-attr]
+    kill_job(world, killed[1])
+    world.release()
+    last = trigger(workspace).training.job.id  # type: ignore[union-attr]
+    list(workspace.jobs.follow(last))
+    assert [job.rpartition("-")[2] for job in (*killed, last)] == ["1", "2", "3"]
+    assert planned(workspace)[0].training.step is Step.DONE and trigger(workspace).training.job.id == last  # type: ignore[union-attr]
+
+
+def kill_job(world: World, job: str) -> None:
+    """Send SIGKILL to the process of a job that has begun."""
+    next(iter(world.workspace.jobs.follow(job)))
+    folder = str(Path(world.workspace.root, "jobs", job)).encode()
+    (process,) = [int(one.parent.name) for one in Path("/proc").glob("[0-9]*/cmdline") if folder in arguments_of(one)]
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: world.workspace.jobs.get(job).state is JobState.FAILED)  # type: ignore[union-attr]
+
+
+def arguments_of(command_line: Path) -> list[bytes]:
+    """The arguments of a process; none if it has ended."""
+    try:
+        return command_line.read_bytes().split(b"\0")
+    except OSError:
+        return []

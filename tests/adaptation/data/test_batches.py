@@ -392,14 +392,12 @@ def test_requeueing_never_overwrites_later_arrivals(batches: BatchStore) -> None
     assert found == {"cat_0000.png": other, "cat_0000~2.png": image("cat_0000.png")}
 
 
-def test_requeued_images_count_as_new(batches: BatchStore) -> None:
-    archived, other = collected(batches.folder(OCTOBER), 2), None
+def test_requeued_images_stay_evaluated(batches: BatchStore) -> None:
+    archived = collected(batches.folder(OCTOBER), 2)
     batches.mark_evaluated(archived)
     batches.archive(archived)
-    other = collected(batches.folder(OCTOBER), 2, first=2)
-    batches.mark_evaluated(other)
     batches.requeue(OCTOBER)
-    assert batches.evaluated(OCTOBER) == frozenset(other.images)
+    assert batches.evaluated(OCTOBER) == frozenset(archived.images)
 
 
 def test_requeued_images_are_not_archived_by_the_same_snapshot(batches: BatchStore) -> None:
@@ -459,11 +457,11 @@ def test_requeueing_killed_anywhere_loses_nothing_and_can_be_finished(disk: str)
             batches.requeue(OCTOBER)
         assert everything(batches) == before
         assert batches.archived(OCTOBER) == ()
-        assert batches.evaluated(OCTOBER) == frozenset()
+        assert batches.evaluated(OCTOBER) == frozenset(snapshot.images)
         if not died:
             break
         after += 1
-    assert after > 8
+    assert after > 4
 
 
 def test_concurrent_archiving_moves_each_image_once(disk: str) -> None:

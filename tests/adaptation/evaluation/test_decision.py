@@ -117,3 +117,14 @@ def test_change_of_mix_is_reported_and_kept_by_setting() -> None:
     assert "the mix of classes has changed, not the model's skill" in found.reason
     kept = decide(mixed, Criterion(ignore_mix=True), blocks, own)
     assert (kept.retrain, kept.outcome) == (False, Outcome.KEEP) and "ignore_mix" in kept.reason
+
+
+def test_first_batch_below_the_gates_promise_proposes_a_rollback() -> None:
+    own = {"cat": Recall(1000, 980), "dog": Recall(1000, 980)}
+    fallen = evaluation_of(850, 1000, (of_class("cat", 500, 425), of_class("dog", 500, 425)))
+    found = decide(fallen, Criterion(), [Block("2021-10", 1000, 850)], own)
+    assert found.cause is Cause.SKILL
+    assert '"adapt rollback" goes back' in found.in_first_batch(2).reason
+    calm = evaluation_of(975, 1000, (of_class("cat", 500, 488), of_class("dog", 500, 487)))
+    kept = decide(calm, Criterion(), [Block("2021-10", 1000, 975)], own)
+    assert kept.in_first_batch(2) == kept

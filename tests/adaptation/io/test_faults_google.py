@@ -104,10 +104,10 @@ def test_requeueing_cut_off_anywhere_loses_nothing_and_can_be_finished(emulator:
         if batches.archived(OCTOBER):
             batches.requeue(OCTOBER)
         assert everything(batches) == before
-        assert len(batches.archived(OCTOBER)) == len(batches.evaluated(OCTOBER)) == 0
+        assert (len(batches.archived(OCTOBER)), len(batches.evaluated(OCTOBER))) == (0, 4)
         if not cut:
             break
-    assert after >= 5
+    assert after >= 4
 
 
 def test_concurrent_preparations_make_one_span_of_each_batch(emulator: InterruptedEmulator) -> None:
