@@ -84,7 +84,7 @@ class _Log(Generic[_Entry]):
 
     def __init__(self, folder: str, kind: type[_Entry]) -> None:
         self._folder = folder
-        self._journal = Journal(folder, kind)
+        self._journal: Journal[_Entry] = Journal(folder, kind)
 
     def entries(self) -> list[_Entry]:
         """Return the entries, in order."""

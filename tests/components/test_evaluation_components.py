@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, Span
 from adaptation.data.windows import select
 from adaptation.evaluation.accuracy import Evaluation
-from adaptation.evaluation.log import EvaluationLog, version_id
+from adaptation.evaluation.gate import Comparison
+from adaptation.evaluation.log import ComparisonLog, EvaluationLog, version_id
+from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import InvalidPredictions, ResultsWriter
 from adaptation.io import storage
-from adaptation.platforms.base import JobState
+from adaptation.platforms.base import JobState, Standing, Upload
 from components.batch_prediction_gen import BatchPredictionGen
+from components.candidate_evaluator import CandidateEvaluator
 from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
@@ -319,3 +323,68 @@ def triggering(world: ComponentWorld, manifest: Manifest, **settings: Any) -> li
         **settings,
     )
     return [span, trigger]
+
+
+@pytest.fixture(scope="module")
+def by_brightness(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], str]:
+    """Makes the folder of a SavedModel that tells dark from light by the mean brightness, from a threshold on."""
+    import keras
+    import numpy as np
+
+    from models.export import export
+    from models.recipe import training_spec
+
+    def model(threshold: float) -> str:
+        spec = training_spec("digits", LABELS.names, image_size=8, epochs=1)
+        images = keras.Input((8, 8, 1))
+        dense = keras.layers.Dense(2, activation="softmax")
+        network = keras.Model(images, dense(keras.layers.GlobalAveragePooling2D()(images)))
+        dense.set_weights([np.array([[-1.0, 1.0]]), np.array([threshold, -threshold])])
+        folder = str(tmp_path_factory.mktemp("brightness") / "model")
+        export(network, spec, folder)
+        return folder
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("approval", "champion", "standing"), [("automatic", 2, None), ("person", 1, Standing.WAITING)]
+)
+def test_candidate_evaluator_decides_on_new_images(
+    world: ComponentWorld, run: Any, by_brightness: Callable[[float], str], approval: str, champion: int, standing: Any
+) -> None:
+    world.collect(40)
+    registry = world.platform.registry
+    world.register(by_brightness(255.0))  # takes every image for dark
+    comparison = Comparison.of(1, {(2, "dark"): Pairs(both=9, neither=1), (2, "light"): Pairs(challenger_only=2)})
+    storage.write(str(world.root / "pairs.json"), codec.encode(comparison))
+    upload = Upload(
+        by_brightness(128.0),
+        "second",
+        (1, 2),
+        {},
+        "second",
+        "second",
+        champion=1,
+        comparison=str(world.root / "pairs.json"),
+    )
+    registry.mark(registry.upload(upload), Standing.CANDIDATE, "undecided")
+    files = listed(world)
+    predictions = BatchPredictionGen(file_list=files.outputs["file_list"], platform=world.config.to_json())
+    candidate = CandidateEvaluator(
+        file_list=files.outputs["file_list"],
+        predictions=predictions.outputs["predictions"],
+        labels=LABELS.to_json(),
+        platform=world.config.to_json(),
+        approval=approval,
+    )
+    for _ in range(2):
+        done = run([files, predictions, candidate]).outputs["CandidateEvaluator", "candidate"]
+        assert registry.find().number == champion
+        if champion == 2:
+            break
+    assert done.properties["version"] == (2 if champion == 2 else 0)
+    assert ({one.version: one.standing for one in registry.standings()}.get(2)) in (standing, Standing.CANDIDATE)
+    first = world.platform.registry.find("1")
+    log = ComparisonLog(world.batches, version_id(1, first.key), version_id(2, "second"))
+    assert log.looks() == [{"dark": Pairs(both=20), "light": Pairs(challenger_only=20)}]
