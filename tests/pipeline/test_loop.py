@@ -206,7 +206,7 @@ def test_champion_serves_alone_and_names_its_spans(demo: Facts) -> None:
     assert demo.champion.metrics["span-2"] == pytest.approx(pairs.challenger / pairs.images)
 
 
-def test_the_gate_compared_with_the_champion_on_every_span(demo: Facts) -> None:
+def test_gate_compares_with_the_champion_on_every_span(demo: Facts) -> None:
     result, compared = figures(demo), demo.compared
     pairs = compared.by_span[1]
     assert pairs.champion / pairs.images == pytest.approx(result["accuracy_span1_before"])
@@ -283,7 +283,7 @@ def test_challenger_that_is_no_better_stays_a_candidate(after_rollback: Facts, f
     assert "version 4 is a candidate: up to 1000 further labelled images decide" in after_rollback.output
 
 
-def test_a_warm_start_goes_on_from_the_champion(after_rollback: Facts) -> None:
+def test_warm_start_continues_from_the_champion(after_rollback: Facts) -> None:
     pairs = after_rollback.compared.by_span[1]
     assert pairs.challenger / pairs.images > 0.9
     assert "epoch 1/1" in after_rollback.progress
@@ -300,10 +300,10 @@ def test_batch_without_known_labels_fails_with_examples_and_stays(unlabelled: Fa
 
 def test_report_shows_the_whole_loop(unlabelled: Facts, folder: Path) -> None:
     del unlabelled
-    told = collect(Workspace.open(folder))
-    assert told.missing == ()
-    assert told.comparison is not None and len(told.comparison.labels) == 10
-    outcomes = [event.outcome for event in told.events if event.kind is not Kind.EVALUATION]
+    report = collect(Workspace.open(folder))
+    assert report.missing == ()
+    assert report.comparison is not None and len(report.comparison.labels) == 10
+    outcomes = [event.outcome for event in report.events if event.kind is not Kind.EVALUATION]
     assert outcomes == ["deployed", "deployed", "refused", "promoted", "undecided"]
 
 

@@ -320,7 +320,7 @@ def test_training_shows_its_progress_and_prints_its_result(shop: World) -> None:
 @pytest.mark.parametrize(
     ("standing", "code"), [("refused", 3), ("dropped", 3), ("candidate", 4), ("waiting for approval", 0)]
 )
-def test_each_outcome_of_a_training_has_an_exit_code_of_its_own(shop: World, standing: str, code: int) -> None:
+def test_outcomes_of_a_training_have_their_own_exit_codes(shop: World, standing: str, code: int) -> None:
     shop.conclude("training", reason="version 2 did something", deployed=False, standing=standing)
     result = adapt(shop, "train")
     assert (result.exit_code, result.stdout) == (code, "version 2 did something\n")

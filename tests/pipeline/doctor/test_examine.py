@@ -59,7 +59,7 @@ def texts(findings: Iterator[Finding] | list[Finding]) -> list[str]:
 
 
 def found(path: Path) -> dict[str, list[Finding]]:
-    """The findings by check."""
+    """Return the findings by check."""
     return {result.name: list(result.findings) for result in examine(path)}
 
 
@@ -70,10 +70,10 @@ def a_model(folder: Path, key: str) -> Upload:
     return Upload(model=str(model), key=key, spans=(1,), metrics={}, source=key, run=key)
 
 
-# How checks are carried out
+# Running checks
 
 
-def test_results_come_in_the_checks_order_whichever_ends_first() -> None:
+def test_results_are_in_the_order_of_the_checks() -> None:
     second_is_done = threading.Event()
 
     def first() -> list[Finding]:
@@ -92,44 +92,44 @@ def test_results_come_in_the_checks_order_whichever_ends_first() -> None:
     ]
 
 
-def test_a_check_that_hangs_is_not_waited_for() -> None:
+def test_check_that_hangs_is_given_up() -> None:
     never = threading.Event()
     (result,) = carry_out([Check("network", lambda: [] if never.wait() else [], seconds=0.1)])
     assert result.broken and texts(list(result.findings))[0].startswith("no answer within 0.1 s.")
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (type("NoRoom", (AdaptationError,), {})("the disk is full. Free some space."), "the disk is full. Free some"),
         (RuntimeError("a bug"), "it could not be looked at: RuntimeError: a bug"),
     ],
 )
-def test_a_check_that_fails_is_a_finding(error: Exception, told: str) -> None:
+def test_check_that_fails_is_a_finding(error: Exception, message: str) -> None:
     def fail() -> list[Finding]:
         raise error
 
     (result,) = carry_out([Check("any", fail)])
-    assert result.broken and texts(list(result.findings))[0].startswith(told)
+    assert result.broken and texts(list(result.findings))[0].startswith(message)
 
 
 # The machine
 
 
-def test_this_environment_is_as_the_lock_says() -> None:
+def test_environment_has_the_packages_of_the_lock() -> None:
     assert LOCK.exists()
     assert len(wanted_packages()) > 150
     assert list(package_findings(wanted_packages(), installed_packages())) == []
 
 
-def test_without_a_lock_the_distribution_says_what_is_wanted(tmp_path: Path) -> None:
+def test_distribution_names_the_packages_without_a_lock(tmp_path: Path) -> None:
     names = {one.name for one in wanted_packages(tmp_path / "no.lock")}
     assert {"tfx", "tensorflow", "click"} <= names
     assert "gcp-storage-emulator" not in names  # an extra's
     assert list(package_findings(wanted_packages(tmp_path / "no.lock"), installed_packages())) == []
 
 
-def test_packages_that_are_missing_or_of_another_version_are_named() -> None:
+def test_packages_missing_or_of_another_version_are_named() -> None:
     wanted = [Requirement(text) for text in ("tfx==1.21.0", "Ruamel.Yaml==1", "keras>=3.12,<4", "gone==2")]
     missing, others = package_findings(wanted, {"tfx": "1.20.0", "ruamel-yaml": "1", "keras": "3.15.0"})
     assert (missing.severity, missing.text) == (Severity.BROKEN, 'not installed: gone==2. Run "make setup".')
@@ -137,13 +137,13 @@ def test_packages_that_are_missing_or_of_another_version_are_named() -> None:
     assert "tfx 1.20.0 instead of ==1.21.0. " in others.text and "keras" not in others.text
 
 
-def test_of_many_packages_a_few_are_named() -> None:
+def test_many_packages_are_abbreviated() -> None:
     (finding,) = package_findings([Requirement(f"package-{number}") for number in range(30)], {})
     assert "package-9 and 20 more." in finding.text
 
 
-def test_of_two_versions_the_one_that_is_imported_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Setuptools, for one, puts packages of its own behind those that are installed."""
+def test_version_that_is_imported_counts_of_two_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setuptools, for one, puts its own packages behind the installed ones."""
     here = installed_packages()["click"]
     for folder in ("before", "behind"):
         (tmp_path / folder / "click-0.1.dist-info").mkdir(parents=True)
@@ -154,7 +154,7 @@ def test_of_two_versions_the_one_that_is_imported_counts(tmp_path: Path, monkeyp
     assert installed_packages()["click"] == "0.1"
 
 
-def test_another_python_is_named() -> None:
+def test_wrong_python_is_named() -> None:
     assert list(python_findings("3.11.9")) == []
     (finding,) = python_findings("3.12.1")
     assert finding.severity is Severity.BROKEN and "this is Python 3.12.1, but " in finding.text
@@ -167,7 +167,7 @@ def test_little_memory_is_a_warning() -> None:
     assert finding.severity is Severity.WARNING and finding.text.startswith("3.0 GiB of memory")
 
 
-def test_a_containers_memory_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_CGROUP_LIMIT", tmp_path / "memory.max")
     unlimited = machine._memory()
     (tmp_path / "memory.max").write_text("max\n")
@@ -182,7 +182,7 @@ def test_little_room_on_the_disk_is_a_warning(tmp_path: Path) -> None:
     assert finding.severity is Severity.WARNING and f"GiB are free at {tmp_path}." in finding.text
 
 
-def test_a_folder_that_cannot_be_written_to_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_to_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # to root everything is allowed
     (finding,) = disk_findings(tmp_path, least=1)
     assert finding.severity is Severity.BROKEN and "cannot be written to" in finding.text
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_written_to_is_broken(monkeypatch: pytest.Monkey
 # A workspace on this machine
 
 
-def test_an_empty_workspace_and_one_in_order_have_no_findings(local: Workspace, tmp_path: Path) -> None:
+def test_workspace_in_order_or_empty_has_no_findings(local: Workspace, tmp_path: Path) -> None:
     assert found(tmp_path)["serving model"] == []
     registry, endpoint = local.platform.registry, local.platform.endpoint
     put_in_service(registry, endpoint, registry.upload(a_model(tmp_path, "first")), "first")
@@ -215,7 +215,7 @@ def test_champion_below_the_threshold_is_a_warning(local: Workspace, tmp_path: P
     assert "right on 88 of its 100 test images (0.8800), below evaluation.threshold = 0.9" in finding.text
 
 
-def test_a_deployment_that_was_cut_off_on_one_machine_is_named(local: Workspace, tmp_path: Path) -> None:
+def test_interrupted_deployment_on_one_machine_is_named(local: Workspace, tmp_path: Path) -> None:
     registry, endpoint = local.platform.registry, local.platform.endpoint
     put_in_service(registry, endpoint, registry.upload(a_model(tmp_path, "first")), "first")
     endpoint.deploy(registry.upload(a_model(tmp_path, "second")))
@@ -224,7 +224,7 @@ def test_a_deployment_that_was_cut_off_on_one_machine_is_named(local: Workspace,
     ]
 
 
-def test_without_settings_the_machine_is_looked_at_and_the_rest_is_a_warning(tmp_path: Path) -> None:
+def test_machine_is_checked_without_settings_and_the_rest_is_a_warning(tmp_path: Path) -> None:
     findings = found(tmp_path)
     assert list(findings) == ["python", "packages", "memory", "disk", "settings"]
     (finding,) = findings["settings"]
@@ -232,13 +232,13 @@ def test_without_settings_the_machine_is_looked_at_and_the_rest_is_a_warning(tmp
     assert contents(tmp_path) == {}
 
 
-def test_settings_that_cannot_be_used_are_broken(tmp_path: Path) -> None:
+def test_invalid_settings_are_broken(tmp_path: Path) -> None:
     (tmp_path / "adapt.toml").write_text('[labels]\nnames = ["cat", "dog"]\n[gate]\nflor = 1\n')
     (finding,) = found(tmp_path)["settings"]
     assert finding.severity is Severity.BROKEN and "Did you mean gate.floor?" in finding.text
 
 
-def test_a_table_of_labels_that_is_not_there_is_broken(tmp_path: Path) -> None:
+def test_missing_table_of_labels_is_broken(tmp_path: Path) -> None:
     write_settings(tmp_path / "adapt.toml", LABELS, {"labels.source": "file", "labels.file": "labels.csv"})
     (finding,) = found(tmp_path)["labels"]
     assert finding.severity is Severity.BROKEN and f"{tmp_path}/labels.csv is missing" in finding.text
@@ -246,7 +246,7 @@ def test_a_table_of_labels_that_is_not_there_is_broken(tmp_path: Path) -> None:
     assert found(tmp_path)["labels"] == []
 
 
-def test_the_command_tells_them_and_its_exit_code_does_too(local: Workspace, tmp_path: Path) -> None:
+def test_command_prints_the_findings_and_has_their_exit_code(local: Workspace, tmp_path: Path) -> None:
     in_order = CliRunner().invoke(cli, ["doctor", "-w", str(tmp_path)])
     assert in_order.exit_code == 0
     assert [line for line in in_order.output.splitlines() if "memory" not in line and "disk" not in line] == [
@@ -309,7 +309,7 @@ def google() -> Iterator[Google]:
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, google: Google) -> Iterator[Cloud]:
-    """A deployment where all is in order; but no spec is published, which takes a while."""
+    """A deployment in order, except that no spec is published, which takes a while."""
     with a_cloud(tmp_path / "shop", monkeypatch) as cloud:
         monkeypatch.setenv("ADAPT_VERTEX__CREDENTIALS", "default")
         monkeypatch.setenv("ADAPT_VERTEX__IMAGE", google.image)
@@ -319,21 +319,21 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, google: Google) -> It
 
 
 def locate(cloud: Cloud, location: str) -> None:
-    """The bucket is there from now on."""
+    """Move the bucket to that location."""
     requests.patch(f"{cloud.objects.url}/storage/v1/b/shop", json={"location": location}, timeout=60)
 
 
 def finding(cloud: Cloud, check: str) -> Finding:
-    """The one thing that a check has found."""
+    """Return the only finding of a check."""
     (only,) = found(cloud.folder)[check]
     return only
 
 
-def test_a_deployment_in_order_has_no_findings_and_is_left_as_it_is(cloud: Cloud, google: Google) -> None:
+def test_deployment_in_order_has_no_findings_and_is_unchanged(cloud: Cloud, google: Google) -> None:
     assert cloud.adapt("publish").exit_code == 0
     before = [request for request in cloud.objects.requests if not request.startswith("GET")]
     findings = found(cloud.folder)
-    assert [name for name, told in findings.items() if told and name not in ("memory", "disk")] == []
+    assert [name for name, results in findings.items() if results and name not in ("memory", "disk")] == []
     assert list(findings)[4:] == [
         *("settings", "recipe", "credentials", "apis", SHOP_BUCKET, "image", "serving model", "published specs"),
         *(*LOOP_CHECKS, "test images", "champion"),
@@ -343,27 +343,27 @@ def test_a_deployment_in_order_has_no_findings_and_is_left_as_it_is(cloud: Cloud
     assert google.count("services:batchGet") == 1 and google.count("HEAD") == 1
 
 
-def test_specs_of_other_settings_than_these_are_a_warning(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_specs_of_other_settings_are_a_warning(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cloud.adapt("publish").exit_code == 0
     monkeypatch.setenv("ADAPT_EVALUATION__THRESHOLD", "0.7")
-    told = finding(cloud, "published specs")
-    assert told.severity is Severity.WARNING
-    assert "the published evaluation pipeline differs from the one" in told.text and '"adapt publish"' in told.text
+    result = finding(cloud, "published specs")
+    assert result.severity is Severity.WARNING
+    assert "the published evaluation pipeline differs from the one" in result.text and '"adapt publish"' in result.text
 
 
 def test_specs_that_are_not_published_are_broken(cloud: Cloud) -> None:
-    told = found(cloud.folder)["published specs"]
-    assert [one.severity for one in told] == [Severity.BROKEN] * 2
-    assert f'{ROOT}/specs/training/latest.json does not exist. Run "adapt publish"' in told[0].text
+    missing = found(cloud.folder)["published specs"]
+    assert [one.severity for one in missing] == [Severity.BROKEN] * 2
+    assert f'{ROOT}/specs/training/latest.json does not exist. Run "adapt publish"' in missing[0].text
 
 
 @pytest.fixture
 def no_specs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Specs are not looked at: compiling them takes a while."""
+    """Skip the check of specs: compiling them takes a while."""
     monkeypatch.setattr(google_cloud, "PIPELINES", ())
 
 
-def test_incomplete_settings_are_broken_and_nobody_is_asked(
+def test_incomplete_settings_are_broken_and_send_no_request(
     cloud: Cloud, google: Google, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__PROJECT", "")
@@ -373,25 +373,27 @@ def test_incomplete_settings_are_broken_and_nobody_is_asked(
     assert len(google.requests) == 0
 
 
-def test_without_credentials_nobody_is_asked(cloud: Cloud, google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_broken_and_send_no_request(
+    cloud: Cloud, google: Google, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(cloud.folder / "no.json"))
     findings = found(cloud.folder)
     assert list(findings)[-1] == "credentials"
-    (told,) = findings["credentials"]
-    assert told.severity is Severity.BROKEN
-    assert "no.json" in told.text and '"gcloud auth application-default login"' in told.text
+    (result,) = findings["credentials"]
+    assert result.severity is Severity.BROKEN
+    assert "no.json" in result.text and '"gcloud auth application-default login"' in result.text
     assert len(google.requests) == 0
 
 
 def test_apis_that_are_not_enabled_are_named_with_the_command(cloud: Cloud, google: Google, no_specs: None) -> None:
     google.enabled.clear()
-    told = finding(cloud, "apis")
-    assert told.severity is Severity.BROKEN
+    result = finding(cloud, "apis")
+    assert result.severity is Severity.BROKEN
     command = "gcloud services enable aiplatform.googleapis.com storage.googleapis.com --project=shop"
-    assert f'Run "{command}".' in told.text
+    assert f'Run "{command}".' in result.text
 
 
-def test_the_apis_of_what_is_used_are_asked_for(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apis_are_checked_only_if_used(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__DATAFLOW", "true")
     assert "not enabled: dataflow.googleapis.com." in finding(cloud, "apis").text
     monkeypatch.setenv("ADAPT_VERTEX__DATAFLOW", "false")
@@ -399,41 +401,41 @@ def test_the_apis_of_what_is_used_are_asked_for(cloud: Cloud, no_specs: None, mo
     assert found(cloud.folder)["apis"] == []
 
 
-def test_apis_that_one_may_not_look_at_are_a_warning(cloud: Cloud, google: Google, no_specs: None) -> None:
+def test_apis_that_may_not_be_listed_are_a_warning(cloud: Cloud, google: Google, no_specs: None) -> None:
     google.fail_next("services:batchGet", status=403)
-    told = finding(cloud, "apis")
-    assert told.severity is Severity.WARNING
-    assert "(HTTP 403)" in told.text and "roles/serviceusage.serviceUsageViewer" in told.text
+    result = finding(cloud, "apis")
+    assert result.severity is Severity.WARNING
+    assert "(HTTP 403)" in result.text and "roles/serviceusage.serviceUsageViewer" in result.text
 
 
-def test_a_bucket_that_is_not_there_is_broken(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bucket_is_broken(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_DATA__ROOT", "gs://gone/data")
-    told = finding(cloud, "bucket gone")
-    assert told.severity is Severity.BROKEN
-    assert "gcloud storage buckets create gs://gone --location=europe-west4" in told.text
+    result = finding(cloud, "bucket gone")
+    assert result.severity is Severity.BROKEN
+    assert "gcloud storage buckets create gs://gone --location=europe-west4" in result.text
     assert found(cloud.folder)[SHOP_BUCKET] == []
 
 
 @pytest.mark.parametrize("place", ["EUROPE-WEST4", "EU"])
-def test_a_bucket_in_the_location_or_around_it_is_in_order(cloud: Cloud, no_specs: None, place: str) -> None:
+def test_bucket_in_or_around_the_location_is_in_order(cloud: Cloud, no_specs: None, place: str) -> None:
     locate(cloud, place)
     assert found(cloud.folder)[SHOP_BUCKET] == []
 
 
 @pytest.mark.parametrize("place", ["EUROPE-WEST1", "US", "EUR4"])
-def test_a_bucket_elsewhere_is_a_warning(cloud: Cloud, no_specs: None, place: str) -> None:
+def test_bucket_elsewhere_is_a_warning(cloud: Cloud, no_specs: None, place: str) -> None:
     locate(cloud, place)
-    told = finding(cloud, SHOP_BUCKET)
-    assert told.severity is Severity.WARNING
-    assert f"gs://shop is in {place}, vertex.location is europe-west4" in told.text
+    result = finding(cloud, SHOP_BUCKET)
+    assert result.severity is Severity.WARNING
+    assert f"gs://shop is in {place}, vertex.location is europe-west4" in result.text
 
 
-def test_a_bucket_that_one_may_not_use_is_broken(cloud: Cloud, no_specs: None) -> None:
+def test_bucket_without_access_is_broken(cloud: Cloud, no_specs: None) -> None:
     cloud.objects.fail_next("GET /storage/v1/b/shop(\\?|/iam)", times=2, status=403)
-    told = finding(cloud, SHOP_BUCKET)
-    assert told.severity is Severity.BROKEN
-    assert "storage.objects.create, storage.objects.delete, storage.objects.get, storage.objects.list" in told.text
-    assert "roles/storage.objectAdmin" in told.text
+    result = finding(cloud, SHOP_BUCKET)
+    assert result.severity is Severity.BROKEN
+    assert "storage.objects.create, storage.objects.delete, storage.objects.get, storage.objects.list" in result.text
+    assert "roles/storage.objectAdmin" in result.text
 
 
 class ReadOnly(LoopbackServer):
@@ -447,55 +449,51 @@ class ReadOnly(LoopbackServer):
         return web.json_response({"location": "EUROPE-WEST4", "locationType": "region"})
 
 
-def test_a_bucket_that_one_may_only_read_is_broken(
-    cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bucket_with_read_access_only_is_broken(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with ReadOnly() as objects:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", objects.url)
-        told = finding(cloud, SHOP_BUCKET)
-    assert told.severity is Severity.BROKEN
-    assert "lacks storage.objects.create, storage.objects.delete on gs://shop" in told.text
+        result = finding(cloud, SHOP_BUCKET)
+    assert result.severity is Severity.BROKEN
+    assert "lacks storage.objects.create, storage.objects.delete on gs://shop" in result.text
 
 
 @pytest.mark.parametrize(
     "image", ["adaptation:1", "docker.pkg.dev/Shop/x:1", "docker.pkg.dev/x:1 ", "a.dev/x@sha256:1"]
 )
-def test_what_is_no_image_is_broken(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch, image: str) -> None:
+def test_malformed_image_is_broken(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch, image: str) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__IMAGE", image)
-    told = finding(cloud, "image")
-    assert told.severity is Severity.BROKEN
-    assert repr(image) in told.text and "europe-west4-docker.pkg.dev/<project>/" in told.text
+    result = finding(cloud, "image")
+    assert result.severity is Severity.BROKEN
+    assert repr(image) in result.text and "europe-west4-docker.pkg.dev/<project>/" in result.text
 
 
 @pytest.mark.parametrize("tag", ["", ":latest"])
-def test_an_image_that_may_be_another_tomorrow_is_a_warning(
+def test_image_with_a_changeable_tag_is_a_warning(
     cloud: Cloud, google: Google, no_specs: None, monkeypatch: pytest.MonkeyPatch, tag: str
 ) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__IMAGE", google.image.removesuffix(":1") + tag)
-    told, absent = found(cloud.folder)["image"]
-    assert told.severity is Severity.WARNING and "can change its content" in told.text
+    result, absent = found(cloud.folder)["image"]
+    assert result.severity is Severity.WARNING and "can change its content" in result.text
     assert absent.severity is Severity.BROKEN
 
 
-def test_an_image_that_is_not_in_its_registry_is_broken(
+def test_image_missing_from_its_registry_is_broken(
     cloud: Cloud, google: Google, no_specs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = f"{google.image.rpartition(':')[0]}@sha256:{'a' * 64}"
     monkeypatch.setenv("ADAPT_VERTEX__IMAGE", absent)
-    told = finding(cloud, "image")
-    assert told.severity is Severity.BROKEN
-    assert f"docker push {absent}" in told.text
+    result = finding(cloud, "image")
+    assert result.severity is Severity.BROKEN
+    assert f"docker push {absent}" in result.text
     assert google.count(f"HEAD /v2/shop/images/adaptation/manifests/sha256:{'a' * 64}") == 1
 
 
-def test_a_registry_that_is_not_googles_does_not_get_the_accounts_token(
-    cloud: Cloud, google: Google, no_specs: None
-) -> None:
+def test_other_registries_do_not_get_the_token_of_the_account(cloud: Cloud, google: Google, no_specs: None) -> None:
     assert found(cloud.folder)["image"] == []
     assert google.count("HEAD") == 1 and google.tokens == []
 
 
-def test_googles_registries_get_the_accounts_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_google_registries_get_the_token_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[type[requests.Session]] = []
     answer = requests.Response()
     answer.status_code = 200
@@ -512,7 +510,7 @@ def test_googles_registries_get_the_accounts_token(monkeypatch: pytest.MonkeyPat
     assert used == [AuthorizedSession, AuthorizedSession, requests.Session, requests.Session]
 
 
-def test_a_registry_that_refuses_or_cannot_be_reached_is_a_warning(
+def test_registry_that_refuses_or_is_unreachable_is_a_warning(
     cloud: Cloud, google: Google, no_specs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     google.fail_next("HEAD", status=403)
@@ -523,7 +521,7 @@ def test_a_registry_that_refuses_or_cannot_be_reached_is_a_warning(
     assert silent.severity is Severity.WARNING and "could not be reached" in silent.text
 
 
-def test_offline_every_check_says_so_and_none_hangs(
+def test_checks_report_being_offline_and_do_not_hang(
     cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
@@ -532,27 +530,27 @@ def test_offline_every_check_says_so_and_none_hangs(
     monkeypatch.setenv("ADAPT_VERTEX__API_ENDPOINT", nowhere)
     findings = found(cloud.folder)
     for check in ("apis", SHOP_BUCKET, "serving model"):
-        (told,) = findings[check]
-        assert told.severity is Severity.BROKEN and nowhere.removeprefix("http://") in told.text
+        (result,) = findings[check]
+        assert result.severity is Severity.BROKEN and nowhere.removeprefix("http://") in result.text
 
 
-def test_a_service_that_fails_is_not_asked_again_and_again(cloud: Cloud, no_specs: None) -> None:
+def test_failing_service_is_not_retried(cloud: Cloud, no_specs: None) -> None:
     cloud.vertex.fail_next(times=100, status=503)
-    told = finding(cloud, "serving model")
-    assert told.severity is Severity.BROKEN and "HTTP 503" in told.text
+    result = finding(cloud, "serving model")
+    assert result.severity is Severity.BROKEN and "HTTP 503" in result.text
     assert len(cloud.vertex.requests) == 1
 
 
-def test_a_deployment_that_was_cut_off_on_vertex_ai_is_named(cloud: Cloud, no_specs: None) -> None:
+def test_interrupted_deployment_on_vertex_ai_is_named(cloud: Cloud, no_specs: None) -> None:
     cloud.register(2)
     platform = cloud.workspace.platform
     assert found(cloud.folder)["serving model"] == []
     platform.endpoint.deploy(platform.registry.find("1"))
-    told = texts(found(cloud.folder)["serving model"])
-    assert any("version 1 serves, but version 2 is the champion" in text for text in told)
+    messages = texts(found(cloud.folder)["serving model"])
+    assert any("version 1 serves, but version 2 is the champion" in text for text in messages)
 
 
-def test_in_a_rehearsal_neither_apis_nor_a_registry_are_asked(
+def test_rehearsal_sends_no_request_to_apis_or_registries(
     cloud: Cloud, google: Google, no_specs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADAPT_VERTEX__CREDENTIALS", "anonymous")
@@ -561,9 +559,7 @@ def test_in_a_rehearsal_neither_apis_nor_a_registry_are_asked(
     assert len(google.requests) == 0
 
 
-def test_a_table_of_labels_in_a_bucket_is_looked_for(
-    cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table_of_labels_in_a_bucket_is_checked(cloud: Cloud, no_specs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_LABELS__SOURCE", "file")
     monkeypatch.setenv("ADAPT_LABELS__FILE", "gs://shop/labels.csv")
     assert "gs://shop/labels.csv is missing" in finding(cloud, "labels").text

@@ -449,10 +449,10 @@ def test_evaluation_measures_the_version_that_served_when_it_began() -> None:
         ({}, 0, "ended"),
     ],
 )
-def test_what_became_of_a_challenger_is_told_as_far_as_it_is_known(
+def test_outcome_of_a_challenger_is_shown_as_far_as_recorded(
     result: dict[str, Any], version: int, outcome: str
 ) -> None:
     job = Job("training-1", TRAINING, {}, JobState.SUCCEEDED, "", "", result)
     made = [ModelVersion(version, "", "", (), {}, "", "training-1", "")] if version else []
-    told = [one for one in tell(Sources([job], versions=made, promotions=[Promotion(1, "", "")])) if one.job]
-    assert [event.outcome for event in told] == [outcome]
+    events = [one for one in tell(Sources([job], versions=made, promotions=[Promotion(1, "", "")])) if one.job]
+    assert [event.outcome for event in events] == [outcome]
