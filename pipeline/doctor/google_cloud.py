@@ -79,7 +79,7 @@ class _Google:
     settings: Settings
     credentials: google.auth.credentials.Credentials
 
-    def ask(self, url: str, query: Mapping[str, Any]) -> requests.Response:
+    def get(self, url: str, query: Mapping[str, Any]) -> requests.Response:
         """Return the response, whatever its status.
 
         Raises:
@@ -88,7 +88,7 @@ class _Google:
         return _sent(self._session(), "GET", url, params=query)
 
     def manifest_status(self, url: str) -> int:
-        """Return a registry's status for an image; errors as for `ask`. The token goes to Google's registries only."""
+        """Return a registry's status for an image; errors as for `get`. The token goes to Google's registries only."""
         import requests
 
         known = f".{url.split('/')[2]}".endswith(_GOOGLES_REGISTRIES)
@@ -147,7 +147,7 @@ def _api_findings(google: _Google) -> Iterator[Finding]:
     wanted += ["dataflow"] * vertex.dataflow + ["artifactregistry"] * ("pkg.dev/" in vertex.image)
     project = f"projects/{vertex.project}"
     names = [f"{project}/services/{name}.googleapis.com" for name in wanted]
-    answer = google.ask(f"{SERVICE_USAGE}/v1/{project}/services:batchGet", {"names": names})
+    answer = google.get(f"{SERVICE_USAGE}/v1/{project}/services:batchGet", {"names": names})
     if answer.status_code != 200:
         yield warning(
             f"the APIs of {project} could not be listed (HTTP {answer.status_code}). Check vertex.project, and that "
@@ -164,14 +164,14 @@ def _api_findings(google: _Google) -> Iterator[Finding]:
 def _bucket_findings(google: _Google, bucket: str) -> Iterator[Finding]:
     location = google.settings.vertex.location
     address = f"{os.environ.get('STORAGE_EMULATOR_HOST') or STORAGE}/storage/v1/b/{bucket}"
-    answer = google.ask(address, {"fields": "location,locationType"})
+    answer = google.get(address, {"fields": "location,locationType"})
     if answer.status_code == 404:
         command = f"gcloud storage buckets create gs://{bucket} --location={location}"
         yield broken(f'gs://{bucket} does not exist. Run "{command}".')
         return
     if answer.status_code == 200:
         yield from _location_findings(bucket, answer.json()["location"], location)
-    allowed = google.ask(f"{address}/iam/testPermissions", {"permissions": PERMISSIONS})
+    allowed = google.get(f"{address}/iam/testPermissions", {"permissions": PERMISSIONS})
     granted = allowed.json().get("permissions", []) if allowed.status_code == 200 else []
     if missing := [permission for permission in PERMISSIONS if permission not in granted]:
         yield broken(

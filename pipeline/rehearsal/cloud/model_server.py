@@ -1,8 +1,8 @@
-"""The serving container's part: a process with TensorFlow that predicts with SavedModels, and the way to ask it.
+"""The serving container's part: a process with TensorFlow that predicts with SavedModels, and its client.
 
-Models are loaded as TensorFlow Serving loads them, into a session, and stay loaded. A question and its answer are a
-line of JSON each, over the process's input and output; when its input ends, so does the process. So it does not outlive
-whoever started it. Which model an endpoint serves is not known here.
+Models are loaded as TensorFlow Serving loads them, into a session, and stay loaded. Request and response are a line of
+JSON each, over the process's input and output; when its input ends, so does the process, so it cannot outlive its
+parent. `emulators.vertex` decides which model an endpoint serves.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ModelServer:
         self._log, self._environment = log, dict(environment)
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
-        self._asking, self._changing = threading.Lock(), threading.Lock()
+        self._sending, self._changing = threading.Lock(), threading.Lock()
 
     def predict(self, model: str, instances: Sequence[Any]) -> list[Any]:
         """Return a prediction of each instance: `{"b64": ...}`, or that under the name of the model's input.
@@ -67,7 +67,7 @@ class ModelServer:
           InvalidInstance: One of them is not an image.
           ServingFailed: The model cannot be loaded.
         """
-        return list(self._ask(model=model, instances=list(instances)))
+        return list(self._send(model=model, instances=list(instances)))
 
     def predict_files(self, model: str, file_list: str, output: str) -> int:
         """Predict the images that a file list names.
@@ -83,7 +83,7 @@ class ModelServer:
         Raises:
           ServingFailed: The model cannot be loaded, or the list cannot be read.
         """
-        return int(self._ask(model=model, file_list=file_list, output=output))
+        return int(self._send(model=model, file_list=file_list, output=output))
 
     def close(self) -> None:
         """End the process for good; pending requests raise ServingFailed."""
@@ -93,23 +93,23 @@ class ModelServer:
                 self._process.kill()
                 self._process.wait(_SECONDS_TO_END)
 
-    def _ask(self, **question: Any) -> Any:
-        with self._asking:
+    def _send(self, **request: Any) -> Any:
+        with self._sending:
             process = self._running()
             assert process.stdin and process.stdout
             try:
-                print(json.dumps(question), file=process.stdin, flush=True)
+                print(json.dumps(request), file=process.stdin, flush=True)
                 line = process.stdout.readline()
             except BrokenPipeError:
                 line = ""
         if not line:
             raise ServingFailed(f"the serving process has ended. The end of its log, {self._log}:\n{self._log_end()}")
-        answer = json.loads(line)
-        if "invalid" in answer:
-            raise InvalidInstance(answer["invalid"])
-        if "error" in answer:
-            raise ServingFailed(answer["error"])
-        return answer["result"]
+        response = json.loads(line)
+        if "invalid" in response:
+            raise InvalidInstance(response["invalid"])
+        if "error" in response:
+            raise ServingFailed(response["error"])
+        return response["result"]
 
     def _running(self) -> subprocess.Popen[str]:
         with self._changing:
@@ -129,10 +129,10 @@ class ModelServer:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
-def serve(questions: IO[str], answers: IO[str]) -> None:
+def serve(requests: IO[str], responses: IO[str]) -> None:
     """Answer one request after the other until there are no more."""
-    for line in questions:
-        print(json.dumps(_answer(json.loads(line))), file=answers, flush=True)
+    for line in requests:
+        print(json.dumps(_respond(json.loads(line))), file=responses, flush=True)
 
 
 class _SessionModel:
@@ -171,16 +171,16 @@ def _load(uri: str) -> _SessionModel:
     return _SessionModel(uri)
 
 
-def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
+def _respond(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        model = _load(question["model"])
-        if "instances" in question:
-            return {"result": model.predict([_image(instance, model.input) for instance in question["instances"]])}
-        return {"result": _predict_files(model, question["file_list"], question["output"])}
+        model = _load(request["model"])
+        if "instances" in request:
+            return {"result": model.predict([_image(instance, model.input) for instance in request["instances"]])}
+        return {"result": _predict_files(model, request["file_list"], request["output"])}
     except InvalidInstance as error:
         return {"invalid": str(error)}
     except Exception as error:  # TensorFlow raises many types; the process keeps serving other models
-        return {"error": f"{question['model']}: {type(error).__name__}: {error}"}
+        return {"error": f"{request['model']}: {type(error).__name__}: {error}"}
 
 
 def _image(instance: Any, name: str) -> bytes:
@@ -242,7 +242,7 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    # What TensorFlow prints must not come between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    # What TensorFlow prints must not come between the responses.
+    responses = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(sys.stdin, answers)
+    serve(sys.stdin, responses)
