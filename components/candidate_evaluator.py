@@ -12,7 +12,7 @@ from adaptation.evaluation.gate import Comparison, Outcome, Verdict
 from adaptation.evaluation.log import ComparisonLog, version_id
 from adaptation.platforms.base import ModelVersion, Platform, Standing
 from adaptation.platforms.connect import connect
-from adaptation.platforms.rollout import overtaken, put_in_service
+from adaptation.platforms.rollout import Approval, deploy_or_wait, overtaken
 from adaptation.progress import report
 from components import artifacts
 
@@ -70,9 +70,6 @@ def _conclude(target: Platform, version: ModelVersion, verdict: Verdict, approva
     """Carry a verdict out, and return whether the version has become the champion."""
     if verdict.outcome is Outcome.REFUSE:
         target.registry.mark(version, Standing.DROPPED, verdict.reason)
-    elif verdict.outcome is Outcome.DEPLOY and approval == "person":
-        target.registry.mark(version, Standing.WAITING, verdict.reason)
-    elif verdict.outcome is Outcome.DEPLOY:
-        put_in_service(target.registry, target.endpoint, version, verdict.reason)
-        return True
-    return False
+    if verdict.outcome is not Outcome.DEPLOY:
+        return False
+    return deploy_or_wait(target.registry, target.endpoint, version, verdict.reason, Approval(approval))

@@ -305,6 +305,11 @@ def current_standings(
     return {number: record for number, record in sorted(last.items()) if promoted.get(number, 0) <= record.promotions}
 
 
+def standings_of(registry: Registry) -> Mapping[int, StandingRecord]:
+    """Return the standings that hold in a registry, see `current_standings`."""
+    return current_standings(registry.standings(), registry.promotions())
+
+
 def candidates_in(current: Mapping[int, StandingRecord]) -> list[int]:
     """Return the numbers of the candidates among the standings that hold; more than one only while one is replaced."""
     return [number for number, record in current.items() if record.standing is Standing.CANDIDATE]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from adaptation.errors import AdaptationError
-from adaptation.platforms.base import Endpoint, ModelVersion, Registry, Standing, StandingRecord, current_standings
+from adaptation.platforms.base import Endpoint, ModelVersion, Registry, Standing, StandingRecord, standings_of
 
 
 class Approval(StrEnum):
@@ -123,7 +123,7 @@ def overtaken(version: ModelVersion, champion: ModelVersion | None) -> str:
 
 
 def _pending(registry: Registry, version: ModelVersion, *wanted: Standing) -> StandingRecord:
-    record = current_standings(registry.standings(), registry.promotions()).get(version.number)
+    record = standings_of(registry).get(version.number)
     if record is None or record.standing not in wanted:
         standing = f"its standing: {record.standing}" if record else "it has no standing"
         raise NotPending(

@@ -22,12 +22,11 @@ def models() -> None:
 @in_workspace
 def list_models(folder: Path) -> None:
     """List the versions."""
-    from adaptation.platforms.base import CHAMPION, current_standings
+    from adaptation.platforms.base import CHAMPION, standings_of
     from pipeline.console import show
 
     registry = open_workspace(folder).platform.registry
-    current = current_standings(registry.standings(), registry.promotions())
-    standings = {number: str(record.standing) for number, record in current.items()}
+    standings = {number: str(record.standing) for number, record in standings_of(registry).items()}
     if champion := registry.champion():
         standings[champion.number] = CHAMPION
     rows = [_model_row(version, standings.get(version.number, "")) for version in registry.versions()]

@@ -25,7 +25,7 @@ from adaptation.evaluation.accuracy import Evaluation, Mistake
 from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison, Verdict
 from adaptation.io import storage
-from adaptation.platforms.base import Job, JobState, ModelVersion
+from adaptation.platforms.base import Job, JobState, ModelVersion, standings_of
 from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
 from components import artifacts
@@ -150,6 +150,7 @@ class _Collection:
             triggers=self._read("The trigger's records", self._triggers) or {},
             promotions=self._read("The history of champions", lambda: list(platform.registry.promotions())) or [],
             versions=[self._named(version) for version in versions],
+            standings=self._read("The standings of the versions", lambda: standings_of(platform.registry)) or {},
         )
 
     def _by_job(self, runs: Mapping[str, Mapping[str, str]], name: str, kind: type[_T]) -> dict[str, _T]:

@@ -70,8 +70,8 @@ class Event:
       time: When it began.
       subject: The month that was evaluated, the spans that were trained on, the version that was promoted.
       job: Id of its job; "" for a promotion.
-      outcome: retrain, keep or too few; deployed, refused, dropped, undecided, waiting or ended; promoted; or the state
-        of a job that has not succeeded.
+      outcome: retrain, keep or too few; the standing of the version that a training made, deployed, refused, undecided,
+        waiting or ended; promoted; or the state of a job that has not succeeded.
       reason: Why, in a sentence.
       cause: What started it, in a sentence.
       images: How many images were evaluated.

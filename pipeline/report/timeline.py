@@ -8,7 +8,7 @@ from datetime import datetime
 
 from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.decision import Decision
-from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion
+from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion, StandingRecord
 from adaptation.trigger import EVALUATION
 from pipeline.report.content import Event, Kind
 
@@ -27,6 +27,7 @@ class Sources:
       triggers: Why an evaluation was started, by job.
       promotions: Which version became the champion when, the first first.
       versions: The registered versions.
+      standings: The standings that hold, by number of version.
     """
 
     jobs: Sequence[Job] = ()
@@ -36,6 +37,7 @@ class Sources:
     triggers: Mapping[str, str] = field(default_factory=dict)
     promotions: Sequence[Promotion] = ()
     versions: Sequence[ModelVersion] = ()
+    standings: Mapping[int, StandingRecord] = field(default_factory=dict)
 
     def cause_of(self, training: str) -> str:
         """The evaluation that started a training; "" where a person did."""
@@ -53,6 +55,11 @@ class Sources:
     def was_champion(self, version: ModelVersion | None) -> bool:
         """Whether the version has ever been promoted."""
         return version is not None and any(promotion.version == version.number for promotion in self.promotions)
+
+    def standing_of(self, version: ModelVersion | None) -> str:
+        """Return the standing of a version; empty if it has none, as every champion."""
+        record = self.standings.get(version.number) if version else None
+        return str(record.standing) if record else ""
 
     def serving(self, moment: str) -> int | None:
         """The version in service at a moment; None where there was none, or it is not known."""
@@ -96,7 +103,7 @@ def _training(sources: Sources, job: Job) -> Event:
         time=job.created,
         subject=str(job.result.get("spans") or job.parameters.get("window", "")),
         job=job.id,
-        outcome=_outcome(job, _verdict(job, sources.was_champion(made))),
+        outcome=_outcome(job, sources.standing_of(made) or _verdict(job, sources.was_champion(made))),
         reason=job.message or str(job.result.get("reason", "")),
         cause=f"started by {evaluation}" if evaluation else BY_HAND,
         version=made.number if made else None,

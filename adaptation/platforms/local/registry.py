@@ -17,7 +17,6 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -34,8 +33,8 @@ from adaptation.platforms.base import (
     StandingRecord,
     Upload,
     candidates_in,
-    current_standings,
     predecessor_in,
+    standings_of,
 )
 
 MODEL, VERSION, COMPARISON = "model", "version.json", "pairs.json"
@@ -130,7 +129,7 @@ class LocalRegistry:
             return
         self._record(number, standing, reason)
         if standing is Standing.CANDIDATE:
-            for other in candidates_in(self._current()):
+            for other in candidates_in(standings_of(self)):
                 if other != number:
                     self._record(other, Standing.DROPPED, f"version {number} is the candidate instead")
 
@@ -140,15 +139,12 @@ class LocalRegistry:
 
     def candidate(self) -> ModelVersion | None:
         """Return the newest version whose standing is `candidate`, or None."""
-        candidates = candidates_in(self._current())
+        candidates = candidates_in(standings_of(self))
         return self._read(candidates[-1]) if candidates else None
-
-    def _current(self) -> Mapping[int, StandingRecord]:
-        return current_standings(self.standings(), self.promotions())
 
     def _record(self, number: int, standing: Standing, reason: str) -> None:
         def next_record(_: Record[StandingRecord] | None) -> StandingRecord | None:
-            current, promotion = self._current().get(number), self._champions.last()
+            current, promotion = standings_of(self).get(number), self._champions.last()
             if current and (current.standing, current.reason) == (standing, reason):
                 return None
             return StandingRecord(number, standing, reason, _now(), promotion.number if promotion else 0)

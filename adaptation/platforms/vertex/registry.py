@@ -25,8 +25,8 @@ from adaptation.platforms.base import (
     StandingRecord,
     Upload,
     candidates_in,
-    current_standings,
     predecessor_in,
+    standings_of,
 )
 from adaptation.platforms.vertex.client import Json, VertexClient
 
@@ -164,7 +164,7 @@ class VertexRegistry:
             return
         self._record(number, standing, reason)
         if standing is Standing.CANDIDATE:
-            for other in candidates_in(self._current()):
+            for other in candidates_in(standings_of(self)):
                 if other != number:
                     self._record(other, Standing.DROPPED, f"version {number} is the candidate instead")
 
@@ -175,7 +175,7 @@ class VertexRegistry:
 
     def candidate(self) -> ModelVersion | None:
         """Return the newest version whose standing is `candidate`, or None."""
-        candidates = candidates_in(self._current())
+        candidates = candidates_in(standings_of(self))
         return self.find(str(candidates[-1])) if candidates else None
 
     def resource(self, number: int) -> str:
@@ -261,12 +261,9 @@ class VertexRegistry:
         """The version that each promotion, by its number, made the champion."""
         return _promoted(self._listed())
 
-    def _current(self) -> Mapping[int, StandingRecord]:
-        return current_standings(self.standings(), self.promotions())
-
     def _record(self, number: int, standing: Standing, reason: str) -> None:
         """Keep the standing in the version's description, then give or take the alias `candidate`."""
-        current, count = self._current().get(number), max(self._promotions(), default=0)
+        current, count = standings_of(self).get(number), max(self._promotions(), default=0)
         found = self._client.get(self.resource(number))
         if not current or (current.standing, current.reason) != (standing, reason):
             described = _described(found)

@@ -21,7 +21,7 @@ from adaptation.data.spans import Shard, Span, SpanStore
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.evaluation.accuracy import ClassFigures, Evaluation, Mistake, wilson_interval
 from adaptation.io import storage
-from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion, Upload
+from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion, Standing, StandingRecord, Upload
 from adaptation.platforms.rollout import put_in_service
 from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
@@ -434,6 +434,14 @@ def test_evaluation_measures_the_version_that_served_when_it_began() -> None:
     promotions = [Promotion(1, "first", times[0]), Promotion(2, "second", times[2])]
     event = next(event for event in tell(Sources([job], promotions=promotions)) if event.kind is Kind.EVALUATION)
     assert (event.version, event.serving, event.seconds) == (1, 2, 172_800.0)
+
+
+def test_outcome_of_a_training_is_the_standing_of_its_version_once_it_has_one() -> None:
+    job = Job("training-1", TRAINING, {}, JobState.SUCCEEDED, "", "", {"deployed": False, "outcome": "undecided"})
+    made = ModelVersion(1, "", "", (), {}, "", "training-1", "")
+    record = StandingRecord(1, Standing.REJECTED, "too slow", "")
+    (event,) = tell(Sources([job], versions=[made], standings={1: record}))
+    assert event.outcome == "rejected"
 
 
 @pytest.mark.parametrize(
