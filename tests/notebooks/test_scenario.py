@@ -148,7 +148,7 @@ def test_command_output_has_no_colour_codes(world: World, monkeypatch: pytest.Mo
     lines = scenario.adapt(f"batches list -w {world.folder}").splitlines()
     assert [line.split() for line in lines] == [
         ["Batches"],
-        ["month", "images", "new", "archived"],
+        ["batch", "images", "new", "archived"],
         ["2021-10", "3", "3", "0"],
     ]
 
