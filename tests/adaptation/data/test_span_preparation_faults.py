@@ -87,7 +87,7 @@ def test_preparation_killed_repeatedly_is_finished_in_the_end(disk: str, snapsho
 
 
 def test_preparation_repeated_with_other_labels_leaves_no_remains(disk: str, snapshot: Snapshot) -> None:
-    others = Labels(("ship", "cat"))
+    others = Labels((*LABELS.names, "whale"))
     for after in range(1, 60, 4):
         store = SpanStore(join(disk, f"data-{after}"))
         killed(lambda store=store: prepared(store, snapshot), after)

@@ -190,7 +190,7 @@ def test_request_beyond_the_rights_is_detected(shop: Cloud) -> None:
         [
             "GET /storage/v1/b/shop/o?prefix=adaptation/",
             "GET /storage/v1/b/shop/o?prefix=collection/2021",
-            "GET /storage/v1/b/shop/o/adaptation%2Fspecs%2Ftraining%2Flatest.json",
+            "GET /storage/v1/b/shop/o/adaptation%2Fspecs%2Fother%2Flatest.json",
             "POST /upload/storage/v1/b/images/o?uploadType=multipart&ifGenerationMatch=0",
         ]
     )
