@@ -16,6 +16,7 @@ from adaptation.data.batches import Batch, NoBatch, Snapshot
 from adaptation.data.reviews import Reviews
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, Span
+from adaptation.data.splits import Split
 from adaptation.data.windows import select
 from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.gate import Comparison
@@ -234,7 +235,7 @@ def test_span_preparator_on_beam_writes_what_one_process_writes(
     snapshot = Snapshot("2021-10", world.batches.folder(OCTOBER), world.batches.snapshot(OCTOBER).images)
     assert len(world.spans.manifest(Span(1)).shards) > 30
     assert (
-        prepare(alone.spans, snapshot, LABELS, shard_bytes=0).digest
+        prepare(alone.spans, snapshot, LABELS, Split(0, 0.5), shard_bytes=0).digest
         == done.outputs["SpanPreparator", "span"].properties["digest"]
     )
 

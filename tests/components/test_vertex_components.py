@@ -130,6 +130,7 @@ def test_pipeline_trigger_starts_one_training_on_the_resolved_window(vertex: Ver
             job=job,
             platform=vertex.config.to_json(),
             data_root=store.root,
+            records_root="gs://bucket/triggers",
             window="last:2",
             ingestion="spans",
         )

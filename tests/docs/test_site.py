@@ -46,7 +46,7 @@ def test_site_shows_every_command(site: Path) -> None:
 def test_site_shows_every_section_of_the_settings(site: Path) -> None:
     shown = page(site, "settings.html")
     assert [name for name, field in Settings.model_fields.items() if f"[{name}]" not in shown and name != "name"] == []
-    assert "accuracy below which the model is retrained" in shown
+    assert "accuracy that the model must reach" in shown
 
 
 def test_site_describes_every_module(site: Path) -> None:

@@ -304,7 +304,7 @@ def test_report_shows_the_whole_loop(unlabelled: Facts, folder: Path) -> None:
     assert report.missing == ()
     assert report.comparison is not None and len(report.comparison.labels) == 10
     outcomes = [event.outcome for event in report.events if event.kind is not Kind.EVALUATION]
-    assert outcomes == ["deployed", "deployed", "refused", "promoted", "undecided"]
+    assert outcomes == ["deployed", "deployed", "refused", "promoted", "candidate"]
 
 
 def test_durations_of_all_tasks_are_recorded(unlabelled: Facts, folder: Path) -> None:
