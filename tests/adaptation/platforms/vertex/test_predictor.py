@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from adaptation.io import storage
 from adaptation.platforms.base import EmptyFileList, JobFailed, NoSuchModel
 from adaptation.platforms.vertex.client import StillRunning
 from emulators.vertex import VertexEmulator
+from tests.worlds.processes import wait_until
 from tests.worlds.vertex import QUICK, ROOT, Vertex, a_config
 
 
@@ -107,15 +107,14 @@ def test_failed_prediction_is_not_mistaken_for_a_lost_request(serving: Vertex) -
 
 def test_progress_of_a_prediction_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", progress.LOGGER.name)
-    ready = threading.Event()
+    running = "batch prediction of 2 images: running"
 
     def hook(job: dict[str, Any], folder: str) -> int:
-        ready.wait(5)
+        wait_until(lambda: running in reported(caplog))
         return 2
 
     with VertexEmulator(on_batch_prediction=hook) as server:
         vertex = Vertex(server, a_config(server)).with_versions(1)
         vertex.registry.promote(vertex.version(1), "because")
-        threading.Timer(0.1, ready.set).start()
         predict(vertex, "champion", "a.jpg", "b.jpg")
-    assert reported(caplog)[-2:] == ["batch prediction of 2 images: running", "predicted 2 of 2"]
+    assert reported(caplog)[-2:] == [running, "predicted 2 of 2"]
