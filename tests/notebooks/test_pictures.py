@@ -109,13 +109,19 @@ def test_bars_of_two_spans_do_not_overlap() -> None:
 
 
 def test_challenger_and_champion_are_compared_by_class() -> None:
-    matches = [LabelMatch("ship", Match(10, 0.9, 0.5, 1, 1), None), LabelMatch("truck", Match(8, 0.75, 0.25, 1, 1), None)]
+    matches = [
+        LabelMatch("ship", Match(10, 0.9, 0.5, 1, 1), None),
+        LabelMatch("truck", Match(8, 0.75, 0.25, 1, 1), None),
+    ]
     pictures.accuracy_by_class(matches)
     assert bars(drawn()) == {"champion": [0.5, 0.25], "challenger": [0.9, 0.75]}
 
 
 def test_class_without_a_figure_of_the_champion_has_a_gap() -> None:
-    matches = [LabelMatch("ship", Match(10, 0.9, None, 1, 1), None), LabelMatch("truck", Match(8, 0.75, 0.25, 1, 1), None)]
+    matches = [
+        LabelMatch("ship", Match(10, 0.9, None, 1, 1), None),
+        LabelMatch("truck", Match(8, 0.75, 0.25, 1, 1), None),
+    ]
     pictures.accuracy_by_class(matches)
     assert bars(drawn()) == {"champion": [pytest.approx(math.nan, nan_ok=True), 0.25], "challenger": [0.9, 0.75]}
 
