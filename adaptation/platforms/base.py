@@ -91,7 +91,7 @@ class ModelVersion:
       source: URI of the model in the pipeline run that made it.
       run: Name of the pipeline run that made it.
       created: ISO 8601, UTC.
-      code: Version of the code that made it; empty where it was not told.
+      code: Version of the code that made it; empty if unknown.
       champion: Number of the version that it was compared with, 0 if there was none; None if unknown.
       recalls: What it predicted correctly on the test splits of its spans, by class; empty if unknown.
       comparison: URI of the file with the counts that its verdict rests on, an `adaptation.evaluation.gate.Comparison`;

@@ -157,7 +157,7 @@ def watch(folder: Path, interval: float) -> None:
     from pipeline.jobs import trigger
 
     workspace = open_workspace(folder)
-    connect(workspace.config)  # what the settings lack is told now, not at every look
+    connect(workspace.config)  # report what the settings lack now, not at every look
     stop = threading.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())

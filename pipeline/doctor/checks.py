@@ -26,7 +26,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What is not as it should be: what is wrong, the value, and how to mend it."""
+    """A problem: what is wrong, the value, and how to fix it."""
 
     severity: Severity
     text: str
