@@ -1,16 +1,15 @@
 """PerformanceEvaluator: measures the deployed model on a batch and decides whether to retrain."""
 
 from tfx import v1 as tfx
+from tfx.types import Artifact
 from tfx.types.experimental.simple_artifacts import File, Metrics
 
 from adaptation import codec
 from adaptation.data.batches import collection_of
 from adaptation.data.labels import Labels
 from adaptation.data.reviews import with_reviews
-from adaptation.evaluation.accuracy import evaluate
-from adaptation.evaluation.decision import Criterion, Rule, decide
-from adaptation.evaluation.evidence import Block
-from adaptation.evaluation.log import EvaluationLog, evaluate_new, version_id
+from adaptation.evaluation.decision import Criterion, Rule
+from adaptation.evaluation.judgement import Judgement, judge
 from adaptation.progress import report
 from components import artifacts
 
@@ -31,56 +30,47 @@ def PerformanceEvaluator(
     max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
     run: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Compare each image's prediction with its true label, and decide by the new images among them.
-
-    The images that no evaluation of this champion has counted before are added to its log beside the collection, and
-    the evidence is a fold over that log. For images or predictions from elsewhere there is no log: all images are new.
+    """Compare each image's prediction with its true label, and decide by the images that are new for the champion.
 
     Args:
       file_list: What FileListGen made.
-      predictions: What BatchPredictionGen made.
-      metrics: Gets `evaluation.json` (accuracy, 95 % Wilson interval, figures per class, confusion matrix, the skipped
-        images) and `decision.json`; custom properties `retrain` (int, 0 or 1, always set), `images` and, if any
-        image could be evaluated, `accuracy`.
+      predictions: What BatchPredictionGen made. If they are from elsewhere, all images are new.
+      metrics: Gets `evaluation.json` (an `adaptation.evaluation.accuracy.Evaluation`) and `decision.json`; custom
+        properties `retrain` (int, 0 or 1, always set), `images` and, if any image could be evaluated, `accuracy`.
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`; reviewed labels go before that.
       candidate: What CandidateEvaluator made; if a candidate has just become the champion, nothing is retrained.
-      threshold: The accuracy that the model must reach.
-      rule: `evidence`, `drop`, `point` or `wilson`, see `adaptation.evaluation.decision.Rule`.
+      threshold: The accuracy that the model must reach; this and the next five are the fields of `Criterion`.
+      rule: `evidence`, `drop`, `point` or `wilson`.
       false_alarms: Accepted probability of any needless retraining in 36 batches.
       drop: For the rule `drop`: the accepted fall below the champion's own accuracy.
       ignore_mix: 1 keeps a model if only the mix of classes has changed.
-      min_images: With fewer evaluated images the batch says too little to act on.
+      min_images: With fewer evaluated images nothing is concluded.
       max_skipped: Share of the images that may lack a prediction or a known label.
-      run: Name of this pipeline run, for the log.
+      run: Name of this pipeline run, for the champion's log beside the collection.
 
     Raises:
       AdaptationError: Predictions are missing, duplicated or unreadable, or too many images were skipped.
 
-    Failure: the batch counts as evaluated only when all is written; a retry evaluates it again and counts no image
-    twice.
+    Failure: the batch counts as evaluated only when all is written; a retry counts no image twice.
     """
     snapshot, version = artifacts.read_snapshot(file_list), artifacts.read_version(predictions)
-    results, collection = predictions.get_string_custom_property("results"), collection_of(snapshot)
     truth = with_reviews(Labels.from_json(labels), snapshot)
-    if collection and version:
-        log = EvaluationLog(collection, version_id(version.number, version.key))
-        evaluation = evaluate_new(log, snapshot, results, truth, max_skipped, run)
-        blocks = log.blocks()
-    else:
-        evaluation = evaluate(snapshot, results, truth, max_skipped)
-        blocks = [Block(snapshot.batch, evaluation.images, evaluation.correct)]
     criterion = Criterion(threshold, Rule(rule), min_images, false_alarms, drop, bool(ignore_mix))
-    decision = decide(evaluation, criterion, blocks, version.recalls if version else None)
-    if version and version.champion and {block.batch for block in blocks} == {snapshot.batch}:
-        decision = decision.in_first_batch(version.number)
+    results = predictions.get_string_custom_property("results")
+    judgement = judge(snapshot, results, truth, version, criterion, max_skipped, run)
     if candidate and (promoted := candidate.get_int_custom_property("version")):
-        decision = decision.kept(f"version {promoted} has just become the champion")
+        judgement = judgement.kept(f"version {promoted} has just become the champion")
+    _write(judgement, metrics)
+    if collection := collection_of(snapshot):
+        collection.mark_evaluated(snapshot)
+    report(judgement.decision.reason)
+
+
+def _write(judgement: Judgement, metrics: Artifact) -> None:
+    evaluation, decision = judgement.evaluation, judgement.decision
     artifacts.write(metrics, artifacts.EVALUATION, codec.encode(evaluation, indent=0))
     artifacts.write(metrics, artifacts.DECISION, codec.encode(decision))
     metrics.set_int_custom_property("retrain", int(decision.retrain))
     metrics.set_int_custom_property("images", evaluation.images)
     if evaluation.accuracy is not None:
         metrics.set_float_custom_property("accuracy", evaluation.accuracy)
-    if collection:
-        collection.mark_evaluated(snapshot)
-    report(decision.reason)
