@@ -307,7 +307,7 @@ def _plan_by_images(state: State) -> Plan:
         missing = state.min_images - state.new
         return _about(state, Outcome.NOT_ENOUGH, f"{state.new} new images, {missing} more are needed")
     count = state.new if state.whole else f"{state.new} or more"
-    return _next(state, Outcome.START, f"{count} new images, at least {state.min_images} are needed")
+    return _next(state, Outcome.START, f"{count} new images ({state.min_images} are enough)")
 
 
 def _wait(state: State, arrived: int) -> str:

@@ -63,7 +63,7 @@ def test_versions_of_0_1_0_are_listed(workspace: Path) -> None:
 
 def test_trigger_plans_from_records_of_0_1_0(workspace: Path) -> None:
     plan = adapt(workspace, "plan")
-    assert "evaluation-2021-11-0001" in plan and "start: 25 new images, at least 20 are needed" in plan
+    assert "evaluation-2021-11-0001" in plan and "start: 25 new images (20 are enough)" in plan
 
 
 def test_report_shows_the_history_of_0_1_0(workspace: Path) -> None:

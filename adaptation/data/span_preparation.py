@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from adaptation.data.batches import Snapshot
 from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, changed_label, refuse_if_too_many
-from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels
-from adaptation.data.splits import Split, keep_sides
+from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels, enumerate_spans
+from adaptation.data.splits import Split, keep_sides, other_spans
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.io import process_pool, storage
 from adaptation.progress import report
@@ -26,6 +26,7 @@ from adaptation.progress import report
 PART_IMAGES = 512
 PART_BYTES = 8 * 2**20
 PARTS_PER_WORKER = 8  # fewer are done before a worker has started
+_PUBLISHING = "_staging/publishing.lock"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Preparation:
       split: The train/test split; content that other spans have is on the same side in this one.
       max_skipped: Share of images that may be unusable.
       run: The pipeline run.
+      others: The published spans whose sides the split keeps.
     """
 
     data_root: str
@@ -86,6 +88,7 @@ class Preparation:
     split: Split
     max_skipped: float
     run: str
+    others: tuple[Span, ...] = ()
 
 
 def prepare(
@@ -111,7 +114,8 @@ def prepare(
 
     Raises:
       TooManySkipped: More than `max_skipped` of the images have no known label or cannot be decoded.
-      InvalidSpan: A split would be empty, or `labels` does not begin with the newest span's label names.
+      InvalidSpan: A split would be empty, `labels` does not begin with the newest span's label names, or a span that
+        was published meanwhile has images of this one on the other side.
     """
     preparation = begin(store, snapshot, labels, split, max_skipped, run, key)
     if published := find_published(store, preparation.span):
@@ -126,8 +130,9 @@ def begin(
     """Claim the span's number, for the snapshot or for `key`; the same one gets the same number again."""
     refuse_changed_labels(store, labels.names)
     span = store.claim(key or snapshot.key)
-    kept = split if store.is_published(span) else keep_sides(store, span, split)
-    return Preparation(store.root, span, snapshot, labels, kept, max_skipped, run)
+    others = other_spans(store, span)
+    kept = split if store.is_published(span) else keep_sides(store, others, split)
+    return Preparation(store.root, span, snapshot, labels, kept, max_skipped, run, others)
 
 
 def find_published(store: SpanStore, span: Span) -> Manifest | None:
@@ -194,7 +199,11 @@ def write_chunk(preparation: Preparation, chunk: Chunk, seen: Mapping[bytes, Acc
 
 
 def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest:
-    """Publish the span from the reports of all its chunks, in any order; errors as for `prepare`."""
+    """Publish the span from the reports of all its chunks, in any order; errors as for `prepare`.
+
+    On one machine spans are published one after another, so that no image changes sides between two that are prepared
+    at the same time. On object storage, two that are published within the same seconds do not see each other.
+    """
     found = list(_without_duplicates(preparation, reports))
     skipped = sorted(skipped for chunk in found for skipped in chunk.skipped)
     refuse_if_too_many(skipped, len(preparation.snapshot.images), preparation.max_skipped)
@@ -205,7 +214,9 @@ def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest
                 f"{preparation.span} would have no {split} image: {manifest.images} of "
                 f"{len(preparation.snapshot.images)} images are usable. Collect more, then run it again."
             )
-    return SpanStore(preparation.data_root).publish(manifest, preparation.snapshot)
+    with storage.locked(storage.join(preparation.data_root, _PUBLISHING)):
+        _refuse_changed_sides(preparation, found)
+        return SpanStore(preparation.data_root).publish(manifest, preparation.snapshot)
 
 
 # A usable image: name, label, side of the split, digest of its content, record. A plain tuple: very many travel between
@@ -319,6 +330,21 @@ def _without_duplicates(preparation: Preparation, reports: Iterable[ChunkReport]
             chunk_report = write_chunk(preparation, chunk_report.chunk, seen)
         seen.update(chunk_report.contents)
         yield chunk_report
+
+
+def _refuse_changed_sides(preparation: Preparation, reports: Iterable[ChunkReport]) -> None:
+    """Refuse to publish if a span that was published since `begin` has an image of this one on the other side."""
+    store, split = SpanStore(preparation.data_root), preparation.split
+    if (others := other_spans(store, preparation.span)) == preparation.others:
+        return
+    kept = keep_sides(store, others, replace(split, moved=frozenset()))
+    contents = (content for chunk in reports for content in chunk.contents)
+    if changed := sum(kept.side(content) != split.side(content) for content in contents):
+        new = enumerate_spans(set(others).difference(preparation.others))
+        raise InvalidSpan(
+            f"{preparation.span} has {changed} images on the other side of the train/test split than span-{new}, "
+            "published meanwhile. Run it again; they follow it then."
+        )
 
 
 def _manifest(preparation: Preparation, reports: list[ChunkReport], skipped: list[Skipped]) -> Manifest:

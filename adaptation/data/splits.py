@@ -53,22 +53,26 @@ def test_share(images: int, least: float) -> float:
     return max(least, min(0.5, _TEST_IMAGES / images)) if images else least
 
 
-def keep_sides(store: SpanStore, span: Span, split: Split) -> Split:
-    """Return the split under which no image of the other published spans changes sides.
+def other_spans(store: SpanStore, span: Span) -> tuple[Span, ...]:
+    """Return the published spans without this one."""
+    return tuple(other for other in store.spans() if other != span)
 
-    An image that has been trained on stays in train, even if another span has tested on it. Spans that are prepared at
-    the same time do not see each other.
+
+def keep_sides(store: SpanStore, spans: Iterable[Span], split: Split) -> Split:
+    """Return the split under which no image of the published spans changes sides.
+
+    An image that has been trained on stays in train, even if another span has tested on it.
 
     Args:
       store: The spans.
-      span: The one to split.
-      split: The split by its images' draws.
+      spans: The published ones, without the one to split.
+      split: The split by the draws of that one's images.
 
     Failure: the draws of each span with another split are read from its shards once, and kept below
     `<data root>/_draws/`; missing ones are read again.
     """
-    others = (store.manifest(other) for other in store.spans() if other != span)
-    unlike = [manifest for manifest in others if (manifest.seed, manifest.ratio) != (split.seed, split.ratio)]
+    draw = split.seed, split.ratio
+    unlike = [manifest for manifest in store.manifests(spans) if (manifest.seed, manifest.ratio) != draw]
     train, test = (_draws(store, unlike, split, side) for side in SPLITS)
     moved = {draw for draw in train if split.drawn(draw) == "test"}
     return replace(split, moved=frozenset(moved | {draw for draw in test - train if split.drawn(draw) == "train"}))

@@ -158,7 +158,9 @@ def _with_cause(found: Decision, evaluation: Evaluation, criterion: Criterion, o
     kept = found.retrain and criterion.ignore_mix and shift.cause is Cause.MIX
     retrain = found.retrain and not kept
     setting = "; kept, because evaluation.ignore_mix is set" if kept else ""
-    return Decision(retrain, _outcome(retrain), f"{found.reason}; {shift.reason}{setting}", found.evidence, shift.cause)
+    has_fallen = found.retrain or shift.cause is Cause.SKILL or evaluation.interval.high < shift.own
+    explained = f"; {shift.reason}{setting}" if has_fallen else ""
+    return Decision(retrain, _outcome(retrain), f"{found.reason}{explained}", found.evidence, shift.cause)
 
 
 def _outcome(retrain: bool) -> Outcome:

@@ -48,7 +48,7 @@ def test_log_has_batch_outcome_job_and_link(world: FunctionWorld) -> None:
     answer = world.post()
     (line,) = world.logged
     assert line["severity"] == "INFO"
-    assert line["message"] == "start: 3 or more new images, at least 3 are needed"
+    assert line["message"] == "start: 3 or more new images (3 are enough)"
     assert (line["batch"], line["outcome"], line["job"]) == (BATCH, "start", JOB)
     assert line["link"].endswith(f"/runs/ships-{JOB}?project=demo")
     assert answer.text.strip() == line["message"]

@@ -190,17 +190,42 @@ def test_image_of_any_training_split_is_never_in_a_test_split(store: SpanStore, 
 
 def test_sides_in_a_span_with_another_split_are_read_once(store: SpanStore, october: str) -> None:
     prepared(store, collected(october, 12))
-    kept = keep_sides(store, Span(2), Split(ratio=0.95))
+    kept = keep_sides(store, [Span(1)], Split(ratio=0.95))
     assert kept.moved
     for file in storage.files_below(join(store.root, "span-1")):
         if file.name.endswith(".tfrecord"):
             storage.remove(join(store.root, "span-1", file.name))
-    assert keep_sides(store, Span(2), Split(ratio=0.95)) == kept
+    assert keep_sides(store, [Span(1)], Split(ratio=0.95)) == kept
 
 
-def test_sides_in_a_span_do_not_depend_on_its_own_earlier_ones(store: SpanStore, october: str) -> None:
+def test_span_does_not_keep_its_own_sides(store: SpanStore, october: str) -> None:
     manifest = prepared(store, collected(october, 12), Split(ratio=0.5))
-    assert keep_sides(store, Span(manifest.span), Split(ratio=0.1)).moved == frozenset()
+    assert splits.other_spans(store, Span(manifest.span)) == ()
+
+
+def test_no_image_changes_sides_between_spans_prepared_at_the_same_time(
+    root: str, store: SpanStore, october: str
+) -> None:
+    small, folder = collected(october, 20), join(root, "collection", "2021-11")
+    for number, data in enumerate(contents(october).values()):
+        storage.write(join(folder, f"ship_{number}.png"), data)
+    collect(folder, numbered(40, first=100))
+    large = snapshot_folder(folder, "2021-11")
+    begun = begin(store, large, LABELS, Split(ratio=0.2), 1.0, "")
+    reports = [write_chunk(begun, chunk) for chunk in chunks(large, 2**20)]
+    first = prepared(store, small, Split(ratio=0.5))
+    with pytest.raises(InvalidSpan, match=r"span-1 has \d+ images on the other side .* than span-2, .* Run it again"):
+        finish(begun, reports)
+    second = prepared(store, large, Split(ratio=0.2))
+    assert sides(store, first).items() <= sides(store, second).items()
+
+
+def test_span_published_meanwhile_with_other_images_hinders_no_other(root: str, store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 20)
+    begun = begin(store, snapshot, LABELS, Split(ratio=0.5), 1.0, "")
+    prepared(store, collected(join(root, "collection", "2021-11"), 30, first=100), Split(ratio=0.2))
+    finish(begun, [write_chunk(begun, chunk) for chunk in chunks(snapshot, 2**20)])
+    assert store.spans() == [Span(1), Span(2)]
 
 
 @pytest.mark.parametrize(

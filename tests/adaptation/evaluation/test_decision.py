@@ -119,6 +119,15 @@ def test_change_of_mix_is_reported_and_kept_by_setting() -> None:
     assert (kept.retrain, kept.outcome) == (False, Outcome.KEEP) and "ignore_mix" in kept.reason
 
 
+@pytest.mark.parametrize(("correct", "said"), [(470, False), (455, True)])
+def test_cause_of_a_fall_is_named_only_where_accuracy_has_fallen(correct: int, said: bool) -> None:
+    own = {"cat": Recall(100, 95), "dog": Recall(100, 95)}
+    batch = evaluation_of(correct, 500, (of_class("cat", 250, 235), of_class("dog", 250, correct - 235)))
+    found = decide(batch, Criterion(0.8), [Block("2021-10", 500, correct)], own)
+    assert found.cause is Cause.UNCLEAR
+    assert ("neither the mix of classes" in found.reason) is said
+
+
 def test_first_batch_below_the_gates_promise_proposes_a_rollback() -> None:
     own = {"cat": Recall(1000, 980), "dog": Recall(1000, 980)}
     fallen = evaluation_of(850, 1000, (of_class("cat", 500, 425), of_class("dog", 500, 425)))

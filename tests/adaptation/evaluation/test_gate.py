@@ -165,6 +165,14 @@ def test_budget_of_a_better_challenger_is_5_percent_in_all() -> None:
     assert not Budget(0.01, 0.01, 0.0).proves([Pairs()])
 
 
+def test_questions_that_share_a_budget_each_get_their_part() -> None:
+    ever, exact = Budget(0.0, 0.02, 0.0), Budget(0.01, 1e-9, 0.0)
+    seven, eight = [Pairs(challenger_only=7)], [Pairs(challenger_only=8)]
+    assert exact.proves(seven) and not exact.proves(seven, 2) and exact.proves(eight, 2)
+    few, many = [Pairs(challenger_only=9)], [Pairs(challenger_only=30)]
+    assert ever.proves(few) and not ever.proves(few, 100) and ever.proves(many, 100)
+
+
 def test_comparison_counts_by_span_and_by_class() -> None:
     comparison = Comparison.of(3, {(2, "dog"): AHEAD, (1, "cat"): EQUAL, (2, "cat"): CLOSE})
     assert comparison.by_span == {1: EQUAL, 2: AHEAD + CLOSE}

@@ -283,7 +283,7 @@ def test_plan_shows_what_would_be_done_and_why(shop: World) -> None:
         ["images", "15, of which 15 are new"],
         ["digest", digest],
         ["job", "evaluation-2021-10-0001"],
-        ["outcome", "start: 15 new images, at least 10 are needed"],
+        ["outcome", "start: 15 new images (10 are enough)"],
     ]
     assert shop.job_ids == []
 
