@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
+
+_TRIES, _TRY_SECONDS = 5, 0.005
 
 
 @contextlib.contextmanager
@@ -24,20 +27,36 @@ def locked(path: str) -> Iterator[None]:
 def locked_if_free(path: str) -> Iterator[bool]:
     """Like `locked`, but never wait: yield False, without the lock, if another process has it."""
     with _descriptor(path) as descriptor:
-        yield _acquired(descriptor)
+        yield _acquired(descriptor, fcntl.LOCK_EX)
 
 
 def is_locked(path: str) -> bool:
-    """Return True if another process holds the lock. The check itself holds the lock for a moment."""
-    if not os.path.exists(path):
+    """Return True if another process holds the lock.
+
+    The permission to read the file is enough. The check itself shares the lock with other checks for a moment.
+    """
+    try:
+        with _descriptor(path, os.O_RDONLY) as descriptor:
+            return not _acquired(descriptor, fcntl.LOCK_SH)
+    except FileNotFoundError:
         return False
-    with locked_if_free(path) as free:
-        return not free
+
+
+def keep(descriptor: int) -> bool:
+    """Lock an open file for as long as it is open, here or in a process that inherits it; False if it is locked.
+
+    A check of another process (`is_locked`) does not stand in the way.
+    """
+    for _ in range(_TRIES):
+        if _acquired(descriptor, fcntl.LOCK_EX):
+            return True
+        time.sleep(_TRY_SECONDS)
+    return False
 
 
 @contextlib.contextmanager
-def _descriptor(path: str) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def _descriptor(path: str, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o666)
     try:
         yield descriptor
     finally:
@@ -46,9 +65,9 @@ def _descriptor(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _acquired(descriptor: int) -> bool:
+def _acquired(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -9,11 +9,15 @@ A write is seen whole or not at all, even if the process dies in the middle of i
 neighbour that is flushed to disk and then renamed or linked into place; an object store does the same by itself. If the
 store cannot be reached, requests are retried for a while, then `StorageFailed` is raised; `StorageRefused` if something
 is not allowed.
+
+A file system without hard links (exFAT, gcsfuse, some network drives) keeps these promises among the processes of one
+machine: a lock takes the link's place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import shutil
@@ -32,6 +36,8 @@ from adaptation.io.object_store import REQUESTS_IN_FLIGHT, translate_errors, tra
 
 TEMPORARY = ".tmp-"
 _READ_BYTES = 2**20
+# No link: the file system has none, the file has as many as it may, or it is another user's (fs.protected_hardlinks).
+_NO_LINK = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _LOCAL = LocalFileSystem()
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -130,14 +136,14 @@ def create(uri: str, data: bytes) -> None:
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
         with _staged(path, data) as staged:
-            os.link(staged, path)
+            _name(staged, path)
     else:
         object_store.create(fs, path, data)
 
 
 @translate_errors
 def move(source: str, target: str) -> None:
-    """Move one file without ever overwriting another.
+    """Move one file without ever overwriting another; between disks by a copy.
 
     Failure: cut off half-way, the file is at both places, with the same content; moving it again raises
     FileExistsError. On object storage, if the response was lost, either error may be raised although the file has been
@@ -149,11 +155,10 @@ def move(source: str, target: str) -> None:
     """
     fs, path = _open(source)
     _, new_path = _open(target)
-    if isinstance(fs, LocalFileSystem):
-        _link_exclusively(path, new_path)
-        os.unlink(path)
-    else:
+    if not isinstance(fs, LocalFileSystem):
         object_store.move(fs, path, new_path)
+    elif _named(path, new_path):
+        os.unlink(path)
 
 
 @translate_errors
@@ -298,14 +303,35 @@ def _protocol(uri: str) -> str:
     return uri.partition("://")[0] if "://" in uri else "file"
 
 
-def _link_exclusively(path: str, new_path: str) -> None:
+def _named(path: str, new_path: str) -> bool:
+    """Give a file a second name that is free; return False if it has lost its first one by that."""
     while True:
         os.makedirs(os.path.dirname(new_path), exist_ok=True)
         try:
-            return os.link(path, new_path)
+            return _name(path, new_path)
         except FileNotFoundError:  # the system also reports it for a file that is just being replaced
             if not os.path.lexists(path):
                 raise
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            create(new_path, read(path))
+            return True
+
+
+def _name(path: str, new_path: str) -> bool:
+    """Do as `_named`, once, on one disk."""
+    try:
+        os.link(path, new_path)
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+    with locks.locked(os.path.join(os.path.dirname(new_path), f"{TEMPORARY}lock")):
+        if os.path.lexists(new_path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_path)
+        os.rename(path, new_path)
+        return False
 
 
 def _read_or_error(path: str) -> bytes | OSError:

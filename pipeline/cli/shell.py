@@ -25,12 +25,21 @@ in_workspace = click.option(
     help="The workspace's folder, or its settings file.",
 )
 _DEBUG = f"{__name__}.debug"
+_OTHER_DISK = '"adapt doctor" tries what a workspace needs; put the workspace on another disk if it says so.'
 _REMEDIES = {
     errno.EACCES: "Get the permission for it, or name another place.",
+    errno.EDQUOT: "Your quota on that disk is used up. Free some space or get a larger one, then run it again.",
     errno.ENOENT: "Put it there, or name another place.",
     errno.ENOSPC: "Free some space, then run it again.",
+    errno.ENOLCK: f"That file system has no locks, or no more of them. {_OTHER_DISK}",
+    errno.ENOSYS: f"That file system cannot do this. {_OTHER_DISK}",
     errno.ENOTDIR: "There is a file where a folder should be: move it, or name another place.",
+    errno.ENOTSUP: f"That file system cannot do this. {_OTHER_DISK}",
+    errno.EPERM: "The system does not allow it: the file is another user's or immutable, or its disk cannot do this. "
+    '"adapt doctor" tries what a workspace needs.',
     errno.EROFS: "It is read-only: name another place.",
+    errno.ESTALE: "The network drive has lost that file or folder. Mount the drive again, then run it again.",
+    errno.EXDEV: "The two places are on different disks. Put them on one.",
 }
 
 

@@ -40,11 +40,13 @@ class Check:
       name: What is looked at.
       look: Finds what is wrong with it.
       seconds: It may take this long.
+      remote: Whether it asks another machine.
     """
 
     name: str
     look: Callable[[], Iterable[Finding]]
     seconds: float = SECONDS
+    remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,15 @@ def carry_out(checks: Sequence[Check]) -> Iterator[Result]:
         try:
             findings = answer.get(timeout=max(0.0, began + check.seconds - time.monotonic()))
         except queue.Empty:
-            text = f"no answer within {check.seconds:g} s. Look at the network and its proxy, then try again."
-            findings = (broken(text),)
+            findings = (_late(check),)
         yield Result(check.name, findings)
+
+
+def _late(check: Check) -> Finding:
+    late = f"no answer within {check.seconds:g} s."
+    if check.remote:
+        return broken(f"{late} Look at the network and its proxy, then try again.")
+    return warning(f"{late} This machine is busy, or its disk is slow. Try again when it is idle.")
 
 
 def _begin(check: Check) -> queue.SimpleQueue[tuple[Finding, ...]]:

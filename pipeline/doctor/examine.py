@@ -1,14 +1,16 @@
-"""The doctor: problems of the machine, the settings and what they refer to. It changes nothing."""
+"""The doctor: problems of the machine, the settings and what they refer to. It leaves everything as it is."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from adaptation.io import storage
 from pipeline.cautions import cautions
 from pipeline.doctor.checks import Check, Finding, Result, broken, carry_out, warning
+from pipeline.doctor.file_system import file_system_checks
 from pipeline.doctor.google_cloud import cloud_checks, credentials_check
 from pipeline.doctor.loop import loop_checks
 from pipeline.doctor.machine import machine_checks
@@ -42,17 +44,17 @@ def examine(path: Path) -> Iterator[Result]:
 
 
 def _on_vertex(workspace: Workspace) -> Iterator[Result]:
-    (credentials,) = carry_out([credentials_check(workspace.settings)])
+    (credentials,) = carry_out([replace(credentials_check(workspace.settings), remote=True)])
     yield credentials
     if not credentials.broken:
-        yield from _judging(
-            [*_label_checks(workspace.settings), *cloud_checks(workspace), *loop_checks(workspace)], workspace
-        )
+        checks = [*_label_checks(workspace.settings), *cloud_checks(workspace), *loop_checks(workspace)]
+        yield from _judging([replace(check, remote=True) for check in checks], workspace)
 
 
 def _on_this_machine(workspace: Workspace) -> Iterator[Result]:
     serving = Check("serving model", lambda: _service_findings(workspace))
-    return _judging([*_label_checks(workspace.settings), serving, *loop_checks(workspace)], workspace)
+    checks = [*file_system_checks(workspace), *_label_checks(workspace.settings), serving, *loop_checks(workspace)]
+    return _judging(checks, workspace)
 
 
 def _judging(checks: Sequence[Check], workspace: Workspace) -> Iterator[Result]:

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline.doctor.checks import Check, Finding, broken, warning
+from pipeline.workspace.settings_file import SETTINGS_FILE
 
 DISTRIBUTION = "continuous-adaptation"
 LOCK = Path(__file__).parents[2] / "requirements.lock"
@@ -79,9 +80,9 @@ def memory_findings(size: int) -> Iterator[Finding]:
 
 
 def disk_findings(folder: Path, least: int = LEAST_DISK) -> Iterator[Finding]:
-    """Check the free space and the permission to write."""
+    """Check the free space and, where a workspace is to be made, the permission to write."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(there, os.W_OK | os.X_OK) and not (there / SETTINGS_FILE).exists():
         yield broken(f"{there} cannot be written to. Get the permission, or name another folder.")
     free = shutil.disk_usage(there).free
     if free < least:

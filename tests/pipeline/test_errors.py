@@ -184,6 +184,13 @@ def test_commands_show_a_traceback_on_request_only(found: Found, empty: Path, tm
         (errno.ENOTDIR, "a file where a folder should be"),
         (errno.EROFS, "name another place"),
         (errno.ENOENT, "Put it there"),
+        (errno.EDQUOT, "quota"),
+        (errno.ENOLCK, "no locks"),
+        (errno.ENOSYS, "That file system cannot do this"),
+        (errno.ENOTSUP, "That file system cannot do this"),
+        (errno.EPERM, "another user's"),
+        (errno.ESTALE, "Mount the drive again"),
+        (errno.EXDEV, "on different disks"),
         (errno.EIO, "Fix that, then run it again"),
     ],
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+NOBODY = 65534
 CHANGES = ("fsync", "link", "mkdir", "remove", "rename", "replace", "rmdir", "unlink")
 
 
@@ -27,6 +28,21 @@ def killed(task: Callable[[], object], after: int) -> bool:
         return True
     assert os.WEXITSTATUS(status) == 0, "the task failed, see standard error"
     return False
+
+
+def as_nobody(task: Callable[[], object]) -> None:
+    """Run the task in a process of a user without any rights of its own; only root can. Fail if the task fails."""
+
+    def become_nobody() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+    pid = os.fork()
+    if pid == 0:
+        _child(lambda: (become_nobody(), task()))
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, "the task failed, see standard error"
 
 
 def at_once(*tasks: Callable[[], Any]) -> list[Any]:

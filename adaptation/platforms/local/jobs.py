@@ -4,8 +4,8 @@
               state.json       RUNNING, SUCCEEDED or FAILED; PENDING jobs have none
               result.json      the result of the work
               progress.jsonl   the reports of `adaptation.progress`, a line a step
-              log.txt          everything that the process printed
-              lock             held by the process as long as it lives
+              log.txt          everything that the process printed; locked from its start on
+              lock             held by the process from the beginning of its work on, as long as it lives
 
 `LocalJobs` creates, watches and lists; the process itself calls `run_recorded`. The work is defined by its caller.
 """
@@ -13,14 +13,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import re
 import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, Any, TypeVar
 
@@ -28,7 +30,7 @@ import msgspec
 
 from adaptation import codec, progress
 from adaptation.io import storage
-from adaptation.io.locks import is_locked, locked_if_free
+from adaptation.io.locks import is_locked, keep, locked_if_free
 from adaptation.platforms.base import InvalidJob, Job, JobFailed, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.local import forkserver
 
@@ -37,6 +39,8 @@ PROGRESS, LOG, LOCK = "progress.jsonl", "log.txt", "lock"
 POLL_SECONDS = 0.05
 START_SECONDS = 30.0
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LONGEST_MESSAGE = 1000  # on a full disk, so that the record fits into one block
 _T = TypeVar("_T")
 
 
@@ -67,6 +71,8 @@ class LocalJobs:
 
     def create(self, request: JobRequest) -> Job:
         """Start the job once; return an existing job of that id unchanged.
+
+        It counts as running from the start of its process on, however long that takes until the work begins.
 
         Failure: cut off before its process was started, the job is PENDING; creating it again starts it.
 
@@ -128,6 +134,8 @@ class LocalJobs:
 
     def _start(self, folder: str) -> None:
         with open(storage.join(folder, LOG), "ab") as log:
+            if not keep(log.fileno()):  # the process that another call has started keeps it, as its output
+                return
             try:
                 process = _started([*self.command, folder], log)
             except OSError as error:
@@ -159,7 +167,8 @@ def _run(folder: str, work: Callable[[JobRequest], Any]) -> None:
             result = work(_request(folder))
         storage.write(storage.join(folder, RESULT), codec.encode(dict(msgspec.to_builtins(result)), indent=0))
     except BaseException as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be full
+            traceback.print_exc()
         _record(folder, _Status(JobState.FAILED, f"{type(error).__name__}: {error}"))
         if not isinstance(error, Exception):
             raise
@@ -222,8 +231,10 @@ def _job(folder: str) -> Job:
 
 
 def _status(folder: str) -> _Status:
-    """Return the recorded status, corrected if the process died without recording its end."""
+    """Return the recorded status, corrected if the process has not come to its work, or died without a record."""
     status = _recorded(folder)
+    if status.state is JobState.PENDING and is_locked(storage.join(folder, LOG)):
+        return _Status(JobState.RUNNING, "its process is starting")
     if status.state is not JobState.RUNNING or is_locked(storage.join(folder, LOCK)):
         return status
     status = _recorded(folder)  # the process may have ended normally between the two checks
@@ -238,7 +249,19 @@ def _recorded(folder: str) -> _Status:
 
 def _record(folder: str, status: _Status) -> None:
     message = status.message.encode(errors="backslashreplace").decode()  # an error may name a file that is no text
-    storage.write(storage.join(folder, STATE), codec.encode(_Status(status.state, message, _now()), indent=0))
+    state, recorded = storage.join(folder, STATE), _Status(status.state, message, _now())
+    try:
+        storage.write(state, codec.encode(recorded, indent=0))
+    except OSError as error:
+        if error.errno not in _FULL or not os.path.exists(state):
+            raise
+        _write_over(state, codec.encode(replace(recorded, message=message[:_LONGEST_MESSAGE]), indent=0))
+
+
+def _write_over(path: str, data: bytes) -> None:
+    """Write into the block that a small file has already: a full disk has no other."""
+    with open(path, "r+b") as file:
+        file.write(data.ljust(os.path.getsize(path)))
 
 
 def _request(folder: str) -> _Request:

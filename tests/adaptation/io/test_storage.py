@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,9 @@ from typing import Any
 import pytest
 
 from adaptation.io import storage
+from adaptation.io.locks import is_locked
 from adaptation.io.storage import File, collector_at_rest, join
-from tests.worlds.processes import at_once, killed
+from tests.worlds.processes import NOBODY, as_nobody, at_once, killed
 
 ODD_NAMES = [
     "with a space.jpg",
@@ -53,6 +57,21 @@ def name_for(root: str, name: str) -> str:
 
 def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+NO_LINKS = ("EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK")
+
+
+@pytest.fixture(params=NO_LINKS)
+def linkless(request: pytest.FixtureRequest, disk: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a folder where `link` fails as on a file system without hard links, which cannot be mounted here."""
+
+    def refuse(*_: object) -> None:
+        code = getattr(errno, request.param)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    return disk
 
 
 # Names
@@ -243,6 +262,111 @@ def test_link_to_another_disk_is_a_copy(disk: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "link", refuse)
     storage.link(join(disk, "a"), join(disk, "b"))
     assert storage.read(join(disk, "b")) == b"data"
+
+
+def test_move_to_another_disk_is_a_copy_without_the_original(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def refuse_others(source: str, target: str) -> None:
+        if not os.path.basename(source).startswith(storage.TEMPORARY):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        link(source, target)
+
+    storage.write(join(disk, "a"), b"data")
+    storage.write(join(disk, "c"), b"other")
+    monkeypatch.setattr(os, "link", refuse_others)
+    storage.move(join(disk, "a"), join(disk, "b"))
+    with pytest.raises(FileExistsError):
+        storage.move(join(disk, "c"), join(disk, "b"))
+    assert storage.files(disk) == [File("b", 4), File("c", 5)]
+    assert storage.read(join(disk, "b")) == b"data"
+
+
+# Without hard links
+
+
+def test_disk_without_links_creates_and_moves_exclusively(linkless: str) -> None:
+    storage.create(join(linkless, "a"), b"data")
+    storage.move(join(linkless, "a"), join(linkless, "new", "b"))
+    for change in (
+        lambda: storage.create(join(linkless, "new", "b"), b"other"),
+        lambda: storage.move(join(linkless, "c"), join(linkless, "new", "b")),
+    ):
+        storage.write(join(linkless, "c"), b"third")
+        with pytest.raises(FileExistsError):
+            change()
+    with pytest.raises(FileNotFoundError):
+        storage.move(join(linkless, "missing"), join(linkless, "d"))
+    assert storage.files_below(linkless) == [File("c", 5), File("new/b", 4)]
+    assert storage.read(join(linkless, "new", "b")) == b"data"
+
+
+def test_disk_without_links_has_one_winner_of_many_processes(linkless: str) -> None:
+    def create(number: int) -> int:
+        storage.create(join(linkless, "one"), b"%d" % number * 10_000)
+        return number
+
+    results = at_once(*(lambda number=number: create(number) for number in range(4)))
+    winners = [number for number in results if isinstance(number, int)]
+    assert len(winners) == 1
+    assert storage.read(join(linkless, "one")) == b"%d" % winners[0] * 10_000
+
+
+@pytest.mark.parametrize("operation", ["create", "move"])
+def test_killed_on_a_disk_without_links_is_whole_or_nothing(linkless: str, operation: str) -> None:
+    def change(target: str) -> None:
+        if operation == "create":
+            return storage.create(target, b"whole")
+        storage.write(f"{target}-source", b"whole")
+        storage.move(f"{target}-source", target)
+
+    after = 1
+    while killed(lambda name=f"{after}": change(join(linkless, name)), after):
+        assert all(storage.read(join(linkless, file.name)) == b"whole" for file in storage.files(linkless))
+        after += 1
+    assert after > 1
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Return a folder that another user can reach; pytest's own are private. Only root can become that user."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become two users")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_image_of_another_user_is_moved(shared: Path) -> None:
+    """Where `fs.protected_hardlinks` is set, as it is by default, the system refuses to link such a file."""
+    folder = shared / "collection"
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    (folder / "a.jpg").write_bytes(b"data")
+    (folder / "a.jpg").chmod(0o644)
+    as_nobody(lambda: storage.move(str(folder / "a.jpg"), str(folder / "old" / "a.jpg")))
+    assert storage.files_below(str(folder)) == [File("old/a.jpg", 4)]
+
+
+def test_lock_is_seen_by_a_user_who_may_only_read_it(shared: Path) -> None:
+    lock = str(shared / "lock")
+    storage.write(lock, b"")
+    os.chmod(lock, 0o644)
+
+    def check(expected: bool) -> None:
+        assert is_locked(lock) is expected
+
+    as_nobody(lambda: check(False))
+    with storage.locked(lock):
+        as_nobody(lambda: check(True))
+
+
+def test_two_checks_of_a_free_lock_both_find_it_free(disk: str) -> None:
+    lock = join(disk, "lock")
+    storage.write(lock, b"")
+    with open(lock, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as another check does
+        assert not is_locked(lock)
 
 
 def test_linking_a_missing_file_raises_file_not_found(root: str) -> None:

@@ -92,10 +92,17 @@ def test_results_are_in_the_order_of_the_checks() -> None:
     ]
 
 
-def test_check_that_hangs_is_given_up() -> None:
+@pytest.mark.parametrize(
+    ("remote", "severity", "cause"), [(True, Severity.BROKEN, "the network"), (False, Severity.WARNING, "is busy")]
+)
+def test_check_that_hangs_is_given_up_and_blames_what_it_waits_for(
+    remote: bool, severity: Severity, cause: str
+) -> None:
     never = threading.Event()
-    (result,) = carry_out([Check("network", lambda: [] if never.wait() else [], seconds=0.1)])
-    assert result.broken and texts(list(result.findings))[0].startswith("no answer within 0.1 s.")
+    (result,) = carry_out([Check("any", lambda: [] if never.wait() else [], seconds=0.1, remote=remote)])
+    (finding,) = result.findings
+    assert finding.text.startswith("no answer within 0.1 s.")
+    assert (finding.severity, cause in finding.text) == (severity, True)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +261,8 @@ def test_command_prints_the_findings_and_has_their_exit_code(local: Workspace, t
         "ok       packages",
         "ok       settings",
         "ok       recipe",
+        "ok       file system",
+        "ok       permissions",
         "ok       serving model",
         *(f"ok       {name}" for name in LOOP_CHECKS),
         "ok       test images",

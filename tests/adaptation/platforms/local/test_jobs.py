@@ -220,6 +220,61 @@ def test_job_without_a_valid_result_has_failed(jobs_that: JobsThat, work: str, m
     assert message in job.message
 
 
+def test_job_that_is_still_starting_is_not_started_again(jobs_that: JobsThat, tmp_path: Path) -> None:
+    slow = "while not os.path.exists(here + '/go'):\n    time.sleep(0.01)"
+    jobs = jobs_that("return {}")
+    program = tmp_path / f"{MODULE}.py"
+    begun = "with open(here + '/started', 'a') as file:\n    file.write('x')\n"
+    program.write_text(program.read_text().replace("run_recorded(sys", f"{begun}{slow}\nrun_recorded(sys"))
+    first = jobs.create(a_request())
+    looks = [jobs.create(a_request()) for _ in range(15)]
+    assert {job.state for job in [first, *looks, existing(jobs)]} == {JobState.RUNNING}
+    assert first.message == "its process is starting"
+    (tmp_path / "go").touch()
+    assert ended(jobs).state is JobState.SUCCEEDED
+    assert (tmp_path / "started").read_text() == "x"
+
+
+def test_job_whose_process_was_killed_while_it_started_is_started_again(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "return {}", before="if not os.path.exists(here + '/go'):\n    time.sleep(60)")
+    creation = "job = jobs.create(JobRequest('job-1', 'evaluation', {}))"
+    code = f"jobs = LocalJobs({jobs.folder!r}, {jobs.command!r}); {creation}; os.kill(os.getpid(), signal.SIGKILL)"
+    run_in_a_group(code)
+    assert existing(jobs).state is JobState.RUNNING
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(tmp_path).encode() in process.read_bytes() and MODULE.encode() in process.read_bytes():
+                os.kill(int(process.parent.name), signal.SIGKILL)
+    wait_for(lambda: existing(jobs).state is JobState.PENDING)
+    (tmp_path / "go").touch()
+    jobs.create(a_request())
+    assert ended(jobs).state is JobState.SUCCEEDED
+
+
+def test_job_on_a_full_disk_has_failed_for_that_reason(tmp_path: Path) -> None:
+    """The disk is a file system of a few kilobytes, which only root can mount."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mounted)], capture_output=True
+    ).returncode:
+        pytest.skip("no file system can be mounted")
+    try:
+        folder = a_recorded_job(mounted)
+
+        def fill(request: JobRequest) -> dict[str, str]:
+            with open(mounted / "filler", "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+        run_recorded(str(folder), fill)
+        job = existing(LocalJobs(str(mounted), ()))
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+    assert job.state is JobState.FAILED
+    assert "No space left on device" in job.message and "killed" not in job.message
+
+
 def test_killed_job_has_failed_and_names_its_log(jobs_that: JobsThat) -> None:
     jobs = jobs_that("report(str(os.getpid()))\ntime.sleep(60)")
     jobs.create(a_request())
