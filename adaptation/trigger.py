@@ -162,16 +162,11 @@ def look(
     """Read the state of a batch: of `batch`, else of the batch whose evaluation was cut off, else of the newest.
 
     Reads no more than the plan depends on: on object storage, with enough new images, at most 15 pages of listings (of
-    1,000 names each), usually 8, whatever the number of batches and whatever else is in the bucket. These are
-
-      - one of each folder that holds batches, the images' and the journals', for each step back to the latest batch:
-        two if it is not a year old, never more than five, see `BatchStore.latest`;
-      - one of each journal of the two latest, and of the batch's own;
-      - one of the records of what was evaluated in the batch; these are read, an object for each evaluation;
-      - one or two of the images, up to the last that is needed. None while the evaluation is running.
-
-    The batch's content adds to that in two cases. Images that were evaluated and stayed in it cost their pages. If
-    fewer are new than needed, or its evaluation has failed, so that later arrivals count, it is read to its end.
+    1,000 names each), usually 8, whatever the number of batches: two for each step back to the latest batch, at most
+    five (see `BatchStore.latest`); the journals of the two latest; what was evaluated in the batch, an object for each
+    evaluation; and its images up to the last that is needed, none while an evaluation is running. Images that were
+    evaluated and are still in the batch add their pages. The batch is read to its end if too few images are new, or
+    if its evaluation has failed, so that later arrivals count.
 
     Args:
       batches: The collected images.
@@ -184,8 +179,9 @@ def look(
       training: The training that was decided last, as `retraining.look` returns it.
     """
     batch = batch or _unfinished(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
+    found = State(batch, min_images=min_images, force=force, training=training)
     if batch is None:
-        return State(None, min_images=min_images, force=force, training=training)
+        return found
     # The order matters: an evaluation may begin and end between two of these reads. Images counted before it marked
     # them, then its record, would give a second job for the same images. A record from before, then images counted
     # late, is harmless: `act` refuses to append after a record that is not the last.
@@ -193,18 +189,8 @@ def look(
     job = jobs.get(last.value.job) if last else None
     enough = math.inf if whole or force else _enough(last, job, min_images)
     images, new = _counted(batches, batch, enough)
-    return State(
-        batch=batch,
-        images=len(images),
-        new=new,
-        digest=Snapshot(str(batch), batches.folder(batch), tuple(sorted(images))).digest,
-        whole=new < enough,
-        last=last,
-        job=job,
-        min_images=min_images,
-        force=force,
-        training=training,
-    )
+    digest = Snapshot(str(batch), batches.folder(batch), tuple(sorted(images))).digest
+    return replace(found, images=len(images), new=new, digest=digest, whole=new < enough, last=last, job=job)
 
 
 def plan(state: State) -> Plan:

@@ -2,12 +2,13 @@
 
 import apache_beam as beam
 from tfx import v1 as tfx
+from tfx.types import Artifact
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
 from adaptation.data.labels import Labels
 from adaptation.data.reviews import with_reviews
 from adaptation.data.span_preparation import Preparation, begin, chunks, find_published, finish, write_chunk
-from adaptation.data.spans import SpanStore
+from adaptation.data.spans import Manifest, SpanStore
 from adaptation.data.splits import Split, test_share
 from adaptation.retraining import Decision, decide
 from components import artifacts
@@ -43,10 +44,10 @@ def SpanPreparator(
       shard_megabytes: Approximate size of a shard.
       max_skipped: Share of the images that may be unusable.
       run: Name of this pipeline run, for the manifest.
-      records_root: Folder or gs:// URI of the trigger's records. The decision to train on the span is recorded there
-        before the span is published, so that it is not lost if this run dies; without it nothing is recorded.
-      window: The spans of that training, see PipelineTrigger.
-      ingestion: The component whose parameters that training takes, see PipelineTrigger.
+      records_root: Folder or gs:// URI of the trigger's records; there the decision to train on the span is recorded
+        before the span is published, so that it outlives this run. Empty: nothing is recorded.
+      window: The spans of that training, as for PipelineTrigger.
+      ingestion: The component whose parameters that training takes, as for PipelineTrigger.
       beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
 
     Raises:
@@ -63,10 +64,7 @@ def SpanPreparator(
         decide(records_root, Decision(preparation.span.number, run, champion, data_root, window, ingestion))
     if not find_published(store, preparation.span):
         _prepare_on_beam(beam_pipeline, preparation, shard_megabytes * 2**20)
-    manifest = store.manifest(preparation.span)
-    artifacts.write(span, artifacts.MANIFEST, manifest.to_json())
-    span.set_int_custom_property("span", manifest.span)
-    span.set_string_custom_property("digest", manifest.digest)
+    _write(store.manifest(preparation.span), span)
 
 
 def _prepare_on_beam(pipeline: beam.Pipeline, preparation: Preparation, shard_bytes: int) -> None:
@@ -79,3 +77,9 @@ def _prepare_on_beam(pipeline: beam.Pipeline, preparation: Preparation, shard_by
             | "Collect" >> beam.combiners.ToList()
             | "Publish" >> beam.Map(lambda reports: finish(preparation, reports))
         )
+
+
+def _write(manifest: Manifest, span: Artifact) -> None:
+    artifacts.write(span, artifacts.MANIFEST, manifest.to_json())
+    span.set_int_custom_property("span", manifest.span)
+    span.set_string_custom_property("digest", manifest.digest)
