@@ -1,23 +1,22 @@
 """Labels: the source of an image's true label, and the treatment of images without one.
 
-A label comes from the file name's prefix, from the image's folder, or from a table that people wrote; the labels of a
-review go before these, see `reviews`. A label is never guessed: an image without one is skipped with a reason, and too
-many skipped images stop the work. Labels are compared with predictions elsewhere.
+A label comes from the file name's prefix, from the image's folder, or from a table that people wrote, see
+`label_tables`; the labels of a review go before these, see `reviews`. A label is never guessed: an image without one is
+skipped with a reason, and too many skipped images stop the work. Labels are compared with predictions elsewhere.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, get_args
 
 from adaptation import codec
+from adaptation.data.label_tables import InvalidLabels, LabelRow, labels_by_path, labels_of_images, nfc, read_rows
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 Source = Literal["prefix", "folder", "file"]
 _EXAMPLES = 3
 _NAMES_SHOWN = 10
-
-
-class InvalidLabels(AdaptationError, ValueError):
-    """Unusable label names or table of labels; the message names every fault."""
 
 
 class UnknownLabel(AdaptationError, LookupError):
@@ -97,12 +92,12 @@ class Labels:
     Attributes:
       names: The labels, in the order of the model's outputs.
       source: `prefix`: the file's name is the label, then `_`, then anything (the longest label that fits counts).
-        `folder`: the image lies in a folder named after its label. `file`: a CSV file with the columns `path` and
-        `label`, or a file of JSON lines with these fields (`.jsonl`, `.ndjson`); a path is the image's name relative to
-        the batch, or its full URI.
-      file: URI of that file.
+        `folder`: the image lies in a folder named after its label. `file`: a table with a row an image, see
+        `label_tables`.
+      file: URI of that table.
       reviewed: Labels by image name that go before all these. The text form omits them: its reader adds those of its
         batch, see `reviews.with_reviews`.
+      tabled: The table's labels by image name, if `in_batch` has found them; the text form omits them.
 
     Raises:
       InvalidLabels: No names, an empty, unprintable or repeated one; an unknown source; a file missing or superfluous.
@@ -112,11 +107,26 @@ class Labels:
     source: Source = "prefix"
     file: str = ""
     reviewed: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
+    tabled: Mapping[str, str] | None = field(default=None, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
         if complaint := _complaint(self):
             raise InvalidLabels(complaint)
+
+    def in_batch(self, root: str, names: Sequence[str]) -> Labels:
+        """Return the same labels for the images of one folder: what a row of a table names depends on them.
+
+        Args:
+          root: URI of the folder.
+          names: The images' names relative to it.
+
+        Raises:
+          InvalidLabels: The table is broken, missing, or does not say which of the images it means.
+        """
+        if self.source != "file" or self.tabled is not None:
+            return self
+        return replace(self, tabled=labels_of_images(self.file, root, names))
 
     def of(self, name: str) -> str:
         """Return the true label of an image.
@@ -128,8 +138,7 @@ class Labels:
           UnknownLabel: The image has no label, or one that is none of the names.
           InvalidLabels: The file of labels is broken or missing.
         """
-        found = self._find(name)
-        if found not in self._indices:
+        if (found := self._known.get(nfc(self._find(name)))) is None:
             raise UnknownLabel(self.why_unknown(name))
         return found
 
@@ -138,23 +147,31 @@ class Labels:
         where = {"prefix": "by its name's prefix", "folder": "by its folder", "file": f"in {self.file}"}[self.source]
         where = "of its review" if name in self.reviewed else where
         found, known = self._find(name), f"(known: {_some(self.names)})"
-        return f"the label {found!r} {where} is not known {known}" if found else f"no label {where} {known}"
+        if found:
+            return f"the label {found!r} {where} is not known {known}"
+        if self.source == "file" and (row := self._rows_by_file.get(nfc(storage.basename(name)))):
+            where += f" (line {row.line} names {row.path!r}, another image as it seems)"
+        return f"no label {where} {known}"
 
     def of_all(self, names: pl.Series) -> pl.Series:
         """Return the true labels of many images, in their order, as an Enum series; null where `of` finds none."""
         import polars as pl  # here, because it takes longer to import than all the rest of this module
 
+        is_ascii = all(map(str.isascii, self.names))  # then no other text can be a label
+        texts = names if is_ascii else names.str.normalize("NFC")
         if self.source == "file":
             found = pl.Series([self._find(name) for name in names], dtype=pl.String)
         elif self.source == "folder":
-            found = names.str.split("/").list.get(-2, null_on_oob=True)
+            found = texts.str.split("/").list.get(-2, null_on_oob=True)
         else:
-            in_folders = names.str.contains("/", literal=True).any()  # splitting takes as long as all the rest
-            files = names.str.split("/").list.last() if in_folders else names
+            in_folders = texts.str.contains("/", literal=True).any()  # splitting takes as long as all the rest
+            files = texts.str.split("/").list.last() if in_folders else texts
             found = files.str.extract(self._prefix.pattern)
         if self.reviewed:
             reviewed = names.replace_strict(self.reviewed, default=None, return_dtype=pl.String)
             found = pl.select(pl.coalesce(reviewed, found)).to_series()
+        if not is_ascii:
+            found = found.str.normalize("NFC").replace(self._known)
         return found.cast(pl.Enum(self.names), strict=False)
 
     def index(self, label: str) -> int:
@@ -181,69 +198,35 @@ class Labels:
         return {name: index for index, name in enumerate(self.names)}
 
     @cached_property
+    def _known(self) -> dict[str, str]:
+        """The names by their form NFC."""
+        return {nfc(name): name for name in self.names}
+
+    @cached_property
     def _prefix(self) -> re.Pattern[str]:
-        longest_first = sorted(self.names, key=len, reverse=True)
+        longest_first = sorted(self._known, key=len, reverse=True)
         return re.compile(f"^({'|'.join(map(re.escape, longest_first))})_")
 
     @cached_property
-    def _table(self) -> _Table:
-        return _Table(_unambiguous(self.file, read_rows(self.file)))
+    def _table(self) -> Mapping[str, str]:
+        if self.tabled is not None:
+            return self.tabled
+        return {path: str(row.label) for path, row in labels_by_path(self.file).items()}
+
+    @cached_property
+    def _rows_by_file(self) -> dict[str, LabelRow]:
+        return {nfc(storage.basename(str(row.path))): row for row in read_rows(self.file)}
 
     def _find(self, name: str) -> str:
         if name in self.reviewed:
             return self.reviewed[name]
         folder, _, file_name = name.rpartition("/")
         if self.source == "file":
-            return self._table.find(name)
+            return self._table.get(name, "")
         if self.source == "folder":
             return folder.rpartition("/")[2]
-        match = self._prefix.match(file_name)
+        match = self._prefix.match(nfc(file_name))
         return match[1] if match else ""
-
-
-@dataclass(frozen=True)
-class LabelRow:
-    """A row of a table of labels: the line that it ends on, and its path and label, each None if missing."""
-
-    line: int
-    path: object
-    label: object
-
-
-def read_rows(uri: str) -> list[LabelRow]:
-    """Return the rows of a table of labels: CSV if its name ends so, else JSON lines. Their content is not checked.
-
-    Raises:
-      InvalidLabels: The file is missing, lacks the columns `path` and `label`, or is neither CSV nor JSON lines; the
-        message names the line.
-    """
-    try:
-        rows = _csv_rows if uri.lower().endswith(".csv") else _json_rows
-        return list(rows(storage.read(uri).decode("utf-8-sig")))
-    except FileNotFoundError as error:
-        raise InvalidLabels(f"the file of labels {uri} is missing. Put it there, or name another.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidLabels(f"{uri} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    except ValueError as error:
-        raise InvalidLabels(f"{uri}, {error}") from error
-
-
-class _Table:
-    """The labels of a file: by the image's name relative to the batch, or by full URI, which ends in that name."""
-
-    def __init__(self, labels: Mapping[str, str]) -> None:
-        self._labels = labels
-        self._uris: dict[str, list[str]] = {}
-        for path in labels:
-            if "://" in path or path.startswith("/"):
-                self._uris.setdefault(storage.basename(path), []).append(path)
-
-    def find(self, name: str) -> str:
-        """Return the image's label, all of them if URIs with different labels end in its name, or "" for none."""
-        if name in self._labels:
-            return self._labels[name]
-        uris = self._uris.get(storage.basename(name), [])
-        return " or ".join(sorted({self._labels[uri] for uri in uris if uri.endswith(f"/{name}")}))
 
 
 def _complaint(labels: Labels) -> str:
@@ -251,49 +234,13 @@ def _complaint(labels: Labels) -> str:
     odd = [name for name in names if not (isinstance(name, str) and name.strip() and name.isprintable())]
     if not names or odd:
         return f"the label names are {list(names)}. Give at least one, none of them empty or unprintable."
-    if len(set(names)) < len(names):
+    if len(set(map(nfc, names))) < len(names):
         return f"the label names {list(names)} have one twice. Give each label once."
     if labels.source not in get_args(Source):
         return f"{labels.source!r} is no source of labels. Use {', '.join(get_args(Source))}."
     if bool(labels.file) != (labels.source == "file"):
         return f"labels come from {labels.source!r}, and their file is {labels.file!r}. Give a file for 'file' alone."
     return ""
-
-
-def _csv_rows(text: str) -> Iterator[LabelRow]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if not {"path", "label"} <= set(reader.fieldnames or ()):
-            raise ValueError(f"line 1: the columns are {reader.fieldnames}. Name two of them path and label.")
-        for row in reader:
-            yield LabelRow(reader.line_num, row["path"], row["label"])
-    except csv.Error as error:
-        raise ValueError(f"after line {reader.line_num}: {error}. Fix it, or save the table as CSV again.") from error
-
-
-def _json_rows(text: str) -> Iterator[LabelRow]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _json_row(number, line)
-
-
-def _json_row(number: int, line: str) -> LabelRow:
-    try:
-        row = json.loads(line)
-        return LabelRow(number, row["path"], row["label"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f'line {number}: {line[:100]} is not of the form {{"path": ..., "label": ...}}.') from error
-
-
-def _unambiguous(uri: str, rows: list[LabelRow]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for row in rows:
-        place, path, label = f"{uri}, line {row.line}", row.path, row.label
-        if not isinstance(path, str) or not isinstance(label, str) or not path:
-            raise InvalidLabels(f"{place}: path {path!r}, label {label!r}. Both must be texts.")
-        if labels.setdefault(path, label) != label:
-            raise InvalidLabels(f"{place}: {path} is {label!r}, and {labels[path]!r} before. Keep one of the two.")
-    return labels
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 
 from adaptation.data.batches import Batch, BatchStore, InvalidBatch, Snapshot, collection_of
-from adaptation.data.labels import InvalidLabels, LabelRow, Labels, read_rows
+from adaptation.data.label_tables import InvalidLabels, LabelRow, read_rows
+from adaptation.data.labels import Labels
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 
@@ -75,7 +76,8 @@ class Reviews:
 
 
 def with_reviews(labels: Labels, snapshot: Snapshot) -> Labels:
-    """Return the labels with those of the snapshot's reviewed images added."""
+    """Return the labels for the snapshot's images, with those of the reviewed ones added."""
+    labels = labels.in_batch(snapshot.root, snapshot.names)
     collection = collection_of(snapshot)
     if collection is None:
         return labels

@@ -129,6 +129,7 @@ def begin(
 ) -> Preparation:
     """Claim the span's number, for the snapshot or for `key`; the same one gets the same number again."""
     refuse_changed_labels(store, labels.names)
+    labels = labels.in_batch(snapshot.root, snapshot.names)
     span = store.claim(key or snapshot.key)
     others = other_spans(store, span)
     kept = split if store.is_published(span) else keep_sides(store, others, split)

@@ -11,7 +11,8 @@ from itertools import islice, zip_longest
 from pathlib import Path, PurePosixPath
 
 from adaptation.data.batches import Snapshot, snapshot_folder
-from adaptation.data.labels import InvalidLabels, Labels, UnknownLabel
+from adaptation.data.label_tables import InvalidLabels
+from adaptation.data.labels import Labels, UnknownLabel
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest
 from adaptation.data.splits import Split, test_share

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adaptation.data.batches import Batch, BatchStore, snapshot_folder
-from adaptation.data.labels import InvalidLabels, Labels, UnknownLabel
+from adaptation.data.label_tables import InvalidLabels
+from adaptation.data.labels import Labels, UnknownLabel
 from adaptation.data.reviews import Review, Reviews, read_review, with_reviews
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
@@ -220,5 +221,5 @@ def test_table_without_any_label_is_refused(collection: BatchStore) -> None:
 
 
 def test_table_with_other_columns_is_refused(collection: BatchStore) -> None:
-    with pytest.raises(InvalidLabels, match=r"line 1: the columns are \['path;label'\]"):
-        table(collection, "path;label\n2021-10/cat_1.png;ship\n")
+    with pytest.raises(InvalidLabels, match=r"line 1: the columns are \['file', 'label'\]"):
+        table(collection, "file;label\n2021-10/cat_1.png;ship\n")

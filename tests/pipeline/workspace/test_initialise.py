@@ -10,7 +10,8 @@ import pytest
 
 from adaptation.data import span_preparation
 from adaptation.data.batches import NoBatch, Snapshot
-from adaptation.data.labels import InvalidLabels, TooManySkipped
+from adaptation.data.label_tables import InvalidLabels
+from adaptation.data.labels import TooManySkipped
 from adaptation.data.spans import Manifest, Span
 from adaptation.errors import AlreadyExists
 from adaptation.io import storage
