@@ -15,7 +15,7 @@ SMALLER = 10
 
 
 @contextmanager
-def bench(folder: Path, spans: int = 10, images: int = 6_000) -> Iterator[Bench]:
+def bench(folder: Path, spans: int = 10, images: int = 1_000) -> Iterator[Bench]:
     """Ingest a window of so many spans of so many images each, and one of as many smaller spans."""
     large = publish_spans(folder / "large", spans, images)
     small = publish_spans(folder / "small", spans, images // SMALLER)

@@ -20,13 +20,15 @@ def show(reports: Sequence[Report]) -> None:
     table = Table(title="Ratios to baselines measured in the same run")
     for column in ("subject", "against", "ratio", "spread", "reach", "reached"):
         table.add_column(column, justify="right" if column in ("ratio", "spread") else "left")
-    for figure in (figure for report in reports for figure in report.figures):
+    figures = [figure for report in reports for figure in report.figures]
+    for figure in figures:
         ratio = "-" if figure.ratio is None else f"{figure.ratio:.2f}"
-        table.add_row(
-            figure.subject, figure.against, ratio, f"± {figure.spread:.2f}", figure.reach, VERDICTS[figure.ok]
-        )
+        reached = "not measured" if figure.failure else VERDICTS[figure.ok]
+        table.add_row(figure.subject, figure.against, ratio, f"± {figure.spread:.2f}", figure.reach, reached)
     console = Console()
     console.print(table)
+    for subject, failure in dict.fromkeys((figure.subject, figure.failure) for figure in figures if figure.failure):
+        console.print(f"{subject} was not measured: {failure}", highlight=False, markup=False)
     for report in reports:
         if report.remark:
             console.print(f"{report.figures[0].subject}: {report.remark}", highlight=False)

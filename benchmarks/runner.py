@@ -104,6 +104,7 @@ class Figure:
       spread: Half the distance between the quartiles of the rounds' ratios.
       reach: The limit, as text.
       ok: True if it is reached; None if there is no ratio.
+      failure: Why nothing was measured; empty otherwise.
     """
 
     subject: str
@@ -112,12 +113,27 @@ class Figure:
     spread: float
     reach: str
     ok: bool | None
+    failure: str = ""
+
+    @classmethod
+    def of_failure(cls, subject: str, error: Exception, baseline: Baseline | None = None) -> Figure:
+        """Return the figure of a subject that could not be measured: it did not finish in time, or failed."""
+        against, reach = (baseline.name, str(baseline.reach)) if baseline else ("-", "-")
+        return cls(subject, against, None, 0.0, reach, None, f"{type(error).__name__}: {str(error) or 'no message'}")
 
 
 @dataclass(frozen=True)
 class _Round:
     cost: float
     baselines: tuple[float, ...]
+
+
+def measured(subject: Subject) -> list[Figure]:
+    """Measure a subject; where a run of it fails, as by a time limit on a busy machine, the figures say so."""
+    try:
+        return measure(subject)
+    except Exception as error:  # whatever it is, the other subjects are still measured
+        return [Figure.of_failure(subject.name, error, baseline) for baseline in subject.baselines]
 
 
 def measure(

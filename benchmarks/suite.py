@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.images import shared_images
-from benchmarks.runner import Figure, Subject, measure
+from benchmarks.runner import Figure, Subject, measured
 
 MODULES = {
     "preparation": "span_preparation",
@@ -31,6 +31,7 @@ MODULES = {
     "training": "training",
     "judgement": "judgement",
 }
+BY_NAME_ONLY = ("judgement",)  # minutes of simulation, and no figure depends on the machine
 WAITING = ("preparation-remote", "archiving")
 
 
@@ -46,7 +47,7 @@ def run_all(names: Sequence[str]) -> list[Report]:
     """Run benchmarks, each in a process of its own: none finds what another has loaded.
 
     They run one after the other, except those that nearly always wait for storage. Several benchmarks share their
-    images.
+    images. A benchmark that fails is reported, and the others are run.
     """
     with shared_images() if len(names) > 1 else nullcontext():
         return _run_all(names)
@@ -57,7 +58,7 @@ def _run_all(names: Sequence[str]) -> list[Report]:
     reports: dict[str, Report] = {}
     for group in [*([waiting] if waiting else []), *([name] for name in names if name not in WAITING)]:
         with ThreadPoolExecutor(len(group)) as threads:
-            reports |= zip(group, threads.map(_run_apart, group), strict=True)
+            reports |= zip(group, threads.map(_report, group), strict=True)
     return [reports[name] for name in names]
 
 
@@ -70,6 +71,13 @@ def run_one(name: str) -> Report:
     return Report(tuple(figures), remark)
 
 
+def _report(name: str) -> Report:
+    try:
+        return _run_apart(name)
+    except Exception as error:  # its set-up failed, or its process was killed
+        return Report((Figure.of_failure(name, error),), "")
+
+
 def _run_apart(name: str) -> Report:
     started = time.monotonic()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
@@ -80,4 +88,4 @@ def _run_apart(name: str) -> Report:
 
 def _measured(subject: Subject) -> list[Figure]:
     print(f"measuring {subject.name}", file=sys.stderr, flush=True)
-    return measure(subject)
+    return measured(subject)

@@ -17,6 +17,7 @@ from benchmarks.runner import Figure
 from benchmarks.suite import MODULES, Report
 
 CLEAR = Figure("listing a batch", "original", 6.25, 0.5, "at least 5", True)
+FAILED = Figure("demo", "floor", None, 0.0, "at most 1.3", None, "TimeoutExpired: after 900 seconds")
 NOISY = Figure("starts", "floor", None, 0.4, "at most 1.3", None)
 
 
@@ -24,7 +25,7 @@ def test_figures_are_written_one_object_each(tmp_path: Path) -> None:
     file = tmp_path / "build" / "bench.json"
     write([Report((CLEAR,), ""), Report((NOISY,), "")], file)
     first, second = json.loads(file.read_text())
-    assert list(first) == ["subject", "against", "ratio", "spread", "reach", "ok"]
+    assert list(first) == ["subject", "against", "ratio", "spread", "reach", "ok", "failure"]
     assert first == {**first, "subject": "listing a batch", "ratio": 6.25, "ok": True}
     assert (second["ratio"], second["ok"]) == (None, None)
 
@@ -35,6 +36,19 @@ def test_table_names_the_input_and_figures_that_are_too_noisy(capsys: pytest.Cap
     assert "6.25" in shown
     assert "listing a batch: 200,000 files" in shown
     assert "too noisy" in shown
+
+
+def test_table_says_why_a_subject_was_not_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command, "run_all", lambda names: [Report((FAILED, FAILED), ""), Report((CLEAR,), "")])
+    monkeypatch.setattr(command, "FIGURES", tmp_path / "bench.json")
+    monkeypatch.setattr("sys.argv", ["bench"])
+    with pytest.raises(SystemExit, match="1"):
+        command.main()
+    shown = capsys.readouterr().out
+    assert shown.count("demo was not measured: TimeoutExpired: after 900 seconds") == 1
+    assert "6.25" in shown and len(json.loads((tmp_path / "bench.json").read_text())) == 3
 
 
 def test_benchmark_names_are_the_files_with_subjects() -> None:

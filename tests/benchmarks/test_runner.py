@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -128,3 +129,13 @@ def test_setup_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert timed(lambda: take(2), before=lambda: take(40))() == 2
     assert timed(lambda: take(3))() == 3
+
+
+def test_subject_that_exceeds_its_time_limit_is_reported() -> None:
+    def too_long() -> float:
+        raise subprocess.TimeoutExpired("adapt demo", 900)
+
+    baselines = (Baseline("theirs", costs(1.0), at_most(1.3)), Baseline("slow", costs(2.0), at_least(2)))
+    figures = runner.measured(Subject("ours", too_long, baselines))
+    assert [(one.against, one.ratio, one.ok) for one in figures] == [("theirs", None, None), ("slow", None, None)]
+    assert {one.failure for one in figures} == {"TimeoutExpired: Command 'adapt demo' timed out after 900 seconds"}
