@@ -23,7 +23,7 @@ from adaptation.platforms.base import Job, JobFailed, JobRequest, Jobs, JobState
 
 TRAINING = "training"
 MAX_ATTEMPTS = 3
-_FOLDER = "trainings"
+FOLDER = "trainings"
 
 
 class TrainingRuns(AdaptationError, RuntimeError):
@@ -136,7 +136,7 @@ def look(records_root: str, jobs: Jobs, registry: Registry) -> Training:
         return NO_TRAINING
     record = replace(last.value, decision=_resolved_root(last.value.decision, records_root))
     job = jobs.get(record.job) if record.job else None
-    return Training(*_next_step(record, job, registry), record, last.number, job)
+    return Training(*next_step(record, job, registry), record, last.number, job)
 
 
 def deliver(records_root: str, jobs: Jobs, registry: Registry) -> Training:
@@ -189,7 +189,14 @@ def start_by_hand(records_root: str, jobs: Jobs, registry: Registry, request: Jo
             return jobs.create(request)
 
 
-def _next_step(record: TrainingRecord, job: Job | None, registry: Registry) -> tuple[Step, str]:
+def next_step(record: TrainingRecord, job: Job | None, registry: Registry) -> tuple[Step, str]:
+    """Return what a recorded training needs, and why.
+
+    Args:
+      record: The record.
+      job: The job that it names, if it exists.
+      registry: The registry of the model.
+    """
     if record.decision is not None and record.attempt == 0:
         return _before_start(record, record.decision, job, registry)
     if job is None or job.state is JobState.PENDING:
@@ -282,7 +289,7 @@ def _resolved_root(decision: Decision | None, records_root: str) -> Decision | N
 
 
 def _journal(records_root: str) -> Journal[TrainingRecord]:
-    return Journal(storage.join(records_root, _FOLDER), TrainingRecord)
+    return Journal(storage.join(records_root, FOLDER), TrainingRecord)
 
 
 def _now() -> str:

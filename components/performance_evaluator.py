@@ -9,6 +9,7 @@ from adaptation.data.batches import collection_of
 from adaptation.data.labels import Labels
 from adaptation.data.reviews import with_reviews
 from adaptation.evaluation.decision import Criterion, Rule
+from adaptation.evaluation.decisions import Decided, record_decision
 from adaptation.evaluation.judgement import Judgement, judge
 from adaptation.progress import report
 from components import artifacts
@@ -62,6 +63,8 @@ def PerformanceEvaluator(
         judgement = judgement.kept(f"version {promoted} has just become the champion")
     _write(judgement, metrics)
     if collection := collection_of(snapshot):
+        if version:
+            record_decision(collection, Decided.of(judgement.evaluation, judgement.decision, version.number, run))
         collection.mark_evaluated(snapshot)
     report(judgement.decision.reason)
 

@@ -78,6 +78,7 @@ class Decision:
       reason: What it rests on, as a sentence with the figures.
       evidence: Share of the evidence that a retraining takes, 0 to 1; None under rules without memory.
       cause: What has changed, if the champion's own recalls are known.
+      rollback: Whether going back to the champion before is proposed.
     """
 
     retrain: bool
@@ -85,17 +86,19 @@ class Decision:
     reason: str
     evidence: float | None = None
     cause: Cause | None = None
+    rollback: bool = False
 
     def in_first_batch(self, version: int) -> Decision:
         """Return the decision with a word on what the gate promised, if that has not come true in the first batch."""
         if self.cause is not Cause.SKILL:
             return self
         proposal = f"this is the first batch under version {version}, and it does worse than on its test splits: "
-        return replace(self, reason=f'{self.reason}; {proposal}"adapt rollback" goes back to the champion before it')
+        reason = f'{self.reason}; {proposal}"adapt rollback" goes back to the champion before it'
+        return replace(self, reason=reason, rollback=True)
 
     def kept(self, why: str) -> Decision:
         """Return the decision not to retrain all the same, with the reason for that first."""
-        return replace(self, retrain=False, outcome=Outcome.KEEP, reason=f"{why}; {self.reason}")
+        return replace(self, retrain=False, outcome=Outcome.KEEP, reason=f"{why}; {self.reason}", rollback=False)
 
 
 def decide(

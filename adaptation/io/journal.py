@@ -8,7 +8,7 @@ and on object storage alike. The meaning of the records is their writers'.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -39,6 +39,10 @@ class Journal(Generic[_T]):
     def records(self) -> list[Record[_T]]:
         """Return all records in the order of their numbers."""
         return storage.in_parallel(self._read, self._numbers())
+
+    def newest_first(self) -> Iterator[Record[_T]]:
+        """Yield the records from the last to the first, each read when it is asked for."""
+        yield from map(self._read, reversed(self._numbers()))
 
     def last(self) -> Record[_T] | None:
         """Return the current record, or None if the journal is empty."""

@@ -14,6 +14,7 @@ from pipeline.cli.spans import list_skipped
 
 if TYPE_CHECKING:
     from adaptation.platforms.base import Job
+    from adaptation.trigger import Delivery
     from pipeline.workspace.workspace import Workspace
 
 REFUSED, UNDECIDED = 3, 4
@@ -155,14 +156,23 @@ def watch(folder: Path, interval: float) -> None:
     from adaptation.watch import watch as deliver_again
     from pipeline.console import say
     from pipeline.jobs import trigger
+    from pipeline.notification import Background
 
     workspace = open_workspace(folder)
+    notification = Background(workspace)
+
+    def tick() -> Delivery:
+        try:
+            return trigger(workspace)
+        finally:
+            notification.notify()
+
     connect(workspace.config)  # report what the settings lack now, not at every look
     stop = threading.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())
     say(f"watching {workspace.batches.root} every {interval:g} s; Ctrl-C ends it")
-    deliver_again(lambda: trigger(workspace), interval, stop, click.echo)
+    deliver_again(tick, interval, stop, click.echo)
     say("stopped; what was started goes on by itself")
 
 

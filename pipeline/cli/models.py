@@ -61,11 +61,14 @@ def show_history(folder: Path, as_json: bool) -> None:
 def approve_version(folder: Path, version: str) -> None:
     """Put a VERSION in service that waits for approval."""
     from adaptation.platforms.rollout import approve
+    from pipeline.notification import notify_now
 
-    platform = open_workspace(folder).platform
+    workspace = open_workspace(folder)
+    platform = workspace.platform
     found = platform.registry.find(version)
     approve(platform.registry, platform.endpoint, found)
     click.echo(f"version {found.number} is the champion")
+    notify_now(workspace)
 
 
 @models.command("reject")
@@ -75,11 +78,14 @@ def approve_version(folder: Path, version: str) -> None:
 def reject_version(folder: Path, version: str, reason: str) -> None:
     """Record that a VERSION that waits for approval, or is the candidate, will not be put in service."""
     from adaptation.platforms.rollout import reject
+    from pipeline.notification import notify_now
 
-    registry = open_workspace(folder).platform.registry
+    workspace = open_workspace(folder)
+    registry = workspace.platform.registry
     found = registry.find(version)
     reject(registry, found, reason)
     click.echo(f"version {found.number} is rejected")
+    notify_now(workspace)
 
 
 @click.command(cls=Command)
@@ -87,10 +93,12 @@ def reject_version(folder: Path, version: str, reason: str) -> None:
 def rollback(folder: Path) -> None:
     """Go back to the version that was the champion before."""
     from adaptation.platforms.rollout import roll_back
+    from pipeline.notification import notify_now
 
-    platform = open_workspace(folder).platform
-    version = roll_back(platform.registry, platform.endpoint)
+    workspace = open_workspace(folder)
+    version = roll_back(workspace.platform.registry, workspace.platform.endpoint)
     click.echo(f"version {version.number} is the champion again")
+    notify_now(workspace)
 
 
 def _model_row(version: ModelVersion, standing: str) -> tuple[int, str, str, str, str, str, str]:

@@ -16,6 +16,7 @@ from adaptation.platforms.local.jobs import run_recorded
 from adaptation.progress import report
 from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
+from pipeline.notification import notify_after
 from pipeline.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("folder", help="the job's folder")
     arguments = parser.parse_args()
     run_recorded(arguments.folder, partial(_work, arguments.settings))
+    notify_after(arguments.settings)
 
 
 def _work(settings: str, request: JobRequest) -> TrainingResult | EvaluationResult:

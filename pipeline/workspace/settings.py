@@ -51,6 +51,18 @@ def _window(text: str) -> str:
     return str(Window.parse(text))
 
 
+def _webhook(url: str) -> str:
+    from adaptation.notify.config import check_webhook
+
+    return check_webhook(url)
+
+
+def _topic(topic: str) -> str:
+    from adaptation.notify.config import check_topic
+
+    return check_topic(topic) if topic else ""
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -166,6 +178,18 @@ class GateSettings(Section):
     )
 
 
+class NotifySettings(Section):
+    """Who hears of events: retrainings, failures, deployments, batches to look at (docs/notifications.md)."""
+
+    webhooks: tuple[Annotated[str, AfterValidator(_webhook)], ...] = Field(
+        (), description="https addresses that get each event as a CloudEvent"
+    )
+    secret: str = Field("", description="name of the environment variable with the secret that signs them")
+    pubsub: Annotated[str, AfterValidator(_topic)] = Field("", description="projects/PROJECT/topics/TOPIC of Pub/Sub")
+    command: tuple[str, ...] = Field((), description="a command and its arguments; gets each event on its input")
+    apprise: str = Field("", description="name of the environment variable with apprise's URLs: chats, mail")
+
+
 class FunctionSettings(Section):
     """The Cloud Function that starts evaluations, where platform.kind is vertex."""
 
@@ -199,6 +223,7 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
+    notify: NotifySettings = NotifySettings()
     platform: PlatformSettings = PlatformSettings()
     vertex: VertexSettings = VertexSettings()
     function: FunctionSettings = FunctionSettings()

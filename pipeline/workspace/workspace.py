@@ -12,7 +12,9 @@ from adaptation.data.batches import BatchStore
 from adaptation.data.labels import Labels
 from adaptation.data.spans import SpanStore
 from adaptation.data.windows import Selection, select
+from adaptation.events import Sources
 from adaptation.io import storage
+from adaptation.notify.config import NotifyConfig
 from adaptation.platforms.base import Jobs, Platform
 from adaptation.platforms.config import PlatformConfig
 from adaptation.platforms.connect import LocalConfig, connect
@@ -83,6 +85,16 @@ class Workspace:
     def triggers(self) -> str:
         """Folder of the records of what was triggered."""
         return self.folder("triggers")
+
+    @property
+    def sources(self) -> Sources:
+        """The records that events are derived from."""
+        return Sources(self.batches, self.triggers, self.jobs, self.platform.registry)
+
+    @property
+    def notification(self) -> NotifyConfig:
+        """Whom to notify of events."""
+        return NotifyConfig(self.settings.name, **dict(self.settings.notify))
 
     def folder(self, *parts: str) -> str:
         """A folder below the root."""

@@ -25,6 +25,8 @@ BEYOND_A_SCHEMA = {
     "learning_rate_that_is_no_number",  # which is one to a schema
     "model",  # a path that a module might have
     "replicas_the_wrong_way_round",
+    "topic_without_project",
+    "webhook_without_https",
     "window",
 }
 

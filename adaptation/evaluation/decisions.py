@@ -1,0 +1,70 @@
+"""The record of decisions: what each evaluation of a batch concluded, for the status and the events.
+
+    <collection>/_decisions/0001.json    a journal in the order of the evaluations
+
+What decides is in `decision`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from adaptation.data.batches import BatchStore
+from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.decision import Decision
+from adaptation.io import storage
+from adaptation.io.journal import Journal, Record
+
+FOLDER = "_decisions"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What an evaluation concluded.
+
+    Attributes:
+      batch: Name of the batch.
+      version: Number of the champion that was evaluated.
+      images: How many images were evaluated.
+      accuracy: Their share that was predicted correctly; None without images.
+      decision: The decision.
+      run: Name of the pipeline run.
+      time: ISO 8601, UTC.
+    """
+
+    batch: str
+    version: int
+    images: int
+    accuracy: float | None
+    decision: Decision
+    run: str
+    time: str
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, decision: Decision, version: int, run: str) -> Decided:
+        """Return what an evaluation has concluded now."""
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(evaluation.batch, version, evaluation.images, evaluation.accuracy, decision, run, time)
+
+
+def record_decision(batches: BatchStore, decided: Decided) -> None:
+    """Record a decision; do nothing if the last record is of the same run.
+
+    Failure: the record exists, complete, or it does not; a retry of the run makes no second one.
+    """
+
+    def change(last: Record[Decided] | None) -> Decided | None:
+        return None if last and last.value.run == decided.run else decided
+
+    _journal(batches).update(change)
+
+
+def last_decision(batches: BatchStore) -> Decided | None:
+    """Return the last recorded decision, or None if there is none."""
+    last = _journal(batches).last()
+    return last.value if last else None
+
+
+def _journal(batches: BatchStore) -> Journal[Decided]:
+    return Journal(storage.join(batches.root, FOLDER), Decided)

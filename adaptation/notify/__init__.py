@@ -1,0 +1,1 @@
+"""Sending events to people and other systems."""
