@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +80,7 @@ class Models:
         model = self._model(name)
         for number, version in model.versions.items():
             if str(number) == (wanted or None) or (wanted or DEFAULT) in version["versionAliases"]:
-                return {**model.shared, **version}
+                return _as_read(model, version)
         raise not_found(f"Model version {name}@{wanted}")
 
     def list(self, query: dict[str, str]) -> Json:
@@ -88,11 +90,13 @@ class Models:
     def list_versions(self, name: str, query: dict[str, str]) -> Json:
         """Return the versions of a model."""
         model = self._model(name)
-        return page(({**model.shared, **version} for version in model.versions.values()), "models", query)
+        return page((_as_read(model, version) for version in model.versions.values()), "models", query)
 
     def patch(self, name: str, body: Json, query: dict[str, str]) -> Json:
-        """Change the fields in `updateMask`, of the model or of the version behind the @."""
+        """Change the fields in `updateMask`, of the model or of the version behind the @; only if an etag matches."""
         changes, fields = parse(body, v1.Model), mask(query)
+        if changes.get("etag") and changes["etag"] != self.version(name.removesuffix("@-"))["etag"]:
+            raise Refusal(409, f"{name} has changed since it was read: the etag does not match.", status="ABORTED")
         name, _, wanted = name.partition("@")
         model = self._model(name)
         if wanted in ("", "-"):
@@ -173,6 +177,11 @@ class Models:
     def _check_not_deployed(self, name: str, number: int) -> None:
         if self._is_deployed(name, number):
             raise precondition(f"{name}@{number} is deployed. Undeploy it first.")
+
+
+def _as_read(model: _Model, version: Json) -> Json:
+    found = {**model.shared, **version}
+    return {**found, "etag": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]}
 
 
 def _check_uploaded(model: Json) -> None:

@@ -192,6 +192,16 @@ def test_description_of_a_version_changes_for_that_version_alone(server: VertexE
         assert refusal(call(server, "PATCH", path, change, updateMask=mask))[1] == "FAILED_PRECONDITION"
 
 
+def test_description_is_changed_with_the_present_etag_alone(server: VertexEmulator) -> None:
+    a_model(model_id="ships")
+    read = done(call(server, "GET", "models/ships@1"))["etag"]
+    change = {"versionDescription": "better", "etag": read}
+    done(call(server, "PATCH", "models/ships@1", change, updateMask="versionDescription"))
+    response = call(server, "PATCH", "models/ships@1", change, updateMask="versionDescription")
+    assert refusal(response)[:2] == (409, "ABORTED")
+    done(call(server, "PATCH", "models/ships@1", change | {"etag": ""}, updateMask="versionDescription"))
+
+
 # Endpoints
 
 

@@ -20,6 +20,7 @@ from adaptation.platforms.config import PlatformConfig
 VERTEX = "vertex"
 SERVING_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
 LATEST = "latest.json"
+LABEL = "continuous-adaptation"
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")  # the id of a model or an endpoint, and the start of a job's id
 _T = TypeVar("_T")
 
@@ -201,7 +202,7 @@ class VertexConfig(VertexSettings, PlatformConfig):
     @property
     def all_labels(self) -> dict[str, str]:
         """The labels of created resources."""
-        return {**self.labels, "continuous-adaptation": self.name}
+        return {**self.labels, LABEL: self.name}
 
     @property
     def encryption(self) -> dict[str, Any]:

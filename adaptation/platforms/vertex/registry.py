@@ -9,7 +9,7 @@ description as well; the candidate has the alias `candidate`, for those who look
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -29,6 +29,7 @@ from adaptation.platforms.base import (
     standings_of,
 )
 from adaptation.platforms.vertex.client import Json, VertexClient
+from adaptation.platforms.vertex.config import LABEL
 
 SAVED_MODEL = "saved_model.pb"
 _PROMOTION = re.compile(rf"{CHAMPION}-([1-9][0-9]*)")
@@ -190,10 +191,29 @@ class VertexRegistry:
         return f"{parent}@{number}"
 
     def _model(self) -> str | None:
-        """Resource name of the model, looked up until there is one; None where there is none yet."""
-        if not self._found and (model := self._client.named("models", self._id)):
+        """Return the resource name of the model, looked up until there is one; None if there is none yet.
+
+        Raises:
+          NoSuchModel: This deployment has a model, by another name.
+        """
+        if not self._found:
+            if (model := self._client.named("models", self._id)) is None:
+                self._refuse_other_name()
+                return None
             self._found = _unversioned(model["name"])
         return self._found
+
+    def _refuse_other_name(self) -> None:
+        """Refuse to begin without a champion if another model has its files below this deployment's root."""
+        labelled = self._client.list(f"{self._config.parent}/models", "models", filter=f"labels.{LABEL}:*")
+        ours = f"{self._config.root.rstrip('/')}/"
+        others = [model for model in labelled if str(model.get("artifactUri", "")).startswith(ours)]
+        if names := sorted({str(model["displayName"]) for model in others}):
+            raise NoSuchModel(
+                f"there is no model {self._id}, but the files of {' and '.join(names)} are below {ours}: the deployment"
+                f" had that name. Set it again, or set vertex.model and vertex.endpoint to {names[-1]!r}, which keeps "
+                "the champion. For a new deployment set another vertex.root."
+            )
 
     def _listed(self) -> list[Json]:
         parent = self._model()
@@ -241,15 +261,26 @@ class VertexRegistry:
         self._client.wait(self._client.change("DELETE", f"{self.resource(number)}:deleteVersion"))
 
     def _keep_reason(self, number: int, count: int, reason: str) -> None:
-        described = _described(self._client.get(self.resource(number)))
-        promotions = {**described.promotions, str(count): reason}
-        promoted = {**described.promoted, str(count): _now()}
-        self._describe(number, replace(described, promotions=promotions, promoted=promoted))
+        def with_reason(described: _Description) -> _Description:
+            promotions = {**described.promotions, str(count): reason}
+            promoted = {**described.promoted, str(count): _now()}
+            return replace(described, promotions=promotions, promoted=promoted)
 
-    def _describe(self, number: int, described: _Description) -> None:
+        self._describe(number, with_reason)
+
+    def _describe(self, number: int, change: Callable[[_Description], _Description]) -> None:
+        """Change a version's description; repeated on the new one if another writer was faster, see `Model.etag`."""
         name = self.resource(number)
-        body = {"name": name, "versionDescription": _text(described)}
-        self._client.change("PATCH", name, body, updateMask="versionDescription")
+
+        def write() -> Json:
+            found = self._client.get(name)
+            described = change(before := _described(found))
+            if described == before:
+                return found
+            body = {"name": name, "versionDescription": _text(described), "etag": found.get("etag", "")}
+            return self._client.change("PATCH", name, body, updateMask="versionDescription")
+
+        self._client.once(write, lambda: None)
 
     def _move_alias(self, number: int, count: int) -> int:
         name = self.resource(number)
@@ -263,15 +294,20 @@ class VertexRegistry:
 
     def _record(self, number: int, standing: Standing, reason: str) -> None:
         """Keep the standing in the version's description, then give or take the alias `candidate`."""
-        current, count = standings_of(self).get(number), max(self._promotions(), default=0)
-        found = self._client.get(self.resource(number))
-        if not current or (current.standing, current.reason) != (standing, reason):
-            described = _described(found)
+        promotions = self._promotions()
+        promoted = max((at for at, version in promotions.items() if version == number), default=0)
+
+        def with_standing(described: _Description) -> _Description:
+            last = described.standings[-1] if described.standings else None
+            if last and last.promotions >= promoted and (last.standing, last.reason) == (standing, reason):
+                return described
             time = max([_now(), *(record.time for record in described.standings)])
-            record = StandingRecord(number, standing, reason, time, count)
-            self._describe(number, replace(described, standings=(*described.standings, record)))
+            record = StandingRecord(number, standing, reason, time, max(promotions, default=0))
+            return replace(described, standings=(*described.standings, record))
+
+        self._describe(number, with_standing)
         is_candidate = standing is Standing.CANDIDATE
-        if is_candidate != (_CANDIDATE in found.get("versionAliases", [])):
+        if is_candidate != (_CANDIDATE in self._client.get(self.resource(number)).get("versionAliases", [])):
             alias = _CANDIDATE if is_candidate else f"-{_CANDIDATE}"
             self._client.change("POST", f"{self.resource(number)}:mergeVersionAliases", {"versionAliases": [alias]})
 

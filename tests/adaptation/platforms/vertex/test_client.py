@@ -28,7 +28,7 @@ from tests.worlds.vertex import QUICK, Vertex, a_config, an_upload
 @pytest.mark.parametrize("fault", [{"status": 429}, {"status": 500}, {"status": 503}, {"drop": "before"}])
 def test_client_retries_429_5xx_and_lost_connections(vertex: Vertex, fault: dict[str, Any]) -> None:
     vertex.server.fail_next("GET .*/models", times=3, **fault)
-    assert vertex.registry.versions() == []
+    assert vertex.client.named("models", "ships") is None
     assert vertex.server.count("GET .*/models") == 4
 
 
@@ -45,7 +45,7 @@ def test_client_gives_up_after_a_bounded_number_of_attempts(vertex: Vertex, faul
 def test_request_that_exceeds_its_timeout_is_retried(vertex: Vertex) -> None:
     config = replace(vertex.config, retries=replace(QUICK, request_timeout=0.1))
     vertex.server.fail_next("GET .*/models", delay=1.0)
-    assert Vertex(vertex.server, config).registry.versions() == []
+    assert Vertex(vertex.server, config).client.named("models", "ships") is None
     assert vertex.server.count("GET .*/models") == 2
 
 

@@ -161,6 +161,42 @@ def test_mark_cut_off_after_any_request_is_completed_by_its_repetition(
     assert (aliases(vertex, 1), aliases(vertex, 2)) == ([], ["candidate"])
 
 
+def test_standing_of_another_writer_is_kept(vertex: Vertex, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = vertex.with_versions(1).version(1)
+    with monkeypatch.context() as patch:
+        other = at_write(1, before=lambda: vertex.registry.mark(version, Standing.WAITING, "better"))
+        patch.setattr(VertexClient, "_sent", other)
+        vertex.registry.mark(version, Standing.REJECTED, "by a person")
+    records = [(record.standing, record.reason) for record in vertex.registry.standings()]
+    assert records == [("waiting for approval", "better"), ("rejected", "by a person")]
+
+
+def test_concurrent_marks_and_promotions_are_all_kept(vertex: Vertex) -> None:
+    version = vertex.with_versions(1).version(1)
+    tasks = [lambda: vertex.registry.promote(version, "better")]
+    tasks += [lambda: vertex.registry.mark(version, Standing.WAITING, "better")]
+    tasks += [lambda: vertex.registry.mark(version, Standing.REFUSED, "no champion to beat")]
+    with ThreadPoolExecutor(3) as pool:
+        for each in [pool.submit(task) for task in tasks]:
+            each.result()
+    assert [promotion.reason for promotion in vertex.registry.promotions()] == ["better"]
+    reasons = {record.reason for record in vertex.registry.standings()}
+    assert reasons <= {"better", "no champion to beat"}
+    assert vertex.server.count("PATCH") >= len(reasons) + 1
+
+
+def test_model_of_another_name_is_not_forgotten(vertex: Vertex) -> None:
+    vertex.serving_versions(1)
+    renamed = connect(replace(vertex.config, name="boats"))
+    for ask in (renamed.registry.champion, renamed.registry.find, lambda: renamed.registry.upload(an_upload("new"))):
+        with pytest.raises(NoSuchModel, match=r"no model boats, but the files of ships .* vertex\.model .* to 'ships'"):
+            ask()
+    kept = connect(replace(vertex.config, name="boats", model="ships", endpoint="ships"))
+    assert kept.registry.find().number == 1
+    assert kept.endpoint.serving() == [1]
+    assert connect(replace(vertex.config, name="boats", root="gs://bucket/boats")).registry.champion() is None
+
+
 def _interrupted() -> None:
     raise KeyboardInterrupt
 
