@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,34 @@ from adaptation import codec
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.evaluation.gate import Comparison
 from adaptation.evaluation.paired import Pairs
+from adaptation.io import storage
+from adaptation.platforms.base import Upload
+from adaptation.platforms.connect import connect
 from components import model_comparison
 from components.model_comparison import IncomparableModel, ModelComparator, count
+from emulators.tls_proxy import STORAGE_HOSTS, TlsProxy
+from emulators.vertex import VertexEmulator
+from tests.worlds.vertex import ROOT, a_config, object_storage
 
 CHALLENGER, CHAMPION = 0, 1
+ON_CLOUD = """
+import sys
+
+import apache_beam as beam
+from tfx.types.experimental.simple_artifacts import File
+from tfx.types.standard_artifacts import Examples, Model
+
+from components.model_comparison import ModelComparator_Executor
+from components.registry_champion import ChampionGen_Executor
+
+names = {"examples": Examples, "model": Model, "champion": Model, "comparison": File}
+artifacts = {name: kind() for name, kind in names.items()}
+for name, artifact in artifacts.items():
+    artifact.uri = f"{sys.argv[2]}/{name}"
+artifacts["examples"].split_names = '["train", "eval"]'
+ChampionGen_Executor._FUNCTION(model=artifacts["champion"], platform=sys.argv[1], run="run-1")
+ModelComparator_Executor._FUNCTION(**artifacts, beam_pipeline=beam.Pipeline())
+"""
 
 
 class Scripted(tf.Module):
@@ -158,4 +185,25 @@ def test_component_writes_the_counts_of_all_files(tmp_path: Path, run: Any, vers
     cat = Pairs(both=1) if version else Pairs(challenger_only=1)
     assert codec.read(f"{output.uri}/pairs.json", Comparison) == Comparison.of(
         version, {(1, "cat"): cat, (2, "cat"): cat, (1, "dog"): Pairs(challenger_only=2)}
+    )
+
+
+def test_champion_in_a_bucket_is_compared_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_model(tmp_path / "model" / "Format-Serving", CHALLENGER, ["cat", "dog"])
+    a_model(tmp_path / "registered", CHAMPION, ["dog", "cat"])
+    records(tmp_path / "examples" / "Split-eval" / "span-1", (1, 0, "01"), (1, 0, "00"), (1, 1, "10"), (1, 1, "00"))
+    with object_storage(monkeypatch) as objects, VertexEmulator() as vertex:
+        platform = a_config(vertex)
+        for file in storage.files_below(str(tmp_path)):
+            storage.write(f"{ROOT}/{file.name}", (tmp_path / file.name).read_bytes())
+        registry = connect(platform).registry
+        registry.promote(registry.upload(Upload(f"{ROOT}/registered", "key", (1,), {}, "", "")), "because")
+        with TlsProxy(dict.fromkeys(STORAGE_HOSTS, objects.url)) as proxy:
+            command = [sys.executable, "-c", ON_CLOUD, platform.to_json(), ROOT]
+            environment = os.environ | proxy.environment()
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+            assert done.returncode == 0, done.stderr
+        compared = codec.read(f"{ROOT}/comparison/pairs.json", Comparison)
+    assert compared == Comparison.of(
+        1, {(1, "cat"): Pairs(both=1, challenger_only=1), (1, "dog"): Pairs(both=1, champion_only=1)}
     )

@@ -19,15 +19,14 @@ from pipeline.workspace.workspace import Workspace
 from tests.worlds.workspace import World
 
 
-def champion_in_training(folder: Path) -> tuple[int, str]:
-    """The number and the graph that ChampionGen gives a training in this workspace."""
-    workspace = Workspace.open(folder)
+def champion_in_training(workspace: Workspace) -> tuple[int, bytes]:
+    """The number and the graph that ChampionGen gives a local training in this workspace."""
     place = local_place(workspace, "training", "job-1")
     generator = ChampionGen(platform=place.platform, run=place.run).with_id("Champion")
     name = f"{workspace.settings.name}-training"
     pipeline = tfx.dsl.Pipeline(name, place.root, components=[generator], metadata_connection_config=place.metadata)
     output = run_pipeline(pipeline, "job-1").outputs["Champion", "model"]
-    return output.properties["version"], Path(serving_model_path(output.uri), "saved_model.pb").read_text()
+    return output.properties["version"], Path(serving_model_path(output.uri), "saved_model.pb").read_bytes()
 
 
 def renamed(folder: Path) -> Path:
@@ -57,14 +56,14 @@ def copied(folder: Path) -> Path:
 def test_champion_is_the_same_after_a_change(change: Callable[[Path], Path], tmp_path: Path) -> None:
     world = World.make(tmp_path / "shop")
     world.register(2)
-    assert champion_in_training(world.folder) == (2, "2")
-    assert champion_in_training(change(world.folder)) == (2, "2")
+    assert champion_in_training(world.workspace) == (2, b"2")
+    assert champion_in_training(Workspace.open(change(world.folder))) == (2, b"2")
 
 
 def test_champion_is_the_earlier_one_after_a_roll_back_without_metadata(tmp_path: Path) -> None:
     world = World.make(tmp_path / "shop")
     world.register(2)
-    assert champion_in_training(world.folder) == (2, "2")
+    assert champion_in_training(world.workspace) == (2, b"2")
     without_metadata(world.folder)
     roll_back(world.workspace.platform.registry, world.workspace.platform.endpoint)
-    assert champion_in_training(world.folder) == (1, "1")
+    assert champion_in_training(world.workspace) == (1, b"1")

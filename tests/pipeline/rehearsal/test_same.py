@@ -30,6 +30,7 @@ from pipeline.rehearsal import Artifact, Place, Rehearsal, rehearse
 from pipeline.workspace.digit_images import changed_camera, write_digits
 from pipeline.workspace.initialise import initialise
 from pipeline.workspace.workspace import Workspace
+from tests.pipeline.local.test_champion import champion_in_training
 
 MONTH = "2021-10"
 LOCAL = """
@@ -169,6 +170,12 @@ def test_rehearsal_triggers_the_training_on_both_spans(rehearsed: Rehearsed) -> 
     triggered = rehearsed.evaluation.output("PipelineTrigger", "job").metadata
     job = rehearsed.workspace.jobs.get(triggered["job"])
     assert job is not None and job.parameters["window"] == "1-2"
+
+
+def test_local_training_meets_the_champion_that_a_rehearsal_deployed(rehearsed: Rehearsed) -> None:
+    deployed = rehearsed.workspace.platform.registry.find()
+    model = Path(deployed.uri, "saved_model.pb").read_bytes()
+    assert champion_in_training(rehearsed.workspace) == (deployed.number, model) == (1, model)
 
 
 def test_next_training_compares_with_the_registrys_champion(rehearsed: Rehearsed) -> None:
