@@ -1,7 +1,7 @@
 """The root of this package's exceptions. Each package defines its own, beside the code that raises them.
 
-A class exists only where a caller catches it. Every exception derives from `AdaptationError` and from the built-in that
-it means, so that a caller may catch either. Its message says what was wrong, the value, and what to do next.
+A class exists only where a caller catches it; it derives from `AdaptationError` and from the built-in that it means, so
+that a caller may catch either. The message says what was wrong, the value, and what to do next.
 """
 
 from __future__ import annotations
@@ -13,3 +13,9 @@ class AdaptationError(Exception):
 
 class AlreadyExists(AdaptationError, FileExistsError):
     """The target of a creation exists already; it is left unchanged."""
+
+
+def described(error: BaseException) -> str:
+    """Return an error as text: its kind and its message."""
+    kind = "Error" if type(error) is AdaptationError else type(error).__name__
+    return f"{kind}: {error}"

@@ -26,10 +26,6 @@ MAX_ATTEMPTS = 3
 FOLDER = "trainings"
 
 
-class TrainingRuns(AdaptationError, RuntimeError):
-    """A training that cannot begin, because another one is running."""
-
-
 class Step(StrEnum):
     """What the last decided training needs."""
 
@@ -176,14 +172,14 @@ def start_by_hand(records_root: str, jobs: Jobs, registry: Registry, request: Jo
     """Start a training that a person asks for. It is not repeated after a failure.
 
     Raises:
-      TrainingRuns: Another training is running.
+      AdaptationError: Another training is running.
 
     Failure: repeat it, or leave it to the next delivery.
     """
     while True:
         training = deliver(records_root, jobs, registry)
         if training.job is not None and not training.job.state.ended:
-            raise TrainingRuns(f'{training.job.id} is running. Wait for its end; "adapt watch" shows it.')
+            raise AdaptationError(f'{training.job.id} is running. Wait for its end; "adapt watch" shows it.')
         record = TrainingRecord(None, request.id, 1, dict(request.parameters), _now())
         if _is_recorded(records_root, record, training.number):
             return jobs.create(request)

@@ -62,10 +62,6 @@ _TRACE = re.compile(r"\b[0-9a-f]{32}\b")
 _CONNECTING = threading.Lock()
 
 
-class InvalidEnvironment(AdaptationError, ValueError):
-    """Unusable environment variables of the function."""
-
-
 class Malformed(AdaptationError, ValueError):
     """An event or a message of an unknown form."""
 
@@ -91,11 +87,11 @@ class Deployment:
         """Return the deployment that the environment variables describe. Nothing is sent.
 
         Raises:
-          InvalidEnvironment: Some are wrong; the message lists all faults.
+          AdaptationError: Some are wrong; the message lists all faults.
         """
         wrong = [line for check in _CHECKS for line in check(environment)]
         if wrong:
-            raise InvalidEnvironment(f"the environment of the function is wrong: {'; '.join(wrong)}. Deploy it again.")
+            raise AdaptationError(f"the environment of the function is wrong: {'; '.join(wrong)}. Deploy it again.")
         return cls(
             batches=BatchStore(environment["COLLECTION_ROOT"]),
             records_root=environment["RECORDS_ROOT"],
@@ -237,7 +233,7 @@ def _platform(text: str) -> Platform:
 
     config = parse(text)
     if not config.remote:
-        raise InvalidEnvironment("it describes one machine, and the function runs on Google Cloud")
+        raise AdaptationError("it describes one machine, and the function runs on Google Cloud")
     return config.connect()
 
 

@@ -36,10 +36,6 @@ Key = tuple[int, str]
 Ints = npt.NDArray[np.int64]
 
 
-class IncomparableModel(AdaptationError, ValueError):
-    """A model whose answers cannot be held against another's."""
-
-
 @tfx.dsl.components.component(use_beam=True)
 def ModelComparator(
     examples: tfx.dsl.components.InputArtifact[Examples],
@@ -58,7 +54,7 @@ def ModelComparator(
       beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
 
     Raises:
-      IncomparableModel: A model does not name its classes, or the champion knows none of the challenger's.
+      AdaptationError: A model does not name its classes, or the champion knows none of the challenger's.
 
     Failure: `pairs.json` is written whole or not at all; a retry replaces it.
     """
@@ -86,7 +82,7 @@ def count(files: Sequence[str], challenger: str, champion: str = "") -> dict[Key
       champion: That of the other; empty if there is none.
 
     Raises:
-      IncomparableModel: As for `ModelComparator`.
+      AdaptationError: As for `ModelComparator`.
     """
     return _Both.load([challenger, champion] if champion else [challenger]).count(files)
 
@@ -111,7 +107,7 @@ class _Answers:
     def __init__(self, folder: str) -> None:
         self._folder, self.labels, self._model = folder, _labels(folder), tf.saved_model.load(folder)
         if SIGNATURE not in self._model.signatures:
-            raise IncomparableModel(
+            raise AdaptationError(
                 f"the model in {folder} has no signature {SIGNATURE!r}. Export it with models.export."
             )
 
@@ -119,7 +115,7 @@ class _Answers:
         """Return the class of each image (int64 [batch]), an index into `labels`; of what is no number, none."""
         given = self._model.signatures[SIGNATURE](examples=examples)["probabilities"].numpy()
         if given.shape[1] != len(self.labels):
-            raise IncomparableModel(
+            raise AdaptationError(
                 f"the model in {self._folder} has {given.shape[1]} outputs, but {_SPEC} in it names {len(self.labels)} "
                 "classes. Export it with this package."
             )
@@ -141,7 +137,7 @@ class _Both:
         theirs = champion.labels if champion else ()
         index = {name: number for number, name in enumerate(challenger.labels)}
         if champion and not index.keys() & set(theirs):
-            raise IncomparableModel(
+            raise AdaptationError(
                 f"the champion knows the classes {', '.join(theirs)}, the challenger {', '.join(index)}: none is the "
                 "same. Set labels.names as the champion has them, or start another registry for another task."
             )
@@ -175,7 +171,7 @@ def _labels(folder: str) -> tuple[str, ...]:
     try:
         return codec.read(storage.join(folder, _SPEC), _Spec).labels
     except (FileNotFoundError, codec.UnreadableState) as error:
-        raise IncomparableModel(
+        raise AdaptationError(
             f"the model in {folder} does not name its classes ({_SPEC}: {error}). Export it with this package; if it "
             'is the champion, go back to another version with "adapt rollback".'
         ) from error

@@ -21,14 +21,6 @@ _FILES_AT_ONCE = 8
 Transformation = Callable[[tf.Tensor], tf.Tensor]  # of encoded images into a model's input, see models.transform
 
 
-class NoRecords(AdaptationError, LookupError):
-    """A split without any record."""
-
-
-class LabelOutOfRange(AdaptationError, ValueError):
-    """A record whose label has no name."""
-
-
 @dataclass(frozen=True)
 class Records:
     """The record files of a split, and their number of records."""
@@ -41,8 +33,7 @@ def find_records(patterns: Sequence[str], spec: TrainingSpec) -> Records:
     """Return the records in the files that match the patterns, after checking their labels.
 
     Raises:
-      NoRecords: There are no such files, or none has a record.
-      LabelOutOfRange: A label is no index into the spec's labels.
+      AdaptationError: There are no such files, none has a record, or a label is no index into the spec's labels.
     """
     files = tuple(sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern)))
     count = 0
@@ -50,7 +41,7 @@ def find_records(patterns: Sequence[str], spec: TrainingSpec) -> Records:
         _check_labels(labels, spec)
         count += len(labels)
     if not count:
-        raise NoRecords(
+        raise AdaptationError(
             f"no record in {', '.join(patterns)} ({len(files)} files). Name a window whose spans have both splits."
         )
     return Records(files, count)
@@ -142,7 +133,7 @@ def _check_labels(labels: tf.Tensor, spec: TrainingSpec) -> None:
     last = len(spec.labels) - 1
     for label in (int(tf.reduce_min(labels)), int(tf.reduce_max(labels))):
         if not 0 <= label <= last:
-            raise LabelOutOfRange(
+            raise AdaptationError(
                 f"a record has label {label}, but the settings name the labels 0 to {last} ({', '.join(spec.labels)}). "
                 "Give the settings the label names that the spans were made with."
             )

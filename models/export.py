@@ -31,14 +31,6 @@ _SPEC = "spec.json"
 _HISTORY = "history.json"
 
 
-class NoWarmStart(AdaptationError, FileNotFoundError):
-    """A missing champion to start from."""
-
-
-class IncompatibleChampion(AdaptationError, ValueError):
-    """A champion whose weights do not fit the model to train."""
-
-
 def export(
     model: keras.Model,
     spec: TrainingSpec,
@@ -85,9 +77,8 @@ def load_champion(model: keras.Model, spec: TrainingSpec) -> None:
     The outputs of later appended classes keep their initial weights; all others are the champion's.
 
     Raises:
-      NoWarmStart: The export is missing.
-      IncompatibleChampion: Its recipe, image size, channels or layers differ, or its labels are not the first ones of
-        `spec`.
+      AdaptationError: The export is missing; its recipe, image size, channels or layers differ; or its labels are not
+        the first ones of `spec`.
     """
     champion = exported_spec(spec.warm_start)
     _check_compatible(champion, spec)
@@ -103,11 +94,13 @@ def exported_spec(folder: str) -> TrainingSpec:
     """Return the spec of the model in an export's folder.
 
     Raises:
-      NoWarmStart: The export is missing.
+      AdaptationError: The export is missing.
     """
     uri = storage.join(folder, _EXTRAS, _SPEC)
     if not tf.io.gfile.exists(uri):
-        raise NoWarmStart(f"there is no model to start from in {folder} ({uri} is missing). Train from scratch once.")
+        raise AdaptationError(
+            f"there is no model to start from in {folder} ({uri} is missing). Train from scratch once."
+        )
     with tf.io.gfile.GFile(uri, "rb") as file:
         return TrainingSpec.from_json(file.read())
 
@@ -195,8 +188,8 @@ def _count_weights(file: str) -> int:
     return len(found)
 
 
-def _incompatible(spec: TrainingSpec, why: str) -> IncompatibleChampion:
-    return IncompatibleChampion(
+def _incompatible(spec: TrainingSpec, why: str) -> AdaptationError:
+    return AdaptationError(
         f"cannot go on from the champion in {spec.warm_start}: {why}. Train from scratch (no warm start), "
         "or set it as the champion has it."
     )

@@ -28,10 +28,6 @@ from models.transform import Transformed
 from models.user_code import install
 
 
-class TrainingDiverged(AdaptationError, ArithmeticError):
-    """A training whose loss is no number any more."""
-
-
 class FnArgs(Protocol):
     """What is used here of `tfx.components.FnArgs`."""
 
@@ -129,7 +125,7 @@ def fit(
       The curves: loss and metrics of each epoch by name.
 
     Raises:
-      TrainingDiverged: The loss became infinite or no number.
+      AdaptationError: The loss became infinite or no number.
     """
     trained = trainable(model, spec, len(training), training.element_spec[0])
     watchers = [_Progress(spec.epochs), keras.callbacks.TerminateOnNaN(), *load_recipe(spec.model).callbacks(spec)]
@@ -218,4 +214,4 @@ def _in_float32(model: keras.Model, spec: TrainingSpec) -> keras.Model:
 
 def _check_converged(loss: float, spec: TrainingSpec) -> None:
     if not math.isfinite(loss):
-        raise TrainingDiverged(f"the loss became {loss} at learning rate {spec.learning_rate}. Lower learning_rate.")
+        raise AdaptationError(f"the loss became {loss} at learning rate {spec.learning_rate}. Lower learning_rate.")

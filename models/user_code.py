@@ -24,10 +24,6 @@ ENTRY_POINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
 _installed = {"uri": "", "folder": ""}
 
 
-class NoUserCode(AdaptationError, FileNotFoundError):
-    """A wheel that is missing."""
-
-
 def install(uri: str) -> None:
     """Put a wheel's content first on the import path, in place of the one before; repeating it changes nothing.
 
@@ -37,14 +33,14 @@ def install(uri: str) -> None:
       uri: The wheel; empty where there is no code of the user's, and nothing is done then.
 
     Raises:
-      NoUserCode: There is no such file.
+      AdaptationError: There is no such file.
     """
     if not uri or uri == _installed["uri"]:
         return
     try:
         content = storage.read(uri)
     except FileNotFoundError as error:
-        raise NoUserCode(f'the code of the recipe, {uri}, is missing. Run "adapt publish" again.') from error
+        raise AdaptationError(f'the code of the recipe, {uri}, is missing. Run "adapt publish" again.') from error
     _forget()
     folder = tempfile.mkdtemp(prefix="recipe-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -21,7 +21,7 @@ def start_training(workspace: Workspace, window: str = "") -> Job:
     """Start a training job on a window of spans, by default the settings' own.
 
     Raises:
-      TrainingRuns: Another training is running; nothing was started.
+      AdaptationError: Another training is running; nothing was started.
       AdaptationError: The window is invalid, or names a span that is not published; nothing was started.
     """
     platform, request = workspace.platform, training_request(workspace, window)
@@ -82,7 +82,7 @@ def current_evidence(workspace: Workspace) -> Evidence | None:
     """Return the evidence against the champion so far; None without a champion, or under a rule without memory.
 
     Raises:
-      InvalidThreshold: Under the rule `drop`, the champion's own figures are missing or say too little.
+      AdaptationError: Under the rule `drop`, the champion's own figures are missing or say too little.
     """
     from adaptation.evaluation.decision import evidence_under
     from adaptation.evaluation.log import EvaluationLog, version_id

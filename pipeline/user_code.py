@@ -41,10 +41,6 @@ _METADATA = "Metadata-Version: 2.1\nName: adapt-recipe\nVersion: {version}\n"
 _WHEEL = "Wheel-Version: 1.0\nGenerator: adapt\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
-class CodeTooLarge(AdaptationError, ValueError):
-    """A recipe's package that holds more than code."""
-
-
 @dataclass(frozen=True)
 class UserCode:
     """A recipe's module or package as a wheel.
@@ -82,7 +78,7 @@ def prepare(settings: Settings, folder: str = "") -> TrainingSpec:
 
     Raises:
       UnusableRecipe: It is missing or broken, has no `build_model`, or the name of another package.
-      CodeTooLarge: Its package holds data.
+      AdaptationError: Its package holds data.
       InvalidSpec: The settings have a value or an option that it does not allow.
     """
     code = pack(settings)
@@ -96,7 +92,7 @@ def pack(settings: Settings) -> UserCode | None:
 
     Raises:
       UnusableRecipe: It is missing, is not Python, or has the name of another package.
-      CodeTooLarge: Its package holds data.
+      AdaptationError: Its package holds data.
     """
     name = settings.model.name
     source = find(name, settings.file.parent)
@@ -191,7 +187,7 @@ def _contents(source: Path) -> dict[str, bytes]:
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:
         largest = max(files, key=lambda file: file.stat().st_size)
-        raise CodeTooLarge(
+        raise AdaptationError(
             f"{source} holds {size} bytes (the largest file: {largest}), and a recipe may have {LARGEST}. "
             "Keep data out of its package."
         )

@@ -14,15 +14,10 @@ import numpy.typing as npt
 
 from adaptation.data.batches import Snapshot
 from adaptation.data.labels import Labels, Skipped, refuse_if_too_many
-from adaptation.errors import AdaptationError
 from adaptation.evaluation.confusion import Tally, tally
 from adaptation.io import storage
 
 Z_95 = 1.959963984540054
-
-
-class InvalidThreshold(AdaptationError, ValueError):
-    """A threshold that no accuracy can be compared with."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from adaptation.errors import AdaptationError
 from adaptation.evaluation import mix
-from adaptation.evaluation.accuracy import Evaluation, InvalidThreshold
+from adaptation.evaluation.accuracy import Evaluation
 from adaptation.evaluation.evidence import FALSE_ALARMS, Block, Evidence, evidence, evidence_of_drop
 from adaptation.evaluation.mix import Cause, Recall
 
@@ -51,7 +52,7 @@ class Criterion:
       ignore_mix: Whether to keep a model if only the mix of classes has changed.
 
     Raises:
-      InvalidThreshold: The threshold is not above 0 and up to 1.
+      AdaptationError: The threshold is not above 0 and up to 1.
     """
 
     threshold: float = 0.9
@@ -63,7 +64,7 @@ class Criterion:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise InvalidThreshold(
+            raise AdaptationError(
                 f"the threshold {self.threshold} is no accuracy. Set one above 0 and up to 1, such as 0.9."
             )
 
@@ -113,7 +114,7 @@ def decide(
       own: The champion's counts on its test splits, by class; empty if they are not known.
 
     Raises:
-      InvalidThreshold: Under DROP, the champion's own counts are missing, or too few to say anything.
+      AdaptationError: Under DROP, the champion's own counts are missing, or too few to say anything.
     """
     if evaluation.accuracy is None or evaluation.images < criterion.min_images:
         least = max(1, criterion.min_images)

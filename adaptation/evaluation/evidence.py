@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptation.errors import AdaptationError
-from adaptation.evaluation.accuracy import Interval, InvalidThreshold, wilson_interval
+from adaptation.evaluation.accuracy import Interval, wilson_interval
 from adaptation.evaluation.paired import upper_bound
 
 HORIZON = 36
@@ -33,10 +33,6 @@ _SEED = 20211001
 _LONGEST = 120
 
 Floats = npt.NDArray[np.float64]
-
-
-class InvalidBlock(AdaptationError, ValueError):
-    """Counts that no evaluation can have."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Block:
 
     def __post_init__(self) -> None:
         if not 0 <= self.correct <= self.images:
-            raise InvalidBlock(
+            raise AdaptationError(
                 f"{self.correct} of {self.images} images of {self.batch} cannot be correct. Count again."
             )
 
@@ -119,7 +115,7 @@ def evidence(blocks: Sequence[Block], threshold: float, false_alarms: float = FA
       false_alarms: Accepted probability of any needless retraining in 36 batches, above 0 and below 1.
 
     Raises:
-      InvalidThreshold: The threshold or `false_alarms` is out of its range.
+      AdaptationError: The threshold or `false_alarms` is out of its range.
     """
     counted = [block for block in blocks if block.images]
     detector, limit = _fold(Detector.start(threshold), counted), _limit(false_alarms)
@@ -156,7 +152,7 @@ def evidence_of_drop(
       false_alarms: As for `evidence`.
 
     Raises:
-      InvalidThreshold: The bound is not above `drop`, or `false_alarms` is out of its range.
+      AdaptationError: The bound is not above `drop`, or `false_alarms` is out of its range.
     """
     threshold = drop_threshold(correct, images, drop, false_alarms)
     found = evidence(blocks, threshold, false_alarms / 2)
@@ -168,12 +164,12 @@ def drop_threshold(correct: int, images: int, drop: float, false_alarms: float =
     """Return the threshold that `evidence_of_drop` tests: the champion's lower bound at `false_alarms` / 2, minus drop.
 
     Raises:
-      InvalidThreshold: The bound is not above `drop`, or `false_alarms` is out of its range.
+      AdaptationError: The bound is not above `drop`, or `false_alarms` is out of its range.
     """
     _limit(false_alarms)
     lower = 1 - upper_bound(images - correct, images, false_alarms / 2)
     if lower <= drop:
-        raise InvalidThreshold(
+        raise AdaptationError(
             f"{correct} of {images} test images say only that the champion's accuracy is above {lower:.4f}, which is "
             f"no more than the accepted drop of {drop:g}. Give it more test images, or set a threshold."
         )
@@ -202,10 +198,10 @@ class Detector:
         out; at a threshold of a point or less half the threshold stands for them all.
 
         Raises:
-          InvalidThreshold: The threshold is not above 0 and up to 1.
+          AdaptationError: The threshold is not above 0 and up to 1.
         """
         if not 0 < threshold <= 1:
-            raise InvalidThreshold(f"the threshold {threshold} is no accuracy. Set one above 0 and up to 1, e.g. 0.9.")
+            raise AdaptationError(f"the threshold {threshold} is no accuracy. Set one above 0 and up to 1, e.g. 0.9.")
         lower = np.array([threshold - fall for fall in _FALLS if threshold - fall > 1e-9] or [threshold / 2])
         with np.errstate(divide="ignore"):
             wrong = np.log1p(-lower) - np.log1p(-np.float64(threshold))
@@ -275,7 +271,7 @@ def power(
       streams: Number of simulated champions for each fall.
 
     Raises:
-      InvalidThreshold: The threshold or `false_alarms` is out of its range.
+      AdaptationError: The threshold or `false_alarms` is out of its range.
     """
     return [
         _power(fall, _images_until_seen(monthly, threshold, threshold - fall, false_alarms, block, streams), monthly)
@@ -287,7 +283,7 @@ def power(
 def _limit(false_alarms: float) -> float:
     """Return the logarithm of the evidence that a retraining takes."""
     if not 0 < false_alarms < 1:
-        raise InvalidThreshold(f"false_alarms is {false_alarms}, not a probability between 0 and 1. Set e.g. 0.2.")
+        raise AdaptationError(f"false_alarms is {false_alarms}, not a probability between 0 and 1. Set e.g. 0.2.")
     return math.log(HORIZON / false_alarms)
 
 

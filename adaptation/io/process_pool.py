@@ -29,10 +29,6 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class WorkerLost(AdaptationError, RuntimeError):
-    """A worker ended in the middle of its work."""
-
-
 def share(task: Callable[[_T], _R], items: Sequence[_T], workers: int) -> list[_R]:
     """Return `task` of every item, in order, computed by this process and its workers.
 
@@ -43,7 +39,7 @@ def share(task: Callable[[_T], _R], items: Sequence[_T], workers: int) -> list[_
 
     Raises:
       Exception: An error of the task, here or in a worker.
-      WorkerLost: A worker was ended from outside.
+      AdaptationError: A worker was ended from outside.
     """
     todo, done = deque(enumerate(items)), dict[int, _R]()
     helpers = min(workers, processors() - 1)
@@ -142,7 +138,7 @@ def _worker(task: Callable[[Any], Any]) -> Iterator[tuple[IO[bytes], IO[bytes]]]
             _send(process.stdin, task)
             yield process.stdout, process.stdin
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-            raise WorkerLost(
+            raise AdaptationError(
                 "a process that helped has ended in the middle of its work; if memory ran out, give it more. "
                 "Run it again."
             ) from error

@@ -33,10 +33,6 @@ class NoSuchModel(AdaptationError, LookupError):
     """A model or a version that is not in the registry."""
 
 
-class EmptyFileList(AdaptationError, ValueError):
-    """A list of images to predict that names none."""
-
-
 class JobState(StrEnum):
     """Where a job is. PENDING: recorded, nobody is known to run it."""
 

@@ -18,10 +18,6 @@ from adaptation.platforms.config import PlatformConfig
 from adaptation.platforms.vertex.config import VertexConfig
 
 
-class UnknownPlatform(AdaptationError, ValueError):
-    """A configuration that names no platform of this package, or lacks a value."""
-
-
 @dataclass(frozen=True)
 class LocalConfig(PlatformConfig):
     """The configuration of one machine.
@@ -62,7 +58,7 @@ def connect(config: str | PlatformConfig) -> Platform:
     """Return the platform that a configuration, or its text, describes. Nothing is written, sent or loaded.
 
     Raises:
-      UnknownPlatform: The text is no configuration.
+      AdaptationError: The text is no configuration.
     """
     return (parse(config) if isinstance(config, str) else config).connect()
 
@@ -70,15 +66,12 @@ def connect(config: str | PlatformConfig) -> Platform:
 def parse(text: str) -> PlatformConfig:
     """Return the configuration that `to_json` wrote; errors as for `connect`."""
     source, remedy = f"the platform's configuration {text!r}", "Take it from to_json()."
-    try:
-        kind = codec.decode(text, _Tag, source, remedy=remedy).platform
-        if kind not in _KINDS:
-            raise UnknownPlatform(f"there is no platform {kind!r}. Name {' or '.join(map(repr, _KINDS))}.")
-        config = codec.decode(text, _KINDS[kind], source, remedy=remedy)
-    except codec.UnreadableState as error:
-        raise UnknownPlatform(str(error)) from error
+    kind = codec.decode(text, _Tag, source, remedy=remedy).platform
+    if kind not in _KINDS:
+        raise AdaptationError(f"there is no platform {kind!r}. Name {' or '.join(map(repr, _KINDS))}.")
+    config = codec.decode(text, _KINDS[kind], source, remedy=remedy)
     if unknown := list(_unknown(json.loads(text), config)):
-        raise UnknownPlatform(f"{source} has {', '.join(unknown)}, unknown to this version. Publish it again.")
+        raise AdaptationError(f"{source} has {', '.join(unknown)}, unknown to this version. Publish it again.")
     return config
 
 

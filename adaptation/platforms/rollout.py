@@ -20,10 +20,6 @@ class Approval(StrEnum):
     PERSON = "person"
 
 
-class NotPending(AdaptationError, ValueError):
-    """A version that is not there to be approved or rejected, or no longer as it was judged."""
-
-
 def put_in_service(registry: Registry, endpoint: Endpoint, version: ModelVersion, reason: str) -> None:
     """Serves the version, then makes it the champion.
 
@@ -87,8 +83,7 @@ def approve(registry: Registry, endpoint: Endpoint, version: ModelVersion) -> No
     """Put a version in service that waits for approval; does nothing if it is the champion already.
 
     Raises:
-      NotPending: It does not wait, or another version is the champion than the one that it was compared with; nothing
-        was changed.
+      AdaptationError: It does not wait, or was compared with another version than the champion; nothing was changed.
 
     Failure: as for `put_in_service`.
     """
@@ -97,7 +92,7 @@ def approve(registry: Registry, endpoint: Endpoint, version: ModelVersion) -> No
         return _serve_champion(registry, endpoint)
     record = _pending(registry, version, Standing.WAITING)
     if problem := overtaken(version, champion):
-        raise NotPending(f"{problem}. Train again: the gate compares with the champion of today.")
+        raise AdaptationError(f"{problem}. Train again: the gate compares with the champion of today.")
     put_in_service(registry, endpoint, version, f"approved: {record.reason}")
 
 
@@ -105,7 +100,7 @@ def reject(registry: Registry, version: ModelVersion, reason: str) -> None:
     """Record that a version that waits for approval, or is the candidate, will not be put in service.
 
     Raises:
-      NotPending: It neither waits nor is the candidate; nothing was changed.
+      AdaptationError: It neither waits nor is the candidate; nothing was changed.
 
     Failure: repeat it.
     """
@@ -126,7 +121,7 @@ def _pending(registry: Registry, version: ModelVersion, *wanted: Standing) -> St
     record = standings_of(registry).get(version.number)
     if record is None or record.standing not in wanted:
         standing = f"its standing: {record.standing}" if record else "it has no standing"
-        raise NotPending(
+        raise AdaptationError(
             f'version {version.number} is not pending ({standing}). "adapt models list" shows which versions are.'
         )
     return record

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     import keras
 
 
-class UnusableWeights(AdaptationError, OSError):
-    """Weights that could not be loaded into ResNet50."""
-
-
 class ResNet50(Recipe):
     """ResNet50, fine-tuned."""
 
@@ -26,7 +22,7 @@ class ResNet50(Recipe):
         """Return the network, see `Recipe.build_model`.
 
         Raises:
-          UnusableWeights: The spec's weights are missing or not ResNet50's.
+          AdaptationError: The spec's weights are missing or not ResNet50's.
         """
         import keras
         from keras import layers
@@ -68,7 +64,7 @@ def _trunk(spec: TrainingSpec) -> keras.Model:
     try:
         return resnet50.ResNet50(include_top=False, weights=weights, input_shape=size, pooling="avg")
     except Exception as error:  # a missing file, another network's weights, a failed download: Keras has no common type
-        raise UnusableWeights(
+        raise AdaptationError(
             f"ResNet50 cannot start from weights {spec.weights!r} ({str(error).strip().splitlines()[0]}). "
             f'Give a weights file of ResNet50 without its top (.h5), "{NO_WEIGHTS}", or, '
             f'with a network, "{IMAGENET}".'

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptation.errors import AdaptationError
+from adaptation.errors import AdaptationError, described
 
 if TYPE_CHECKING:
     from pipeline.workspace.workspace import Workspace
@@ -89,7 +89,7 @@ def complain(error: Exception) -> None:
     if click.get_current_context().meta.get(_DEBUG):
         traceback.print_exception(error)
         return
-    click.echo(f"{type(error).__name__}: {error}", err=True)
+    click.echo(described(error), err=True)
     if isinstance(error, AdaptationError):
         return
     if isinstance(error, OSError):

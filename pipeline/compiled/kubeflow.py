@@ -23,10 +23,6 @@ from pipeline.compiled.spec import Spec
 REQUEST_SECONDS = (10, 60)  # timeouts to connect and for the response
 
 
-class KubeflowFailed(AdaptationError, ConnectionError):
-    """The Kubeflow Pipelines API did not answer, or refused the run."""
-
-
 def package(spec: Spec, folder: Path) -> Path:
     """Write the pipeline as Kubeflow's YAML below a folder; return the file."""
     file = folder / f"{spec.name}.yaml"
@@ -52,7 +48,7 @@ def submit(spec: Spec, host: str) -> str:
       host: Address of the backend's API.
 
     Raises:
-      KubeflowFailed: It does not answer, or refuses.
+      AdaptationError: It does not answer, or refuses.
 
     Failure: the run was started or not; look for its name. Nothing is sent twice.
     """
@@ -97,14 +93,14 @@ def _errors_translated(host: str, run: str) -> Iterator[None]:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield
     except kfp_server_api.ApiException as error:
-        raise KubeflowFailed(f"{host} refused the run {run}: HTTP {error.status} {_reason(error)}") from error
+        raise AdaptationError(f"{host} refused the run {run}: HTTP {error.status} {_reason(error)}") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise KubeflowFailed(
+        raise AdaptationError(
             f"{host} does not answer: {error}. Check --host; if the connection was lost, "
             f"look first for {run} among its runs."
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise KubeflowFailed(f"{host} does not answer as Kubeflow Pipelines does: {error}. Check --host.") from error
+        raise AdaptationError(f"{host} does not answer as Kubeflow Pipelines does: {error}. Check --host.") from error
 
 
 def _reason(error: Any) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from adaptation.errors import AdaptationError
+from adaptation.errors import AdaptationError, described
 
 SECONDS = 15.0
 
@@ -104,4 +104,4 @@ def _findings(check: Check) -> tuple[Finding, ...]:
     except AdaptationError as error:
         return (broken(str(error)),)
     except Exception as error:
-        return (broken(f"it could not be looked at: {type(error).__name__}: {error}"),)
+        return (broken(f"it could not be looked at: {described(error)}"),)

@@ -17,10 +17,6 @@ from adaptation.errors import AdaptationError
 GCLOUD = "gcloud"
 
 
-class StepFailed(AdaptationError, RuntimeError):
-    """A failed step: its command is missing or ended with an error. Later steps were not started."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """A word of a command: `text`, followed by another command's output at that time."""
@@ -63,11 +59,11 @@ def carry_out(steps: Sequence[Step], showing: Callable[[str], AbstractContextMan
     Failure: what earlier steps have made stays. A retry finds it.
 
     Raises:
-      StepFailed: There is no Google Cloud CLI, or a command failed; the message has its own message, and the steps
+      AdaptationError: There is no Google Cloud CLI, or a command failed; the message has its own message, and the steps
         done before.
     """
     if not shutil.which(GCLOUD):
-        raise StepFailed(
+        raise AdaptationError(
             f"{GCLOUD} is not on this machine's PATH. Install the Google Cloud CLI "
             '(https://cloud.google.com/sdk/docs/install) and run "gcloud auth login"; or run the commands '
             "that --dry-run prints where it is installed."
@@ -78,7 +74,7 @@ def carry_out(steps: Sequence[Step], showing: Callable[[str], AbstractContextMan
                 _carry_out(step)
         except _Failed as error:
             done = "; ".join(step.what for step in steps[:number]) or "nothing"
-            raise StepFailed(
+            raise AdaptationError(
                 f"{step.what}: {error}\nDone before it: {done}.\n"
                 "Fix the cause and repeat this: what exists already is found, and nothing is made twice."
             ) from error

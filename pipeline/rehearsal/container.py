@@ -57,7 +57,7 @@ def run_container(stage: Stage, task: Task, execution: Execution, inputs: Inputs
     """Run the task's driver and command, or reuse the outputs of an earlier execution with the same inputs.
 
     Raises:
-      CommandFailed: Driver or command failed.
+      AdaptationError: Driver or command failed.
       Ended: The rehearsal was stopped.
     """
     container = task.executor["container"]

@@ -16,10 +16,6 @@ from adaptation.errors import AdaptationError
 SECONDS_TO_END = 10.0
 
 
-class CommandFailed(AdaptationError, RuntimeError):
-    """A command that could not be started or failed."""
-
-
 class Ended(AdaptationError, RuntimeError):
     """A command that was ended, or not started, because the rehearsal was stopped."""
 
@@ -36,7 +32,7 @@ class Processes:
         """Run a command in an empty folder until it has ended; the log gets the command and its output.
 
         Raises:
-          CommandFailed: It cannot be started, or ended with another code than 0; the message has the last line.
+          AdaptationError: It cannot be started, or ended with another code than 0; the message has the last line.
           Ended: The rehearsal was stopped.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +47,7 @@ class Processes:
         if self._stopped:
             raise Ended("the rehearsal was stopped.")
         if code:
-            raise CommandFailed(f"{_how(code)}: {_last_line(log)}")
+            raise AdaptationError(f"{_how(code)}: {_last_line(log)}")
 
     def stop(self) -> None:
         """End all running commands with the processes that they started; later ones are not started."""
@@ -83,7 +79,7 @@ class Processes:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise CommandFailed(f"{command[0]} cannot be started: {error}") from error
+                raise AdaptationError(f"{command[0]} cannot be started: {error}") from error
             self._running.add(process)
             return process
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 
-from adaptation.errors import AdaptationError, AlreadyExists
+from adaptation.errors import AdaptationError, AlreadyExists, described
 from adaptation.io import storage
 from pipeline.compiled.spec import Spec
 from pipeline.rehearsal.conditions import ConditionFailed
@@ -204,7 +204,7 @@ def _performed(stage: Stage, task: Task, artifacts: Artifacts, before: Mapping[s
     except AdaptationError as error:
         ended = replace(execution, state=TaskState.FAILED, message=str(error))
     except Exception as error:
-        ended = replace(execution, state=TaskState.FAILED, message=f"{type(error).__name__}: {error}")
+        ended = replace(execution, state=TaskState.FAILED, message=described(error))
     metadata.end(ended)
     log = stage.log(execution)
     return TaskReport(

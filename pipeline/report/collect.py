@@ -21,6 +21,7 @@ from typing import TypeVar
 from adaptation import codec, trigger
 from adaptation.data.batches import BatchStore, Snapshot
 from adaptation.data.spans import Manifest
+from adaptation.errors import described
 from adaptation.evaluation.accuracy import Evaluation, Mistake
 from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison, Verdict
@@ -90,7 +91,7 @@ class _Collection:
         try:
             return reading()
         except Exception as error:
-            self.missing.append(f"{what} could not be read: {type(error).__name__}: {error}")
+            self.missing.append(f"{what} could not be read: {described(error)}")
             return None
 
     def _file(self, job: str, files: Mapping[str, str], name: str, kind: type[_T]) -> _T | None:

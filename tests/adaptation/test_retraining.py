@@ -16,10 +16,11 @@ from adaptation.data.batches import snapshot_folder
 from adaptation.data.labels import Labels
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
+from adaptation.errors import AdaptationError
 from adaptation.io import storage
 from adaptation.platforms.base import JobFailed, JobRequest, JobState, Upload
 from adaptation.platforms.local import LocalRegistry
-from adaptation.retraining import TRAINING, Decision, Step, Training, TrainingRuns
+from adaptation.retraining import TRAINING, Decision, Step, Training
 from tests.worlds.images import collect
 from tests.worlds.trigger import MemoryJobs
 
@@ -187,7 +188,7 @@ def test_second_decision_lapses_when_the_first_brings_a_new_champion(world: Worl
 
 def test_training_by_hand_is_refused_while_one_is_running(world: World) -> None:
     job = begun(world)
-    with pytest.raises(TrainingRuns, match=job):
+    with pytest.raises(AdaptationError, match=job):
         world.start_by_hand()
     world.end(job, JobState.SUCCEEDED)
     assert world.start_by_hand() == "by-hand-1"

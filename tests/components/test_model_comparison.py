@@ -17,13 +17,14 @@ from tfx.types.standard_artifacts import Examples, Model
 
 from adaptation import codec
 from adaptation.data.tfrecords import LabelledImage
+from adaptation.errors import AdaptationError
 from adaptation.evaluation.gate import Comparison
 from adaptation.evaluation.paired import Pairs
 from adaptation.io import storage
 from adaptation.platforms.base import Upload
 from adaptation.platforms.connect import connect
 from components import model_comparison
-from components.model_comparison import IncomparableModel, ModelComparator, count
+from components.model_comparison import ModelComparator, count
 from emulators.tls_proxy import STORAGE_HOSTS, TlsProxy
 from emulators.vertex import VertexEmulator
 from tests.worlds.vertex import ROOT, a_config, object_storage
@@ -140,7 +141,7 @@ def test_every_record_of_every_file_is_counted_once(tmp_path: Path, monkeypatch:
 def test_champion_that_shares_no_class_is_refused(tmp_path: Path) -> None:
     challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
     champion = a_model(tmp_path / "old", CHAMPION, ["ship", "plane"])
-    with pytest.raises(IncomparableModel, match=r"knows the classes ship, plane, the challenger cat, dog: none"):
+    with pytest.raises(AdaptationError, match=r"knows the classes ship, plane, the challenger cat, dog: none"):
         count([], challenger, champion)
 
 
@@ -150,7 +151,7 @@ def test_champion_that_does_not_name_its_classes_is_refused(tmp_path: Path, spec
     (champion / "assets.extra" / "spec.json").unlink()
     if spec is not None:
         (champion / "assets.extra" / "spec.json").write_bytes(spec)
-    with pytest.raises(IncomparableModel, match="does not name its classes"):
+    with pytest.raises(AdaptationError, match="does not name its classes"):
         count([], a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"]), str(champion))
 
 
@@ -158,7 +159,7 @@ def test_model_with_another_number_of_outputs_than_names_is_refused(tmp_path: Pa
     file = records(tmp_path / "a", (1, 0, "00"))
     challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
     champion = a_model(tmp_path / "old", CHAMPION, ["cat", "dog"], classes=3)
-    with pytest.raises(IncomparableModel, match="3 outputs, but .* names 2"):
+    with pytest.raises(AdaptationError, match="3 outputs, but .* names 2"):
         count([file], challenger, champion)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from adaptation.errors import AdaptationError
 from models import data
 from models.spec import TrainingSpec
 
@@ -124,17 +125,17 @@ def test_files_of_all_patterns_are_read_compressed_or_not(tmp_path, write_record
 
 
 def test_split_without_files_is_named(tmp_path, small_spec: Spec):
-    with pytest.raises(data.NoRecords, match=r"Split-eval/\* \(0 files\)"):
+    with pytest.raises(AdaptationError, match=r"Split-eval/\* \(0 files\)"):
         data.find_records([str(tmp_path / "Split-eval" / "*")], small_spec())
 
 
 def test_files_without_records_are_refused(tmp_path, write_records, small_spec: Spec):
-    with pytest.raises(data.NoRecords, match="1 files"):
+    with pytest.raises(AdaptationError, match="1 files"):
         data.find_records([write_records(tmp_path / "a.tfrecord", [])], small_spec())
 
 
 @pytest.mark.parametrize("label", [2, -1])
 def test_label_without_a_name_is_refused(tmp_path, write_records, two_classes, small_spec: Spec, label):
     pattern = write_records(tmp_path / "a.tfrecord", [*two_classes, (two_classes[0][0], label)])
-    with pytest.raises(data.LabelOutOfRange, match=rf"label {label}\b.*0 to 1 \(zero, one\)"):
+    with pytest.raises(AdaptationError, match=rf"label {label}\b.*0 to 1 \(zero, one\)"):
         data.find_records([pattern], small_spec())

@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from adaptation.errors import AdaptationError
 from models import data, trainer
-from models.export import IncompatibleChampion, NoWarmStart, export, exported_spec, load_champion
+from models.export import export, exported_spec, load_champion
 from models.recipe import training_spec
 from models.spec import TrainingSpec
 
@@ -133,7 +134,7 @@ def test_warm_start_from_an_export_of_version_0_1_0(champion, small_spec: Spec, 
 )
 def test_incompatible_champion_is_refused(champion, small_spec: Spec, change, words):
     spec = small_spec(warm_start=champion[1], **change)
-    with pytest.raises(IncompatibleChampion, match=words):
+    with pytest.raises(AdaptationError, match=words):
         trainer.initial_model(spec)
 
 
@@ -169,7 +170,7 @@ def test_model_whose_inner_layers_depend_on_the_classes_is_refused(
     monkeypatch.delitem(sys.modules, "odd_network", raising=False)
     spec = small_spec("odd_network")
     export(trainer.initial_model(spec), spec, str(tmp_path / "model"))
-    with pytest.raises(IncompatibleChampion, match=words):
+    with pytest.raises(AdaptationError, match=words):
         trainer.initial_model(spec.but(labels=("zero", "one", "two"), warm_start=str(tmp_path / "model")))
 
 
@@ -180,10 +181,10 @@ def test_champion_with_other_layers_is_refused(tmp_path, small_spec: Spec, hidde
         return keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), *sizes])
 
     export(perceptron(2), small_spec(), str(tmp_path))
-    with pytest.raises(IncompatibleChampion, match="layers"):
+    with pytest.raises(AdaptationError, match="layers"):
         load_champion(perceptron(*hidden), small_spec(warm_start=str(tmp_path)))
 
 
 def test_missing_champion_is_named(tmp_path, small_spec: Spec):
-    with pytest.raises(NoWarmStart, match="nowhere"):
+    with pytest.raises(AdaptationError, match="nowhere"):
         trainer.initial_model(small_spec(warm_start=str(tmp_path / "nowhere")))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from adaptation.errors import AdaptationError
 from models import data, trainer
 from models.recipe import training_spec
 from models.spec import TrainingSpec
@@ -143,14 +144,14 @@ def test_empty_split_is_refused_before_anything_is_written(tmp_path, write_recor
     for split in {"Split-train", "Split-eval"} - {empty}:
         write_records(tmp_path / split / "a.tfrecord", two_classes)
     args = fn_args(str(tmp_path / "Split-train/*"), str(tmp_path / "Split-eval/*"), tmp_path / "model", small_spec())
-    with pytest.raises(data.NoRecords, match=empty):
+    with pytest.raises(AdaptationError, match=empty):
         trainer.run_fn(args)
     assert not (tmp_path / "model").exists()
 
 
 def test_training_that_diverges_raises_and_exports_nothing(tmp_path, pattern, tiny_spec: Spec):
     args = fn_args(pattern, pattern, tmp_path / "model", tiny_spec(learning_rate=1e38, epochs=3))
-    with pytest.raises(trainer.TrainingDiverged, match="learning_rate"):
+    with pytest.raises(AdaptationError, match="learning_rate"):
         trainer.run_fn(args)
     assert not (tmp_path / "model").exists()
 

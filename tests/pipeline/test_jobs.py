@@ -18,7 +18,7 @@ from adaptation.errors import AdaptationError
 from adaptation.evaluation.accuracy import Evaluation, wilson_interval
 from adaptation.evaluation.log import EvaluationLog, version_id
 from adaptation.platforms.base import Job, JobState, NoSuchModel
-from adaptation.retraining import TRAINING, Decision, Step, TrainingRuns
+from adaptation.retraining import TRAINING, Decision, Step
 from adaptation.trigger import Delivery, Outcome, Plan
 from pipeline import jobs
 from pipeline.jobs import current_evidence, planned, start_evaluation, start_training, trigger
@@ -199,7 +199,7 @@ def test_second_training_by_hand_is_refused_while_one_runs(world: World, tmp_pat
     one_span(world, tmp_path)
     world.hold()
     job = start_training(world.workspace)
-    with pytest.raises(TrainingRuns, match=job.id):
+    with pytest.raises(AdaptationError, match=job.id):
         start_training(world.workspace)
     world.release()
     list(world.workspace.jobs.follow(job.id))

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from adaptation.errors import AdaptationError
 from components.code_version import code_version
 from models.recipe import UnusableRecipe
-from models.user_code import NoUserCode, digest_in, install
+from models.user_code import digest_in, install
 from pipeline.cli.main import cli
-from pipeline.user_code import LARGEST, CodeTooLarge, UserCode, code_uri, find, pack, prepare, upload
+from pipeline.user_code import LARGEST, UserCode, code_uri, find, pack, prepare, upload
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import load, write_settings
 from tests.worlds.images import collect
@@ -143,7 +144,7 @@ def prepare_digits():  # type: ignore[no-untyped-def]
 
 
 def test_wheel_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NoUserCode, match=r"nowhere\.whl.*adapt publish"):
+    with pytest.raises(AdaptationError, match=r"nowhere\.whl.*adapt publish"):
         install(str(tmp_path / "nowhere.whl"))
 
 
@@ -162,7 +163,7 @@ def test_package_with_the_name_of_another_is_refused(folder: Path, name: str) ->
 def test_data_in_the_package_is_refused(folder: Path) -> None:
     with (folder / "shop" / "images.bin").open("wb") as file:
         file.truncate(LARGEST)
-    with pytest.raises(CodeTooLarge, match=r"images\.bin"):
+    with pytest.raises(AdaptationError, match=r"images\.bin"):
         pack(settings(folder))
 
 

@@ -29,6 +29,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 
 from adaptation import codec, progress
+from adaptation.errors import described
 from adaptation.io import storage
 from adaptation.io.locks import is_locked, keep, locked_if_free
 from adaptation.platforms.base import InvalidJob, Job, JobFailed, JobRequest, JobState, NoSuchJob
@@ -169,7 +170,7 @@ def _run(folder: str, work: Callable[[JobRequest], Any]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):  # the log's disk may be full
             traceback.print_exc()
-        _record(folder, _Status(JobState.FAILED, f"{type(error).__name__}: {error}"))
+        _record(folder, _Status(JobState.FAILED, described(error)))
         if not isinstance(error, Exception):
             raise
     else:

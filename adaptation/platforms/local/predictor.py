@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from adaptation.errors import AdaptationError
 from adaptation.evaluation.prediction_results import ResultsWriter
 from adaptation.io import storage
-from adaptation.platforms.base import CHAMPION, EmptyFileList, Registry
+from adaptation.platforms.base import CHAMPION, Registry
 from adaptation.progress import report
 
 BATCH_IMAGES = 512
@@ -46,7 +47,7 @@ class LocalPredictor:
           The folder with the results, in Vertex AI's layout.
 
         Raises:
-          EmptyFileList: The file names no image.
+          AdaptationError: The file names no image.
           LookupError: The version does not exist.
 
         Failure: an unfinished prediction is never visible; repeating it makes another folder.
@@ -66,7 +67,7 @@ class LocalPredictor:
 def _uris(file_list: str) -> list[str]:
     uris = [line.strip() for line in storage.read(file_list).decode().split("\n") if line.strip()]
     if not uris:
-        raise EmptyFileList(f"{file_list} names no image. Put images into the batch before it is evaluated.")
+        raise AdaptationError(f"{file_list} names no image. Put images into the batch before it is evaluated.")
     return uris
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 
+from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.platforms.base import CHAMPION, EmptyFileList, JobFailed
+from adaptation.platforms.base import CHAMPION, JobFailed
 from adaptation.platforms.vertex.client import Json, VertexClient
 from adaptation.platforms.vertex.registry import VertexRegistry
 from adaptation.progress import report
@@ -36,7 +37,7 @@ class VertexPredictor:
           The folder with the results. If only some images were predicted, it has the errors of the others.
 
         Raises:
-          EmptyFileList: The file names no image.
+          AdaptationError: The file names no image.
           LookupError: The version does not exist.
           JobFailed: The job failed.
           StillRunning: The job has timed out; repeating this waits for the same job.
@@ -46,7 +47,7 @@ class VertexPredictor:
         lines = storage.read(file_list)
         images = sum(bool(line.strip()) for line in lines.split(b"\n"))
         if not images:
-            raise EmptyFileList(f"{file_list} names no image. Put images into the batch before it is evaluated.")
+            raise AdaptationError(f"{file_list} names no image. Put images into the batch before it is evaluated.")
         version = self._registry.resource(self._registry.find(model).number)
         digest = hashlib.sha256(b"\n".join([version.encode(), output.encode(), lines])).hexdigest()
         return self._results(self._ended(self._start(file_list, output, version, digest), images))

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from adaptation.errors import AdaptationError
+from adaptation.errors import AdaptationError, described
 from adaptation.evaluation.prediction_results import INVALID_ARGUMENT, ResultsWriter
 from adaptation.io import storage
 
@@ -180,7 +180,7 @@ def _respond(request: Mapping[str, Any]) -> dict[str, Any]:
     except InvalidInstance as error:
         return {"invalid": str(error)}
     except Exception as error:  # TensorFlow raises many types; the process keeps serving other models
-        return {"error": f"{request['model']}: {type(error).__name__}: {error}"}
+        return {"error": f"{request['model']}: {described(error)}"}
 
 
 def _image(instance: Any, name: str) -> bytes:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adaptation.evaluation.accuracy import ClassFigures, Evaluation, InvalidThreshold, wilson_interval
+from adaptation.errors import AdaptationError
+from adaptation.evaluation.accuracy import ClassFigures, Evaluation, wilson_interval
 from adaptation.evaluation.decision import Criterion, Decision, Outcome, Rule, decide
 from adaptation.evaluation.evidence import Block
 from adaptation.evaluation.mix import Cause, Recall
@@ -71,7 +72,7 @@ def test_threshold_of_one_accepts_only_a_perfect_model() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, -0.1, 1.1, 90.0, float("nan")])
 def test_threshold_that_is_no_accuracy_is_refused(threshold: float) -> None:
-    with pytest.raises(InvalidThreshold, match=f"the threshold {threshold} is no accuracy"):
+    with pytest.raises(AdaptationError, match=f"the threshold {threshold} is no accuracy"):
         Criterion(threshold)
 
 
@@ -104,7 +105,7 @@ def test_drop_rule_compares_with_the_champions_own_accuracy() -> None:
 
 
 def test_drop_rule_without_the_champions_own_figures_is_refused() -> None:
-    with pytest.raises(InvalidThreshold, match="0 of 0 test images"):
+    with pytest.raises(AdaptationError, match="0 of 0 test images"):
         decide(evaluation_of(80, 100), Criterion(rule=Rule.DROP), [Block("2021-10", 100, 80)])
 
 

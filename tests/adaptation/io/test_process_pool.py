@@ -15,8 +15,9 @@ from adaptation.data.batches import snapshot_folder
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
 from adaptation.data.splits import Split
+from adaptation.errors import AdaptationError
 from adaptation.io import process_pool
-from adaptation.io.process_pool import WorkerLost, ahead, share
+from adaptation.io.process_pool import ahead, share
 from tests.worlds.images import contents, image
 from tests.worlds.spans import LABELS, NAMES
 
@@ -117,7 +118,7 @@ def test_exception_of_a_task_is_raised_in_the_parent() -> None:
 
 
 def test_killed_worker_raises_worker_lost() -> None:
-    with pytest.raises(WorkerLost, match="ended in the middle of its work"):
+    with pytest.raises(AdaptationError, match="ended in the middle of its work"):
         share(functools.partial(die_in_a_worker, os.getpid()), range(200), 2)
 
 

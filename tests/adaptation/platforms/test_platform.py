@@ -18,15 +18,7 @@ from adaptation.io import storage
 from adaptation.platforms.base import Job, JobRequest, JobState, ModelVersion, Platform, Standing, Upload
 from adaptation.platforms.connect import LocalConfig, VertexConfig, connect
 from adaptation.platforms.history import history
-from adaptation.platforms.rollout import (
-    Approval,
-    NotPending,
-    approve,
-    deploy_or_wait,
-    put_in_service,
-    reject,
-    roll_back,
-)
+from adaptation.platforms.rollout import Approval, approve, deploy_or_wait, put_in_service, reject, roll_back
 from emulators.vertex import VertexEmulator
 from tests.worlds.vertex import ROOT, a_config, a_spec, object_storage, publish
 
@@ -427,7 +419,7 @@ def test_version_that_does_not_wait_cannot_be_approved(rig: Rig, standing: Stand
     rig.serve(1)
     if standing:
         marked(rig, (2, standing))
-    with pytest.raises(NotPending, match="version 2 is not pending"):
+    with pytest.raises(AdaptationError, match="version 2 is not pending"):
         rig.approve(2)
     assert rig.champion_and_served() == (1, [1])
 
@@ -437,7 +429,7 @@ def test_version_is_not_approved_after_another_became_the_champion(rig: Rig) -> 
     rig.serve(1), rig.serve(2)
     marked(rig, (3, Standing.WAITING))
     roll_back(rig.platform.registry, rig.platform.endpoint)
-    with pytest.raises(NotPending, match="compared with version 2, but version 1 is the champion now"):
+    with pytest.raises(AdaptationError, match="compared with version 2, but version 1 is the champion now"):
         rig.approve(3)
     assert rig.champion_and_served() == (1, [1])
 
@@ -446,7 +438,7 @@ def test_version_that_was_rejected_stays_so(rig: Rig) -> None:
     registry = rig.platform.registry
     rig.upload("first"), rig.upload("second")
     rig.serve(1)
-    with pytest.raises(NotPending):
+    with pytest.raises(AdaptationError, match="version 2 is"):
         reject(registry, registry.find("2"), "too slow")
     marked(rig, (2, Standing.WAITING))
     for _ in range(2):
@@ -485,7 +477,7 @@ def test_predicting_an_empty_list_is_refused(rig: Rig) -> None:
     rig.upload("first")
     rig.serve(1)
     storage.write(storage.join(rig.files, "empty.txt"), b"\n")
-    with pytest.raises(ValueError, match="names no image"):
+    with pytest.raises(AdaptationError, match="names no image"):
         rig.platform.predictor.predict(storage.join(rig.files, "empty.txt"), rig.files)
 
 

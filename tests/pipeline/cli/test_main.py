@@ -261,7 +261,7 @@ def test_models_are_approved_rejected_and_their_history_is_shown(shop: World) ->
     assert [stripped(row)[1] for row in rows(adapt(shop, "models", "list"))] == ["champion", "waiting for approval"]
     assert adapt(shop, "models", "approve", "2").stdout == "version 2 is the champion\n"
     rejected = adapt(shop, "models", "reject", "1", "--reason", "too slow")
-    assert (rejected.exit_code, "NotPending: version 1 is not pending" in rejected.stderr) == (1, True)
+    assert (rejected.exit_code, "Error: version 1 is not pending" in rejected.stderr) == (1, True)
     events = json.loads(adapt(shop, "models", "history", "--json").stdout)
     assert [(one["version"], one["standing"]) for one in events[-2:]] == [(2, "waiting for approval"), (2, "champion")]
     assert events[-1]["reason"] == "approved: better by 3 points"

@@ -274,7 +274,7 @@ def test_dry_run_for_kubeflow_prints_the_run_and_sends_nothing(
 def test_unreachable_kubeflow_is_named(cloud: Cloud) -> None:
     result = cloud.adapt("submit", "evaluation", "--platform", "kubeflow", "--host", "http://127.0.0.1:9")
     message = refused(result)
-    assert message.startswith("KubeflowFailed: http://127.0.0.1:9 does not answer")
+    assert message.startswith("Error: http://127.0.0.1:9 does not answer")
     assert "Check --host" in message
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from adaptation.errors import AdaptationError
 from pipeline.cli.main import cli
 from pipeline.function.deployment import PERMISSIONS, deployment_steps
-from pipeline.function.gcloud import Answer, Step, StepFailed, carry_out, script
+from pipeline.function.gcloud import Answer, Step, carry_out, script
 from pipeline.workspace.settings_file import load, write_settings
 
 CLOUD: dict[str, object] = {
@@ -232,7 +233,7 @@ def test_failure_of_the_first_step_says_that_nothing_was_done(gcloud: Gcloud, sh
 
 def test_command_that_needs_an_answer_does_not_run_without_one(gcloud: Gcloud) -> None:
     step = Step("the place", ("gcloud", "make", Answer("--place=", ("gcloud", "services"))))
-    with pytest.raises(StepFailed, match="gcloud services has printed nothing, but --place= needs it"):
+    with pytest.raises(AdaptationError, match="gcloud services has printed nothing, but --place= needs it"):
         carry_out([step], nullcontext)
     assert gcloud.calls() == [["services"]]
 
@@ -243,7 +244,7 @@ def test_deployment_without_gcloud_says_how_to_install_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     result = adapt(shop, "deploy")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "StepFailed: gcloud is not on this machine's PATH" in result.stderr
+    assert "Error: gcloud is not on this machine's PATH" in result.stderr
     assert "https://cloud.google.com/sdk/docs/install" in result.stderr
     assert "--dry-run" in result.stderr
 

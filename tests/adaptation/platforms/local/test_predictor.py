@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from adaptation import progress
-from adaptation.platforms.base import EmptyFileList, NoSuchModel, Upload
+from adaptation.errors import AdaptationError
+from adaptation.platforms.base import NoSuchModel, Upload
 from adaptation.platforms.local import LocalPredictor, LocalRegistry, predictor
 from tests.worlds.images import grey
 
@@ -149,7 +150,7 @@ def test_progress_counts_the_images(
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_empty_file_list_is_refused(tmp_path: Path, registry: LocalRegistry, content: str) -> None:
     (tmp_path / "files.txt").write_text(content)
-    with pytest.raises(EmptyFileList, match="files.txt names no image"):
+    with pytest.raises(AdaptationError, match="files.txt names no image"):
         LocalPredictor(registry).predict(str(tmp_path / "files.txt"), str(tmp_path / "predictions"))
     assert not (tmp_path / "predictions").exists()
 

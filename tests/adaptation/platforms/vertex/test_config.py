@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from adaptation.platforms.connect import UnknownPlatform, connect, parse
+from adaptation.errors import AdaptationError
+from adaptation.platforms.connect import connect, parse
 from adaptation.platforms.vertex.config import (
     Container,
     InvalidConfig,
@@ -66,7 +67,7 @@ def test_prediction_is_sent_with_its_replicas_and_accelerators() -> None:
 @pytest.mark.parametrize("missing", ["project", "root"])
 def test_text_without_what_has_no_default_is_refused(vertex: Vertex, missing: str) -> None:
     text = json.dumps({**json.loads(vertex.config.to_json()), missing: ""})
-    with pytest.raises(UnknownPlatform, match=f"has no {missing}"):
+    with pytest.raises(AdaptationError, match=f"has no {missing}"):
         connect(text)
 
 
@@ -83,7 +84,7 @@ def test_names_that_vertex_ai_would_refuse_are_refused(vertex: Vertex, change: d
 )
 def test_text_with_a_name_of_another_version_is_refused(vertex: Vertex, change: dict[str, Any], name: str) -> None:
     text = json.dumps({**json.loads(vertex.config.to_json()), **change})
-    with pytest.raises(UnknownPlatform, match=rf" has {name}, .*Publish it again"):
+    with pytest.raises(AdaptationError, match=rf" has {name}, .*Publish it again"):
         connect(text)
 
 
@@ -92,7 +93,7 @@ def test_text_with_a_name_of_another_version_is_refused(vertex: Vertex, change: 
 )
 def test_text_with_a_value_of_another_type_is_refused(vertex: Vertex, change: dict[str, Any]) -> None:
     text = json.dumps({**json.loads(vertex.config.to_json()), **change})
-    with pytest.raises(UnknownPlatform):
+    with pytest.raises(AdaptationError):
         connect(text)
 
 

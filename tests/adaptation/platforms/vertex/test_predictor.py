@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from adaptation import progress
+from adaptation.errors import AdaptationError
 from adaptation.io import storage
-from adaptation.platforms.base import EmptyFileList, JobFailed, NoSuchModel
+from adaptation.platforms.base import JobFailed, NoSuchModel
 from adaptation.platforms.vertex.client import StillRunning
 from emulators.vertex import VertexEmulator
 from tests.worlds.processes import wait_until
@@ -64,7 +65,7 @@ def test_predictor_without_a_champion_starts_nothing(vertex: Vertex) -> None:
 
 def test_empty_file_list_is_refused(serving: Vertex) -> None:
     storage.write(f"{ROOT}/empty.txt", b"\n")
-    with pytest.raises(EmptyFileList, match="empty.txt"):
+    with pytest.raises(AdaptationError, match="empty.txt"):
         serving.platform.predictor.predict(f"{ROOT}/empty.txt", ROOT)
 
 
