@@ -24,6 +24,7 @@ DECISION = "decision.json"
 VERSION = "version.json"
 VERDICT = "verdict.json"
 PAIRS = "pairs.json"
+REFERENCE = "reference.json"
 FURTHER_METRICS = "further_metrics.json"
 MANIFEST = "manifest.json"
 JOB = "job.json"
@@ -48,6 +49,12 @@ def read_verdict(artifact: Artifact) -> Verdict:
 def read_pairs(artifact: Artifact) -> Comparison:
     """Challenger and champion on the same images: of ModelComparator or, with floor and margin, of ChampionGate."""
     return codec.read(storage.join(artifact.uri, PAIRS), Comparison)
+
+
+def reference_uri(comparison: Artifact) -> str:
+    """Return the URI of the reference that ModelComparator made; empty for a result of before there were any."""
+    uri = storage.join(comparison.uri, REFERENCE)
+    return uri if storage.exists(uri) else ""
 
 
 def read_further_metrics(artifact: Artifact) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """ModelComparator: challenger and champion predict the same test images, and who was right on each is counted.
 
-What the counts decide is in `adaptation.evaluation.gate`.
+What the counts decide is in `adaptation.evaluation.gate`. What the challenger predicts is kept as the reference that
+later batches are looked at with, `adaptation.evaluation.look`.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from tfx.utils import path_utils
 from adaptation import codec
 from adaptation.errors import AdaptationError
 from adaptation.evaluation.gate import Comparison
+from adaptation.evaluation.look import Profile, Reference
 from adaptation.evaluation.paired import Pairs, total
 from adaptation.io import storage
 from components import artifacts
@@ -34,6 +36,7 @@ _NO_CLASS = -1
 
 Key = tuple[int, str]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 
 @tfx.dsl.components.component(use_beam=True)
@@ -50,15 +53,16 @@ def ModelComparator(
       examples: Those that the challenger was trained with; its split `eval` is predicted.
       model: The challenger.
       champion: ChampionGen's; with the custom property `version` 0 there is none, and it counts as wrong everywhere.
-      comparison: Gets `pairs.json`, an `adaptation.evaluation.gate.Comparison`.
+      comparison: Gets `pairs.json`, an `adaptation.evaluation.gate.Comparison`, and `reference.json`, an
+        `adaptation.evaluation.look.Reference` of the challenger.
       beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
 
     Raises:
       AdaptationError: A model does not name its classes, or the champion knows none of the challenger's.
 
-    Failure: `pairs.json` is written whole or not at all; a retry replaces it.
+    Failure: each file is written whole or not at all; a retry replaces both.
     """
-    version, target = champion.get_int_custom_property("version"), storage.join(comparison.uri, artifacts.PAIRS)
+    version, folder = champion.get_int_custom_property("version"), comparison.uri
     models = [path_utils.serving_model_dir(one.uri) for one in ([model, champion] if version else [model])]
     files = tf.io.gfile.glob(f"{artifact_utils.get_split_uri([examples], 'eval')}/*")
     with beam_pipeline:
@@ -67,14 +71,41 @@ def ModelComparator(
             | "Files" >> beam.Create(sorted(files))
             | "Spread" >> beam.Reshuffle()
             | "Count" >> beam.ParDo(_Count(models))
-            | "Total" >> beam.CombinePerKey(total)
-            | "Collect" >> beam.combiners.ToDict()
-            | "Write" >> beam.Map(lambda tests: storage.write(target, codec.encode(Comparison.of(version, tests))))
+            | "Total" >> beam.CombineGlobally(Counts.sum)
+            | "Write" >> beam.Map(lambda counts: counts.write(folder, version))
         )
 
 
-def count(files: Sequence[str], challenger: str, champion: str = "") -> dict[Key, Pairs]:
-    """Return the counts by number of span and name of class.
+@dataclass(frozen=True)
+class Counts:
+    """What was counted on some test images.
+
+    Attributes:
+      tests: On how many images which of both models is right, by number of span and name of class.
+      profile: What the challenger predicts.
+    """
+
+    tests: Mapping[Key, Pairs]
+    profile: Profile
+
+    @classmethod
+    def sum(cls, parts: Iterable["Counts"]) -> "Counts":
+        """Return the sum of any number of counts, in any order."""
+        every = list(parts)
+        keys = {key for part in every for key in part.tests}
+        tests = {key: total(part.tests[key] for part in every if key in part.tests) for key in keys}
+        return cls(tests, Profile.sum(part.profile for part in every))
+
+    def write(self, folder: str, version: int) -> None:
+        """Write `reference.json` and `pairs.json`; `version` is the champion's number."""
+        compared = Comparison.of(version, self.tests)
+        reference = Reference(self.profile, compared.recalls)
+        storage.write(storage.join(folder, artifacts.REFERENCE), codec.encode(reference, indent=0))
+        storage.write(storage.join(folder, artifacts.PAIRS), codec.encode(compared))
+
+
+def count(files: Sequence[str], challenger: str, champion: str = "") -> Counts:
+    """Return the counts on all images of some files.
 
     Args:
       files: TFRecord files of Examples; what ends in `.gz` is compressed.
@@ -97,8 +128,8 @@ class _Count(beam.DoFn):  # type: ignore[misc]
     def setup(self) -> None:
         self._both = self._shared.acquire(lambda: _Both.load(self._models))
 
-    def process(self, file: str) -> Iterator[tuple[Key, Pairs]]:
-        yield from self._both.count([file]).items()
+    def process(self, file: str) -> Iterator[Counts]:
+        yield self._both.count([file])
 
 
 class _Answers:
@@ -111,8 +142,11 @@ class _Answers:
                 f"the model in {folder} has no signature {SIGNATURE!r}. Export it with models.export."
             )
 
-    def __call__(self, examples: tf.Tensor) -> Ints:
-        """Return the class of each image (int64 [batch]), an index into `labels`; of what is no number, none."""
+    def __call__(self, examples: tf.Tensor) -> tuple[Ints, Floats]:
+        """Return the class of each image (int64 [batch]), an index into `labels`, and the confidence (float [batch]).
+
+        The class of what is no number is none.
+        """
         given = self._model.signatures[SIGNATURE](examples=examples)["probabilities"].numpy()
         if given.shape[1] != len(self.labels):
             raise AdaptationError(
@@ -120,7 +154,13 @@ class _Answers:
                 "classes. Export it with this package."
             )
         chosen: Ints = np.where(np.isfinite(given).all(axis=1), given.argmax(axis=1), _NO_CLASS)
-        return chosen
+        return chosen, given.max(axis=1)
+
+    def profile(self, chosen: Ints, confidences: Floats) -> Profile:
+        """Return the profile of images with these classes and confidences; what has no class is left out."""
+        known = chosen != _NO_CLASS
+        numbers = Counter(chosen[known].tolist())
+        return Profile.of({self.labels[label]: images for label, images in numbers.items()}, confidences[known])
 
 
 @dataclass(frozen=True)
@@ -143,15 +183,18 @@ class _Both:
             )
         return cls(challenger, champion, np.array([*(index.get(name, _NO_CLASS) for name in theirs), _NO_CLASS]))
 
-    def count(self, files: Sequence[str]) -> dict[Key, Pairs]:
+    def count(self, files: Sequence[str]) -> Counts:
         """Return the counts of the records in files."""
         found: Counter[tuple[int, ...]] = Counter()
+        profiles = []
         for examples in _batches(files):
             truth = {name: value.numpy() for name, value in tf.io.parse_example(examples, _FEATURES).items()}
-            ours = self.challenger(examples) == truth["label"]
-            theirs = self.known[self.champion(examples)] == truth["label"] if self.champion else np.zeros_like(ours)
+            chosen, confidences = self.challenger(examples)
+            profiles.append(self.challenger.profile(chosen, confidences))
+            ours = chosen == truth["label"]
+            theirs = self.known[self.champion(examples)[0]] == truth["label"] if self.champion else np.zeros_like(ours)
             found.update(zip(*(each.tolist() for each in (truth["span"], truth["label"], ours, theirs)), strict=True))
-        return {
+        tests = {
             (span, self.challenger.labels[label]): Pairs(
                 both=found[span, label, True, True],
                 champion_only=found[span, label, False, True],
@@ -160,6 +203,7 @@ class _Both:
             )
             for span, label in {key[:2] for key in found}
         }
+        return Counts(tests, Profile.sum(profiles))
 
 
 @dataclass(frozen=True)

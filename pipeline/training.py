@@ -146,6 +146,7 @@ def _deploy(
     uploader = VertexUploader(
         model=trainer.outputs["model"],
         blessing=gate.outputs["blessing"],
+        comparison=comparator.outputs["comparison"],
         platform=place.platform,
         run=place.run,
         recipe=digest_in(code_uri(settings)),

@@ -92,6 +92,8 @@ class ModelVersion:
       recalls: What it predicted correctly on the test splits of its spans, by class; empty if unknown.
       comparison: URI of the file with the counts that its verdict rests on, an `adaptation.evaluation.gate.Comparison`;
         empty if there is none.
+      reference: URI of the file with what it predicts on its test splits, an `adaptation.evaluation.look.Reference`;
+        likewise.
     """
 
     number: int
@@ -106,6 +108,7 @@ class ModelVersion:
     champion: int | None = None
     recalls: Mapping[str, Recall] = field(default_factory=dict)
     comparison: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ class Upload:
     champion: int | None = None
     recalls: Mapping[str, Recall] = field(default_factory=dict)
     comparison: str = ""
+    reference: str = ""
 
 
 class Jobs(Protocol):

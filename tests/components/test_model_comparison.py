@@ -19,6 +19,8 @@ from adaptation import codec
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.errors import AdaptationError
 from adaptation.evaluation.gate import Comparison
+from adaptation.evaluation.look import Profile, Reference
+from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import Pairs
 from adaptation.io import storage
 from adaptation.platforms.base import Upload
@@ -87,7 +89,7 @@ def test_counts_are_by_span_and_by_name_of_class(tmp_path: Path) -> None:
     challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
     champion = a_model(tmp_path / "old", CHAMPION, ["cat", "dog"])
     file = records(tmp_path / "a", (1, 0, "00"), (1, 0, "01"), (1, 0, "10"), (1, 1, "11"), (2, 1, "00"), (2, 1, "10"))
-    assert count([file], challenger, champion) == {
+    assert count([file], challenger, champion).tests == {
         (1, "cat"): Pairs(both=1, challenger_only=1, champion_only=1),
         (1, "dog"): Pairs(both=1),
         (2, "dog"): Pairs(neither=1, challenger_only=1),
@@ -98,7 +100,7 @@ def test_champion_with_classes_in_another_order_is_compared_by_their_names(tmp_p
     challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog", "ship"])
     champion = a_model(tmp_path / "old", CHAMPION, ["ship", "cat", "dog"])
     file = records(tmp_path / "a", (1, 0, "01"), (1, 1, "12"), (1, 2, "20"), (1, 0, "00"))
-    found = count([file], challenger, champion)
+    found = count([file], challenger, champion).tests
     assert found == {(1, "cat"): Pairs(both=1, challenger_only=1), (1, "dog"): Pairs(1), (1, "ship"): Pairs(1)}
 
 
@@ -106,13 +108,13 @@ def test_champion_is_wrong_on_a_class_that_it_does_not_know(tmp_path: Path) -> N
     challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog", "ship"])
     champion = a_model(tmp_path / "old", CHAMPION, ["bird", "cat"])
     file = records(tmp_path / "a", (1, 2, "20"), (1, 2, "21"), (1, 0, "00"), (1, 0, "21"))
-    found = count([file], challenger, champion)
+    found = count([file], challenger, champion).tests
     assert found == {(1, "ship"): Pairs(challenger_only=2), (1, "cat"): Pairs(challenger_only=1, champion_only=1)}
 
 
 def test_without_a_champion_it_is_wrong_everywhere(tmp_path: Path) -> None:
     file = records(tmp_path / "a", (1, 0, "00"), (1, 0, "10"))
-    found = count([file], a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"]))
+    found = count([file], a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])).tests
     assert found == {(1, "cat"): Pairs(challenger_only=1, neither=1)}
 
 
@@ -120,8 +122,14 @@ def test_probabilities_that_are_no_numbers_are_wrong(tmp_path: Path) -> None:
     challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
     champion = a_model(tmp_path / "old", CHAMPION, ["cat", "dog"])
     file = records(tmp_path / "a", (1, 0, "x0"), (1, 0, "0x"), (1, 1, "1x"))
-    found = count([file], challenger, champion)
+    found = count([file], challenger, champion).tests
     assert found == {(1, "cat"): Pairs(challenger_only=1, champion_only=1), (1, "dog"): Pairs(challenger_only=1)}
+
+
+def test_profile_of_the_challenger_has_no_predictions_that_are_no_numbers(tmp_path: Path) -> None:
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
+    file = records(tmp_path / "a", (1, 0, "00"), (1, 1, "01"), (2, 0, "11"), (2, 0, "x0"))
+    assert count([file], challenger).profile == Profile.of({"cat": 2, "dog": 1}, [1, 1, 1])
 
 
 def test_every_record_of_every_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +140,7 @@ def test_every_record_of_every_file_is_counted_once(tmp_path: Path, monkeypatch:
     with tf.io.TFRecordWriter(str(packed), "GZIP") as writer:
         for record in tf.data.TFRecordDataset(records(tmp_path / "c", *[(2, 1, "00")] * 4)):
             writer.write(record.numpy())
-    assert count([plain, str(packed)], challenger) == {
+    assert count([plain, str(packed)], challenger).tests == {
         (1, "cat"): Pairs(challenger_only=7),
         (2, "dog"): Pairs(neither=4),
     }
@@ -187,6 +195,9 @@ def test_component_writes_the_counts_of_all_files(tmp_path: Path, run: Any, vers
     assert codec.read(f"{output.uri}/pairs.json", Comparison) == Comparison.of(
         version, {(1, "cat"): cat, (2, "cat"): cat, (1, "dog"): Pairs(challenger_only=2)}
     )
+    reference = codec.read(f"{output.uri}/reference.json", Reference)
+    assert reference.profile == Profile.of({"cat": 2, "dog": 2}, [1] * 4)
+    assert reference.recalls == {"cat": Recall(2, 2), "dog": Recall(2, 2)}
 
 
 def test_champion_in_a_bucket_is_compared_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +216,8 @@ def test_champion_in_a_bucket_is_compared_there(tmp_path: Path, monkeypatch: pyt
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
             assert done.returncode == 0, done.stderr
         compared = codec.read(f"{ROOT}/comparison/pairs.json", Comparison)
+        reference = codec.read(f"{ROOT}/comparison/reference.json", Reference)
+    assert reference.profile == Profile.of({"cat": 2, "dog": 2}, [1] * 4)
     assert compared == Comparison.of(
         1, {(1, "cat"): Pairs(both=1, challenger_only=1), (1, "dog"): Pairs(both=1, champion_only=1)}
     )

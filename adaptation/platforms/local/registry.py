@@ -3,6 +3,7 @@
     registry/versions/<N>/model/...      the SavedModel
              versions/<N>/version.json   what it was made from
              versions/<N>/pairs.json     how it compared with the champion
+             versions/<N>/reference.json what it predicts on its test splits
              champion/0001.json ...      the last record names the champion
              standings/0001.json ...     what was decided about the others
              keys/<digest of the key>    number of the version that was made from the key
@@ -37,7 +38,8 @@ from adaptation.platforms.base import (
     standings_of,
 )
 
-MODEL, VERSION, COMPARISON = "model", "version.json", "pairs.json"
+MODEL, VERSION = "model", "version.json"
+FILES = {"comparison": "pairs.json", "reference": "reference.json"}  # that are copied, by the field that names them
 SAVED_MODEL = "saved_model.pb"
 
 
@@ -184,8 +186,9 @@ class LocalRegistry:
         number = max([*self._numbers(), champion]) + 1
         staging = storage.join(self._versions, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
         shutil.copytree(upload.model, storage.join(staging, MODEL), copy_function=_copy_to_disk)
-        if upload.comparison:
-            storage.create(storage.join(staging, COMPARISON), storage.read(upload.comparison))
+        for field, name in FILES.items():
+            if uri := getattr(upload, field):
+                storage.create(storage.join(staging, name), storage.read(uri))
         described = _Described(**vars(upload), number=number, created=_now())
         storage.create(storage.join(staging, VERSION), codec.encode(described))
         self._index(upload.key, number)
@@ -200,9 +203,9 @@ class LocalRegistry:
     def _read(self, number: int) -> ModelVersion:
         folder = storage.join(self._versions, str(number))
         described = codec.read(storage.join(folder, VERSION), _Described)
-        comparison = storage.join(folder, COMPARISON) if described.comparison else ""
-        fields = {name: value for name, value in vars(described).items() if name not in ("model", "comparison")}
-        return ModelVersion(uri=storage.join(folder, MODEL), comparison=comparison, **fields)
+        fields = {name: value for name, value in vars(described).items() if name not in ("model", *FILES)}
+        files = {field: storage.join(folder, name) for field, name in FILES.items() if getattr(described, field)}
+        return ModelVersion(uri=storage.join(folder, MODEL), **files, **fields)
 
 
 def _promotion(number: int, reason: str, last: Record[Promotion] | None) -> Promotion | None:

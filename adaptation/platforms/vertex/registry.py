@@ -50,6 +50,7 @@ class _Description:
     champion: int | None = None
     recalls: Mapping[str, Recall] = field(default_factory=dict)
     comparison: str = ""
+    reference: str = ""
     promotions: Mapping[str, str] = field(default_factory=dict)
     promoted: Mapping[str, str] = field(default_factory=dict)
     standings: tuple[StandingRecord, ...] = ()
@@ -349,6 +350,7 @@ def _version(found: Json) -> ModelVersion:
         champion=described.champion,
         recalls=described.recalls,
         comparison=described.comparison,
+        reference=described.reference,
     )
 
 
