@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from adaptation import codec
 from adaptation.data.batches import Snapshot
 from adaptation.evaluation.gate import Comparison, Deployment, Verdict
+from adaptation.evaluation.looks import LookRecord
 from adaptation.io import storage
 from adaptation.platforms.base import ModelVersion
 
@@ -21,6 +22,7 @@ FILE_LIST = "file_list.txt"
 SNAPSHOT = "snapshot.json"
 EVALUATION = "evaluation.json"
 DECISION = "decision.json"
+LOOK = "look.json"
 VERSION = "version.json"
 VERDICT = "verdict.json"
 PAIRS = "pairs.json"
@@ -39,6 +41,11 @@ def file_list_uri(artifact: Artifact) -> str:
 def read_snapshot(artifact: Artifact) -> Snapshot:
     """Return the snapshot that FileListGen took."""
     return codec.read(storage.join(artifact.uri, SNAPSHOT), Snapshot)
+
+
+def read_look(artifact: Artifact) -> LookRecord:
+    """Return the look at a batch, by DriftDetector."""
+    return codec.read(storage.join(artifact.uri, LOOK), LookRecord)
 
 
 def read_verdict(artifact: Artifact) -> Verdict:

@@ -22,6 +22,7 @@ def PerformanceEvaluator(
     metrics: tfx.dsl.components.OutputArtifact[Metrics],
     labels: tfx.dsl.components.Parameter[str],
     candidate: tfx.dsl.components.InputArtifact[File] = None,
+    look: tfx.dsl.components.InputArtifact[File] = None,
     threshold: tfx.dsl.components.Parameter[float] = 0.9,
     rule: tfx.dsl.components.Parameter[str] = "evidence",
     false_alarms: tfx.dsl.components.Parameter[float] = 0.2,
@@ -40,6 +41,7 @@ def PerformanceEvaluator(
         properties `retrain` (int, 0 or 1, always set), `images` and, if any image could be evaluated, `accuracy`.
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`; reviewed labels go before that.
       candidate: What CandidateEvaluator made; if a candidate has just become the champion, nothing is retrained.
+      look: What DriftDetector made; how the batch seemed without labels goes into the decision's record.
       threshold: The accuracy that the model must reach; this and the next five are the fields of `Criterion`.
       rule: `evidence`, `drop`, `point` or `wilson`.
       false_alarms: Accepted probability of any needless retraining in 36 batches.
@@ -61,6 +63,8 @@ def PerformanceEvaluator(
     judgement = judge(snapshot, results, truth, version, criterion, max_skipped, run)
     if candidate and (promoted := candidate.get_int_custom_property("version")):
         judgement = judgement.kept(f"version {promoted} has just become the champion")
+    if look:
+        judgement = judgement.after(artifacts.read_look(look).look)
     _write(judgement, metrics)
     if collection := collection_of(snapshot):
         if version:

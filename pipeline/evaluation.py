@@ -7,6 +7,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 
 from components.batch_prediction_gen import BatchPredictionGen
 from components.candidate_evaluator import CandidateEvaluator
+from components.drift_detector import DriftDetector
 from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
@@ -37,6 +38,9 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
     retraining = {"records_root": place.records, "window": settings.training.window, "ingestion": place.ingestion}
     listed = FileListGen(collection_root=settings.collection.root, batch=batch, data_root=settings.data.root)
     predicted = BatchPredictionGen(file_list=listed.outputs["file_list"], platform=place.platform)
+    looked = DriftDetector(
+        file_list=listed.outputs["file_list"], predictions=predicted.outputs["predictions"], run=place.run
+    )
     compared = CandidateEvaluator(
         file_list=listed.outputs["file_list"],
         predictions=predicted.outputs["predictions"],
@@ -49,6 +53,7 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
         file_list=listed.outputs["file_list"],
         predictions=predicted.outputs["predictions"],
         candidate=compared.outputs["candidate"],
+        look=looked.outputs["look"],
         labels=labels,
         threshold=settings.evaluation.threshold,
         rule=settings.evaluation.rule,
@@ -79,4 +84,4 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
             run=place.run,
             **retraining,
         )
-    return [listed, predicted, compared, measured, span, trigger]
+    return [listed, predicted, looked, compared, measured, span, trigger]

@@ -30,6 +30,7 @@ _RUN_OF = "job"  # the property that `pipeline.local.runner` gives a run
 _SUCCEEDED = ("complete", "cached")
 _FILES = {
     ("FileListGen", "file_list"): (artifacts.SNAPSHOT,),
+    ("DriftDetector", "look"): (artifacts.LOOK,),
     ("PerformanceEvaluator", "metrics"): (artifacts.EVALUATION, artifacts.DECISION),
     ("PipelineTrigger", "job"): (artifacts.JOB,),
     ("ChampionGate", "blessing"): (artifacts.VERDICT, artifacts.PAIRS, artifacts.FURTHER_METRICS),

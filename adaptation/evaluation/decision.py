@@ -80,6 +80,7 @@ class Decision:
       evidence: Share of the evidence that a retraining takes, 0 to 1; None under rules without memory.
       cause: What has changed, if the champion's own recalls are known.
       rollback: Whether going back to the champion before is proposed.
+      look: How the batch seemed before its labels were read, as a sentence; empty if nobody looked.
     """
 
     retrain: bool
@@ -88,6 +89,7 @@ class Decision:
     evidence: float | None = None
     cause: Cause | None = None
     rollback: bool = False
+    look: str = ""
 
     def in_first_batch(self, version: int) -> Decision:
         """Return the decision with a word on what the gate promised, if that has not come true in the first batch."""

@@ -16,6 +16,7 @@ from adaptation.evaluation.accuracy import Evaluation, evaluate
 from adaptation.evaluation.decision import Criterion, Decision, decide
 from adaptation.evaluation.evidence import Block
 from adaptation.evaluation.log import EvaluationLog, evaluate_new, version_id
+from adaptation.evaluation.look import Look
 from adaptation.evaluation.mix import Recall
 
 
@@ -49,6 +50,10 @@ class Judgement:
     def kept(self, why: str) -> Judgement:
         """Return the judgement with the decision not to retrain all the same, and the reason for that."""
         return replace(self, decision=self.decision.kept(why))
+
+    def after(self, look: Look) -> Judgement:
+        """Return the judgement with how the batch seemed before its labels were read; nothing is decided by that."""
+        return replace(self, decision=replace(self.decision, look=look.reason))
 
 
 def judge(

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from adaptation import codec
 from adaptation.data.batches import Batch, BatchStore, Snapshot
-from adaptation.evaluation.look import Look, Profile
+from adaptation.evaluation.look import Look, Profile, Reference, look, unknown
 from adaptation.evaluation.prediction_results import conclude_predictions
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
@@ -97,6 +98,27 @@ def read_seen(snapshot: Snapshot, predictions_folder: str) -> Seen:
     typical = _first(pl.concat(part[1] for part in parts), "chance")
     strangest = _first(pl.concat(part[2] for part in parts), "confidence")
     return Seen(Profile.sum(part[0] for part in parts), _rows(typical), _rows(strangest))
+
+
+def look_with(reference: str, version: int, profile: Profile, name: str) -> Look:
+    """Compare a batch with the reference in a file; without a readable one the outcome is UNKNOWN.
+
+    Args:
+      reference: URI of the file; empty if none is kept.
+      version: Number of the version that predicted the batch; 0 for predictions from elsewhere.
+      profile: What it predicted.
+      name: Name of the batch.
+    """
+    if not reference:
+        kept = f"no reference is kept with version {version}; the next training writes one"
+        return unknown(
+            kept if version else "the predictions are of no version, so there is no reference", profile.images
+        )
+    try:
+        return look(codec.read(reference, Reference), profile, name)
+    except (FileNotFoundError, codec.UnreadableState) as error:
+        why = f"the reference of version {version} cannot be read ({error}); the next training writes another"
+        return unknown(why, profile.images)
 
 
 def record_look(batches: BatchStore, record: LookRecord) -> None:

@@ -70,6 +70,7 @@ class EvaluationResult:
       retrain: Whether the model is retrained.
       reason: Why, in a sentence.
       training: Id of the training job; None where none was started.
+      look: How the batch seemed before its labels were read, in a sentence.
     """
 
     batch: str
@@ -78,6 +79,7 @@ class EvaluationResult:
     retrain: bool
     reason: str
     training: str | None
+    look: str
 
 
 def run_training(workspace: Workspace, name: str, window: str = "", digest: str = "") -> TrainingResult:
@@ -137,6 +139,7 @@ def run_evaluation(workspace: Workspace, name: str, batch: str = "") -> Evaluati
         retrain=decision.retrain,
         reason=decision.reason,
         training=str(training.properties["job"]) if training else None,
+        look=decision.look,
     )
 
 

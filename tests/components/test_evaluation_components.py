@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import Dataset, File
@@ -19,14 +21,19 @@ from adaptation.data.spans import Manifest, Span
 from adaptation.data.splits import Split
 from adaptation.data.windows import select
 from adaptation.evaluation.accuracy import Evaluation
+from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison
 from adaptation.evaluation.log import ComparisonLog, EvaluationLog, version_id
+from adaptation.evaluation.look import Profile, Reference
+from adaptation.evaluation.looks import LookRecord, last_look
+from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import InvalidPredictions, ResultsWriter
 from adaptation.io import storage
 from adaptation.platforms.base import JobState, Standing, Upload
 from components.batch_prediction_gen import BatchPredictionGen
 from components.candidate_evaluator import CandidateEvaluator
+from components.drift_detector import DriftDetector
 from components.file_list_gen import FileListGen
 from components.performance_evaluator import PerformanceEvaluator
 from components.pipeline_trigger import PipelineTrigger
@@ -112,6 +119,68 @@ def test_batch_prediction_gen_without_a_champion_fails(world: ComponentWorld, ru
     predictions = BatchPredictionGen(file_list=files.outputs["file_list"], platform=world.config.to_json())
     with pytest.raises(LookupError, match="adapt train"):
         run([files, predictions])
+
+
+def looked(file_list: Any, predictions: Any, **settings: Any) -> Any:
+    return DriftDetector(
+        file_list=file_list.outputs["file_list"], predictions=predictions.outputs["result"], **settings
+    )
+
+
+def a_reference(world: ComponentWorld, light: int) -> str:
+    """Write a reference of 200 images, of which so many are predicted as light, with the confidence 0.9."""
+    uri = str(world.root / f"reference-{light}.json")
+    profile = Profile.of({"dark": 200 - light, "light": light}, np.full(200, 0.9))
+    storage.write(uri, codec.encode(Reference(profile, {"dark": Recall(200, 180)})))
+    return uri
+
+
+@pytest.mark.parametrize(("light", "outcome"), [(100, "calm"), (20, "look")])
+def test_drift_detector_compares_a_batch_with_a_reference(
+    world: ComponentWorld, run: Any, light: int, outcome: str
+) -> None:
+    world.collect(40)
+    files, predictions = listed(world), predicted_as(world, {})
+    done = run([files, predictions, looked(files, predictions, reference=a_reference(world, light))])
+    output = done.outputs["DriftDetector", "look"]
+    assert (output.properties["outcome"], output.properties["look"]) == (outcome, int(outcome == "look"))
+    record = codec.read(storage.join(output.uri, "look.json"), LookRecord)
+    assert (record.batch, record.look.outcome, record.look.images, record.version) == ("2021-10", outcome, 40, 0)
+    assert last_look(world.batches, OCTOBER) is None
+
+
+def test_drift_detector_uses_the_reference_of_the_predicting_version(
+    world: ComponentWorld, run: Any, untrained: str
+) -> None:
+    world.collect(40)
+    upload = Upload(untrained, "first", (1,), {}, "first", "first", reference=a_reference(world, 20))
+    version = world.platform.registry.upload(upload)
+    for name in ("run-1", "run-2"):
+        files, predictions = listed(world), predicted_as(world, {})
+        storage.write(str(world.root / "results" / "version.json"), codec.encode(version))
+        look = looked(files, predictions, run=name)
+        done = run([files, predictions, look, measured(files, predictions, look=look.outputs["look"])])
+    record = last_look(world.batches, OCTOBER)
+    assert record and (record.look.outcome, record.version, record.run) == ("look", 1, "run-1")
+    assert record.champion == version_id(1, "first")
+    decision = codec.read(storage.join(done.outputs["PerformanceEvaluator", "metrics"].uri, "decision.json"), Decision)
+    assert (decision.look, decision.retrain) == (record.look.reason, False)
+
+
+@pytest.mark.parametrize("kept", ["never", "deleted", "damaged"])
+def test_drift_detector_says_that_no_reference_is_kept(
+    world: ComponentWorld, run: Any, untrained: str, kept: str
+) -> None:
+    world.collect(40)
+    version = replace(world.register(untrained), reference="" if kept == "never" else str(world.root / "kept.json"))
+    if kept == "damaged":
+        storage.write(version.reference, b"{")
+    files, predictions = listed(world), predicted_as(world, {})
+    storage.write(str(world.root / "results" / "version.json"), codec.encode(version))
+    output = run([files, predictions, looked(files, predictions)]).outputs["DriftDetector", "look"]
+    assert (output.properties["outcome"], output.properties["look"]) == ("unknown", 0)
+    reason = codec.read(storage.join(output.uri, "look.json"), LookRecord).look.reason
+    assert "reference" in reason and "version 1" in reason and "the next training writes" in reason
 
 
 def test_performance_evaluator_decides_retrain_below_the_threshold(world: ComponentWorld, run: Any) -> None:

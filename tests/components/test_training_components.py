@@ -18,6 +18,7 @@ from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest, SpanNotPublished
 from adaptation.data.windows import InvalidWindow
 from adaptation.evaluation.gate import Comparison, Deployment, Outcome, Verdict
+from adaptation.evaluation.look import Reference
 from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import Pairs
 from adaptation.platforms.base import Standing
@@ -26,7 +27,7 @@ from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
-from tests.worlds.components import COMPARED, LABELS, OCTOBER, ComponentWorld, judged
+from tests.worlds.components import COMPARED, LABELS, OCTOBER, REFERENCE, ComponentWorld, judged
 
 
 def importer(artifact: type, uri: Path, **properties: Any) -> Any:
@@ -56,12 +57,19 @@ def deploying(
         made.symlink_to(model)
     trained = importer(Model, made.parent)
     blessing = importer(ModelBlessing, judged(world.root / "verdict", outcome))
+    comparison = importer(File, world.root / "verdict")
     platform, blessed = world.config.to_json(), blessing.outputs["result"]
-    uploader = VertexUploader(model=trained.outputs["result"], blessing=blessed, platform=platform, run=job)
+    uploader = VertexUploader(
+        model=trained.outputs["result"],
+        blessing=blessed,
+        platform=platform,
+        comparison=comparison.outputs["result"],
+        run=job,
+    )
     deployer = VertexDeployer(
         version=uploader.outputs["version"], blessing=blessed, platform=platform, approval=approval
     )
-    return [trained, blessing, uploader, deployer]
+    return [trained, blessing, comparison, uploader, deployer]
 
 
 def archiving(world: ComponentWorld, spans: tuple[int, ...]) -> list[Any]:
@@ -142,6 +150,7 @@ def test_version_keeps_what_it_takes_to_judge_it_again(world: ComponentWorld, ru
     assert (version.champion, version.recalls) == (0, {"dark": Recall(52, 49), "light": Recall(68, 67)})
     shutil.rmtree(world.root / "verdict")
     assert codec.read(version.comparison, Comparison) == COMPARED
+    assert codec.read(version.reference, Reference) == REFERENCE
 
 
 def test_uploader_and_deployer_run_again_make_no_second_version(

@@ -19,6 +19,7 @@ from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import SpanStore
 from adaptation.data.windows import select
 from adaptation.evaluation.gate import Comparison, Deployment, Outcome
+from adaptation.evaluation.look import Reference
 from adaptation.evaluation.mix import Recall
 from adaptation.io import storage
 from adaptation.platforms.base import Standing
@@ -29,7 +30,7 @@ from components.pipeline_trigger import PipelineTrigger_Executor
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
 from emulators.vertex import VertexEmulator
-from tests.worlds.components import COMPARED, LABELS, judged, toned
+from tests.worlds.components import COMPARED, LABELS, REFERENCE, judged, toned
 from tests.worlds.vertex import ROOT, Vertex, a_config, a_spec, an_upload, object_storage, publish
 
 
@@ -49,14 +50,19 @@ def delivering(vertex: Vertex, folder: Path, outcome: Outcome, key: str = "run-1
     """The Trainer's and ChampionGate's outputs, uploader and deployer."""
     trained = importer(Model, an_upload(f"{key}/Format-Serving").model.removesuffix("/Format-Serving"))
     blessing = importer(ModelBlessing, str(judged(folder / key, outcome, replace(COMPARED, champion=champion))))
+    comparison = importer(File, str(folder / key))
     platform = vertex.config.to_json()
     uploader = VertexUploader(
-        model=trained.outputs["result"], blessing=blessing.outputs["result"], platform=platform, run=key
+        model=trained.outputs["result"],
+        blessing=blessing.outputs["result"],
+        platform=platform,
+        comparison=comparison.outputs["result"],
+        run=key,
     )
     deployer = VertexDeployer(
         version=uploader.outputs["version"], blessing=blessing.outputs["result"], platform=platform
     )
-    return [trained, blessing, uploader, deployer]
+    return [trained, blessing, comparison, uploader, deployer]
 
 
 def test_blessed_model_becomes_the_champion_and_is_served(vertex: Vertex, tmp_path: Path, run: Any) -> None:
@@ -78,6 +84,7 @@ def test_version_keeps_what_it_takes_to_judge_it_again(vertex: Vertex, tmp_path:
     assert version is not None
     assert (version.champion, version.recalls) == (0, {"dark": Recall(52, 49), "light": Recall(68, 67)})
     assert codec.read(version.comparison, Comparison) == COMPARED
+    assert codec.read(version.reference, Reference) == REFERENCE
 
 
 def test_a_repeated_run_makes_no_second_version(vertex: Vertex, tmp_path: Path, run: Any) -> None:

@@ -11,6 +11,7 @@ from adaptation.data.batches import Batch, BatchStore
 from adaptation.data.labels import Labels
 from adaptation.data.spans import SpanStore
 from adaptation.evaluation.gate import Comparison, Outcome, Verdict
+from adaptation.evaluation.look import Profile, Reference
 from adaptation.evaluation.paired import Pairs
 from adaptation.platforms.base import ModelVersion, Platform, Upload
 from adaptation.platforms.connect import LocalConfig, connect
@@ -31,16 +32,20 @@ COMPARED = Comparison.of(
 )
 
 
+REFERENCE = Reference(Profile.of({"dark": 52, "light": 68}, [0.9] * 120), COMPARED.recalls)
+
+
 def toned(label: str, number: int) -> bytes:
     """Return a PNG of the label's tone that differs from every other one."""
     return grey(number % 100 + (0 if label == "dark" else 150), (8, 8), number // 100)
 
 
 def judged(folder: Path, outcome: Outcome, comparison: Comparison = COMPARED) -> Path:
-    """What ChampionGate leaves of a challenger, into a folder that this makes."""
+    """What ModelComparator and ChampionGate leave of a challenger, into a folder that this makes."""
     folder.mkdir(parents=True, exist_ok=True)
     verdict = Verdict(outcome, f"it is to {outcome}", ())
-    for name, value in (("verdict", verdict), ("pairs", comparison), ("further_metrics", {"top_3": 0.99})):
+    files = {"verdict": verdict, "pairs": comparison, "further_metrics": {"top_3": 0.99}, "reference": REFERENCE}
+    for name, value in files.items():
         (folder / f"{name}.json").write_bytes(codec.encode(value))
     return folder
 

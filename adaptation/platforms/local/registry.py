@@ -204,8 +204,8 @@ class LocalRegistry:
         folder = storage.join(self._versions, str(number))
         described = codec.read(storage.join(folder, VERSION), _Described)
         fields = {name: value for name, value in vars(described).items() if name not in ("model", *FILES)}
-        files = {field: storage.join(folder, name) for field, name in FILES.items() if getattr(described, field)}
-        return ModelVersion(uri=storage.join(folder, MODEL), **files, **fields)
+        fields |= {field: storage.join(folder, name) for field, name in FILES.items() if getattr(described, field)}
+        return ModelVersion(uri=storage.join(folder, MODEL), **fields)
 
 
 def _promotion(number: int, reason: str, last: Record[Promotion] | None) -> Promotion | None:
