@@ -50,6 +50,14 @@ def decode(data: bytes | str, kind: type[_T], source: str, *, remedy: str = REST
         raise UnreadableState(f"{source} cannot be read: {error}. {remedy}") from error
 
 
+def check(value: Any, kind: type[object], source: str, *, remedy: str) -> None:
+    """Check that JSON which was parsed already, from another program, has the fields of `kind`; errors as `decode`."""
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise UnreadableState(f"{source} cannot be read: {error}. {remedy}") from error
+
+
 def read(uri: str, kind: type[_T], *, remedy: str = RESTORE) -> _T:
     """Return the value in a file, see `decode`; a missing file is a FileNotFoundError."""
     return decode(storage.read(uri), kind, uri, remedy=remedy)

@@ -202,7 +202,8 @@ def plan(state: State) -> Plan:
     if state.job is None or state.job.state is JobState.PENDING:
         return _about(state, Outcome.RESUME, f"{state.last.value.job} was recorded, but its job has not started")
     if state.job.state is JobState.RUNNING:
-        return _about(state, Outcome.RUNNING, f"{state.last.value.job} is running")
+        message = f" ({state.job.message})" if state.job.message else ""
+        return _about(state, Outcome.RUNNING, f"{state.last.value.job} is running{message}")
     if state.job.state is JobState.FAILED and not state.training.follows(state.last.value.job):
         return _plan_after_failure(state, state.last.value, state.job)
     return _plan_by_images(state)

@@ -15,6 +15,7 @@ A caller is asked to retry only if that helps:
     a delivery, whatever its outcome                   200       200               INFO; WARNING for "give up"
     skipped                                            -         200               DEBUG
     the request is not understood                      405       200               WARNING
+    its body is larger than 1 MiB                      413       413               WARNING
     a transient error: no response, 429, 5xx           503       503               WARNING
     no champion, spec or permission, a wrong setting:  500       200               ERROR
       a person has to fix it
@@ -27,7 +28,9 @@ functions-framework refuses it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import os
 import re
@@ -38,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 import functions_framework
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from adaptation.data.batches import BatchStore
 from adaptation.errors import AdaptationError
@@ -55,6 +59,7 @@ PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 MIN_IMAGES = "100"
 LONGEST_NAME = 1024  # no object's name is longer
 LONGEST_MESSAGE = 4096
+LARGEST_BODY = 2**20  # bytes; a notification has a few thousand
 TRANSIENT = (ConnectionError, TimeoutError, StorageFailed)
 _BUCKET = re.compile(r"gs://[^/]+(/.*)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
@@ -102,6 +107,29 @@ class Deployment:
     def deliver(self) -> Delivery:
         """Make one delivery; errors as for `trigger.tick`."""
         return tick(self.platform, self.batches, self.records_root, self.min_images)
+
+
+def _limit_bodies(app: flask.Flask) -> None:
+    """Refuse large bodies: no caller sends one, and the instance's memory is small."""
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.before_request(_refuse_large_body)
+
+
+def _refuse_large_body() -> tuple[str, int] | None:
+    try:
+        flask.request.get_data()
+    except RequestEntityTooLarge:
+        flask.request.environ.update(
+            {"wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"}
+        )  # the framework reads it again
+        with contextlib.suppress(KeyError):
+            del flask.request.stream
+        return _response("WARNING", f"refused: the body is larger than {LARGEST_BODY:,} bytes", 413)
+    return None
+
+
+if flask.has_app_context():  # functions-framework loads this file within that of its application
+    _limit_bodies(flask.current_app)
 
 
 @functions_framework.http

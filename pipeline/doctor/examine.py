@@ -16,7 +16,14 @@ from pipeline.doctor.loop import loop_checks
 from pipeline.doctor.machine import machine_checks
 from pipeline.user_code import prepare
 from pipeline.workspace.settings import Settings
-from pipeline.workspace.settings_file import InvalidSettings, NoSettings, locate_settings
+from pipeline.workspace.settings_file import (
+    LAST_LINE,
+    InvalidSettings,
+    NoSettings,
+    is_whole,
+    locate_settings,
+    service_variables,
+)
 from pipeline.workspace.workspace import Workspace
 
 LEAST_TEST_IMAGES = 100
@@ -38,9 +45,22 @@ def examine(path: Path) -> Iterator[Result]:
     except InvalidSettings as error:
         yield Result("settings", (broken(str(error)),))
     else:
-        yield Result("settings", ())
+        yield Result("settings", tuple(_settings_findings(locate_settings(path))))
         yield from carry_out([Check("recipe", lambda: _recipe_findings(workspace.settings), RECIPE_SECONDS)])
         yield from _on_vertex(workspace) if remote else _on_this_machine(workspace)
+
+
+def _settings_findings(file: Path) -> Iterator[Finding]:
+    if not is_whole(file):
+        yield warning(
+            f'{file} does not end with the line "{LAST_LINE}". If the end is missing, restore it: what is missing has '
+            "its default now. If it is all there, as in a file of 0.1.0 or of your own, add the line."
+        )
+    if names := service_variables():
+        yield warning(
+            f"{', '.join(names)} are no settings: Kubernetes sets them for a service named adapt. They are ignored; "
+            "enableServiceLinks: false in the pod's spec leaves them out."
+        )
 
 
 def _on_vertex(workspace: Workspace) -> Iterator[Result]:

@@ -26,10 +26,15 @@ from models.spec import IMAGENET, NO_WEIGHTS
 from pipeline.workspace.settings import PREFIX, Section, Settings, declared
 
 SETTINGS_FILE = "adapt.toml"
+LAST_LINE = "# end of adapt.toml"
 _SECTION = "should be a section, written [{key}]"
 _WORDS = {"tuple_type": "should be a list", "model_type": _SECTION, "dataclass_type": _SECTION}
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _INLINE = 80
+_SERVICE = re.compile(  # source: kubernetes.io/docs/concepts/services-networking/service, "Environment variables"
+    rf"{PREFIX}(?!.*__)([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)"
+)
+_ADDRESS = re.compile(r"(tcp|udp|sctp)(://|$)|[0-9a-fA-F.:]+$")
 RENAMED = {  # names of settings in 0.1.0, whose files are still read
     "vertex.serving_image": "vertex.container.image",
     "vertex.serving_machine": "vertex.serving.machine",
@@ -116,7 +121,12 @@ def render(labels: Sequence[str], overrides: Mapping[str, object] | None = None)
     parts = [_lines("", _values_of(Settings), values)]
     for section, kind in SECTIONS.items():
         parts.append(f"# {kind.__doc__}\n[{section}]\n{_lines(section + '.', _values_of(kind), values)}")
-    return "\n".join(parts)
+    return "\n".join([*parts, f"{LAST_LINE}\n"])
+
+
+def is_whole(file: Path) -> bool:
+    """Return whether a settings file ends as `render` ends it: one that was cut off may still be TOML."""
+    return file.read_bytes().rstrip().endswith(LAST_LINE.encode())
 
 
 def _is_section(kind: object) -> TypeGuard[type]:
@@ -208,8 +218,13 @@ def _unknown_variables() -> list[str]:
     return [
         f"{_no_such(key)} (environment variable {name})"
         for name, key in keys.items()
-        if key != "name" and key.split(".")[0] not in SECTIONS
+        if key != "name" and key.split(".")[0] not in SECTIONS and name not in service_variables()
     ]
+
+
+def service_variables() -> list[str]:
+    """Return the environment's variables that Kubernetes sets for a service named adapt; they are no settings."""
+    return [name for name, value in sorted(os.environ.items()) if _SERVICE.fullmatch(name) and _ADDRESS.match(value)]
 
 
 def _key_of(variable: str) -> str:
@@ -219,7 +234,25 @@ def _key_of(variable: str) -> str:
 def _unreadable_variable(error: SettingsError) -> str:
     text = getattr(error.__cause__, "doc", None)
     names = [name for name, value in os.environ.items() if value == text and name.upper().startswith(PREFIX)]
-    return f'{", ".join(names) or error}: a list is written as JSON, like ["cat", "dog"], not {_shown(text)}'
+    if not names:
+        return str(error)
+    return f"{', '.join(names)} = {_shown(text)}: {_as_variable(_key_of(names[0]))}"
+
+
+def _as_variable(key: str) -> str:
+    """Say how a setting that is no text is given in a variable."""
+    if key in SECTIONS:
+        example = f"{PREFIX}{key.upper().replace('.', '__')}__{next(iter(_values_of(SECTIONS[key]))).upper()}"
+        return f"{key} is a section. Give each of its settings a variable, like {example}"
+    default = _default(key)
+    example = '{"team": "vision"}' if isinstance(default, Mapping) else '["cat", "dog"]'
+    return f"a {'table' if isinstance(default, Mapping) else 'list'} is written as JSON, like {example}"
+
+
+def _default(key: str) -> object:
+    section, _, name = key.rpartition(".")
+    field = _values_of(SECTIONS[section] if section else Settings).get(name)
+    return field.get_default(call_default_factory=True) if field else None
 
 
 def _problem(error: ErrorDetails) -> str:

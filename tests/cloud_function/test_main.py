@@ -136,7 +136,7 @@ NO_IMAGES = [
     f"ships/collected/{BATCH}/ship\n1.jpg",
     f"ships/collected/{BATCH}/ship\x001.jpg",
     f"ships/collected/{BATCH}/ship\ud8001.jpg",
-    f"ships/collected/{BATCH}/{'x' * 1_000_000}.jpg",
+    f"ships/collected/{BATCH}/{'x' * 300_000}.jpg",
     f"ships/collected/{BATCH}/.ship_1.jpg",
     "",
 ]
@@ -365,3 +365,12 @@ def test_collection_may_be_a_whole_bucket(world: FunctionWorld, monkeypatch: pyt
     assert world.upload(f"{BATCH}/1.jpg").status_code == 200
     assert world.jobs == [JOB]
     assert storage.exists(f"{COLLECTION}/{BATCH}/ship_0.jpg")
+
+
+@pytest.mark.parametrize("size", [2**20 + 1, 2**24])
+def test_body_over_a_mebibyte_is_refused_unread(world: FunctionWorld, size: int) -> None:
+    assert world.post(b"x" * size).status_code == 413
+    assert world.send(PUBLISHED, b"x" * size).status_code == 413
+    assert world.jobs == []
+    assert [line["severity"] for line in world.logged] == ["WARNING"] * 2
+    assert world.post(b"x" * 2**20).status_code == 200

@@ -7,6 +7,9 @@
              champion/0001.json ...      the last record names the champion
              standings/0001.json ...     what was decided about the others
              keys/<digest of the key>    number of the version that was made from the key
+             keys/complete               every version is among them
+             newest                      number of the newest version, or of the one before it
+             _staging/...                a version that is being put in
              lock                        held while a version is put in
 
 What serves the champion is the endpoint's matter.
@@ -17,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -58,6 +60,9 @@ class LocalRegistry:
         self.folder = storage.absolute(folder)
         self._versions = storage.join(self.folder, "versions")
         self._keys = storage.join(self.folder, "keys")
+        self._complete = storage.join(self._keys, "complete")
+        self._staging = storage.join(self.folder, "_staging")
+        self._newest_file = storage.join(self.folder, "newest")
         self._champions = Journal(storage.join(self.folder, CHAMPION), Promotion)
         self._standings = Journal(storage.join(self.folder, "standings"), StandingRecord)
 
@@ -84,10 +89,9 @@ class LocalRegistry:
         Raises:
           NoSuchModel: There is none.
         """
-        known = list(map(str, self._numbers()))
         name = self._champion_number() if model == CHAMPION else model
-        if name not in known:
-            raise NoSuchModel(_missing(model, name, ", ".join(known)))
+        if not name.isdecimal() or not storage.exists(storage.join(self._versions, name)):
+            raise NoSuchModel(_missing(model, name, ", ".join(map(str, self._numbers()))))
         return self._read(int(name))
 
     def champion(self) -> ModelVersion | None:
@@ -162,16 +166,19 @@ class LocalRegistry:
 
     def _with_key(self, key: str) -> ModelVersion | None:
         """Return the version made from a key; an index entry whose upload was cut off names no version of that key."""
-        numbers = self._numbers()
-        if len(storage.files(self._keys)) < len(numbers):  # versions of a time before the index
-            for earlier in self.versions():
-                self._index(earlier.key, earlier.number)
-        try:
-            number = int(storage.read(self._key(key)))
-        except FileNotFoundError:
+        entry = self._key(key)
+        if not storage.exists(self._complete) or (storage.exists(entry) and _noted(entry) is None):
+            self._index_all()
+        number = _noted(entry)
+        if number is None or not storage.exists(storage.join(self._versions, str(number))):
             return None
-        version = self._read(number) if number in numbers else None
-        return version if version and version.key == key else None
+        version = self._read(number)
+        return version if version.key == key else None
+
+    def _index_all(self) -> None:
+        for earlier in self.versions():
+            self._index(earlier.key, earlier.number)
+        storage.write(self._complete, b"")
 
     def _index(self, key: str, number: int) -> None:
         storage.write(self._key(key), str(number).encode())
@@ -181,10 +188,10 @@ class LocalRegistry:
 
     def _add(self, upload: Upload) -> ModelVersion:
         """Puts the version in; only who holds the lock may."""
-        self._clear_leftovers()
+        storage.remove_folder(self._staging)  # what a killed upload left
         champion = int(self._champion_number() or 0)  # whose folder may be missing: its number is not used again
-        number = max([*self._numbers(), champion]) + 1
-        staging = storage.join(self._versions, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
+        number = max(self._newest(), champion) + 1
+        staging = storage.join(self._staging, str(number))
         shutil.copytree(upload.model, storage.join(staging, MODEL), copy_function=_copy_to_disk)
         for field, name in FILES.items():
             if uri := getattr(upload, field):
@@ -193,12 +200,17 @@ class LocalRegistry:
         storage.create(storage.join(staging, VERSION), codec.encode(described))
         self._index(upload.key, number)
         os.rename(staging, storage.join(self._versions, str(number)))
+        storage.write(self._newest_file, str(number).encode())
         return self._read(number)
 
-    def _clear_leftovers(self) -> None:
-        for name in storage.folders(self._versions):
-            if name.startswith(storage.TEMPORARY):
-                storage.remove_folder(storage.join(self._versions, name))
+    def _newest(self) -> int:
+        """Return the newest version's number without listing all; 0 if there is none."""
+        number = _noted(self._newest_file)
+        if number is None:
+            number = max(self._numbers(), default=0)
+        while storage.exists(storage.join(self._versions, str(number + 1))):  # an upload was killed before it was noted
+            number += 1
+        return number
 
     def _read(self, number: int) -> ModelVersion:
         folder = storage.join(self._versions, str(number))
@@ -206,6 +218,14 @@ class LocalRegistry:
         fields = {name: value for name, value in vars(described).items() if name not in ("model", *FILES)}
         fields |= {field: storage.join(folder, name) for field, name in FILES.items() if getattr(described, field)}
         return ModelVersion(uri=storage.join(folder, MODEL), **fields)
+
+
+def _noted(file: str) -> int | None:
+    """Return the number that a file of the index holds, or None: the versions themselves say what is so."""
+    try:
+        return int(storage.read(file))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _promotion(number: int, reason: str, last: Record[Promotion] | None) -> Promotion | None:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adaptation import codec
 from adaptation.errors import AdaptationError
 from adaptation.platforms.vertex.config import VertexConfig
+from adaptation.platforms.vertex.resources import Answer, Page, Resource, Version
 
 if TYPE_CHECKING:
     import requests
@@ -25,6 +27,7 @@ _T = TypeVar("_T")
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 CONNECT_SECONDS = 10
 PAGE_SIZE = 100
+MOST_PAGES = 1000
 _PASSING = (408, 429, 500, 502, 503, 504)
 _CHANGED = (409, 412)
 _CHANGED_CODES = (6, 10)  # google.rpc.Code: ALREADY_EXISTS, ABORTED
@@ -75,13 +78,14 @@ class VertexClient:
         self.config = config
 
     def get(self, name: str, **query: str) -> Json:
-        """Return the resource of that name, or the response of a method that only reads.
+        """Return the resource of that name.
 
         Raises:
           VertexNotFound: The resource does not exist.
           VertexUnreachable, VertexRefused, NoAccess: As for every request.
+          UnreadableState: The response is none that Vertex AI gives; it names the request. As for every request, too.
         """
-        return self._repeated("GET", name, None, query)
+        return self._repeated("GET", name, None, query, Version if "@" in name else Resource)
 
     def find(self, name: str) -> Json | None:
         """Return the resource of that name, or None."""
@@ -91,14 +95,24 @@ class VertexClient:
             return None
 
     def list(self, name: str, field: str, **query: str) -> Iterator[Json]:
-        """Yield all items of a listing, page by page, in the service's order."""
+        """Yield all items of a listing, page by page, in the service's order.
+
+        Raises:
+          UnreadableState: The listing has no end, or a response is none; as for every request.
+        """
         token = ""
-        while True:
-            page = self.get(name, **query, pageSize=str(PAGE_SIZE), pageToken=token)
+        for _ in range(MOST_PAGES):
+            query |= {"pageSize": str(PAGE_SIZE), "pageToken": token}
+            page = self._repeated("GET", name, None, query, Page)
             yield from page.get(field, [])
-            token = page.get("nextPageToken", "")
+            before, token = token, page.get("nextPageToken", "")
             if not token:
                 return
+            if token == before:
+                raise codec.UnreadableState(
+                    f"GET {name} cannot be read: page {token!r} is followed by itself. {_STRANGE}"
+                )
+        raise codec.UnreadableState(f"GET {name} cannot be read: it has more than {MOST_PAGES} pages. {_STRANGE}")
 
     def named(self, collection: str, display_name: str) -> Json | None:
         """Return the resource of a collection (`models`, `endpoints`) with this display name, or None.
@@ -118,11 +132,11 @@ class VertexClient:
 
     def change(self, method: str, name: str, body: Mapping[str, Any] | None = None, **query: str) -> Json:
         """Send a change that has the same effect when it is repeated."""
-        return self._repeated(method, name, body, query)
+        return self._repeated(method, name, body, query, _kind(name))
 
     def send(self, name: str, body: Mapping[str, Any], **query: str) -> Json:
         """Send a request that would have two effects if repeated: once. To be called within `once`."""
-        return self._sent("POST", name, body, query)
+        return self._sent("POST", name, body, query, _kind(name))
 
     def once(self, make: Callable[[], _T], look: Callable[[], _T | None]) -> _T:
         """Make something unless it exists; exactly once, over failures whose effect is unknown.
@@ -146,15 +160,22 @@ class VertexClient:
             time.sleep(pause)
         raise self._given_up(failure)
 
-    def wait(self, operation: Json) -> Json:
+    def wait(self, operation: Json, *wanted: str) -> Json:
         """Return the response of an operation, once it is done.
 
+        Args:
+          operation: The operation.
+          wanted: The fields that the response must have.
+
         Raises:
+          UnreadableState: The response lacks one of them.
           OperationFailed: The operation ended with an error.
           VertexChanged: Another operation on the resource was faster.
           StillRunning: It timed out; it goes on.
         """
-        name = operation["name"]
+        name = operation.get("name", "")
+        if not name:
+            raise codec.UnreadableState(f"an operation cannot be read: it has no name. {_STRANGE}")
 
         def done() -> Json | None:
             nonlocal operation
@@ -165,7 +186,10 @@ class VertexClient:
         if error := ended.get("error"):
             kind = VertexChanged if error.get("code") in _CHANGED_CODES else OperationFailed
             raise kind(f"operation {name} failed: {error.get('message', error)}")
-        return dict(ended.get("response", {}))
+        response = dict(ended.get("response") or {})
+        if missing := [field for field in wanted if not response.get(field)]:
+            raise codec.UnreadableState(f"operation {name} cannot be read: it has no {', '.join(missing)}. {_STRANGE}")
+        return response
 
     def settle(self, name: str) -> None:
         """Wait until no operation is running on a resource, whatever started it and however it ends."""
@@ -206,10 +230,17 @@ class VertexClient:
         credentials, _ = google.auth.default(scopes=[SCOPE])
         return AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
 
-    def _repeated(self, method: str, name: str, body: Mapping[str, Any] | None, query: Mapping[str, str]) -> Json:
+    def _repeated(
+        self,
+        method: str,
+        name: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str],
+        kind: type[object],
+    ) -> Json:
         for pause in self._pauses():
             try:
-                return self._sent(method, name, body, query)
+                return self._sent(method, name, body, query, kind)
             except _Transient as error:
                 failure = error
             time.sleep(pause)
@@ -228,7 +259,14 @@ class VertexClient:
         attempts = f"{self.config.retries.attempts} attempts at {self.config.url}"
         return VertexUnreachable(f"{attempts} failed, last: {failure}. Repeat it later: begun work will be found.")
 
-    def _sent(self, method: str, name: str, body: Mapping[str, Any] | None, query: Mapping[str, str]) -> Json:
+    def _sent(
+        self,
+        method: str,
+        name: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str],
+        kind: type[object],
+    ) -> Json:
         import google.auth.exceptions
         import requests
 
@@ -249,16 +287,24 @@ class VertexClient:
             if error.retryable:
                 raise _Transient(f"{method} {name}: {error}") from error
             raise NoAccess(f"no credentials that Vertex AI takes: {str(error).rstrip('.')}. {_LOG_IN}") from error
-        return _answer(f"{method} {name}", response)
+        answer = _answer(f"{method} {name}", response)
+        codec.check(answer, kind, f"{method} {name}", remedy=_STRANGE)
+        return answer
 
 
+def _kind(name: str) -> type[object]:
+    """Return what a change returns: `.../pipelineJobs` a resource, `...:cancel` nothing."""
+    return Answer if ":" in name.rpartition("/")[2] else Resource
+
+
+_STRANGE = "Check api_endpoint, and what is between this machine and Vertex AI."
 _LOG_IN = 'Run "gcloud auth application-default login", or give the process a service account.'
 
 
 def _answer(request: str, response: requests.Response) -> Json:
     try:
         value = response.json()
-    except ValueError as error:  # a proxy's page, or a response that was cut off
+    except (ValueError, RecursionError) as error:  # a proxy's page, or a response that was cut off
         raise _Transient(f"{request}: HTTP {response.status_code}, and no JSON: {response.text[:200]!r}") from error
     if response.status_code == 200 and isinstance(value, dict):
         return value
@@ -284,8 +330,15 @@ def _error(value: Any) -> tuple[str, str]:
     error = value.get("error") if isinstance(value, dict) else None
     if not isinstance(error, dict):
         return "", str(value)[:200]
-    details = (detail for detail in error.get("details", []) if isinstance(detail, dict))
-    violations = [violation for detail in details for violation in detail.get("fieldViolations", [])]
-    fields = ", ".join(sorted({violation.get("field", "") for violation in violations} - {""}))
+    violations = [
+        violation for detail in _objects(error, "details") for violation in _objects(detail, "fieldViolations")
+    ]
+    fields = ", ".join(sorted({str(violation.get("field", "")) for violation in violations} - {""}))
     message = str(error.get("message", ""))
     return str(error.get("status", "")), f"{message} (field: {fields})" if fields else message
+
+
+def _objects(value: Json, field: str) -> list[Json]:
+    """Return the objects in a list of an error, whose shape nobody promises."""
+    found = value.get(field)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

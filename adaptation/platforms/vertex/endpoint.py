@@ -109,7 +109,7 @@ class VertexEndpoint:
     def _send(self, name: str, number: int) -> str:
         report(f"deploying version {number}")
         operation = self._client.send(f"{name}:deployModel", {"deployedModel": self._body(number)})
-        return str(self._client.wait(operation)["deployedModel"]["id"])
+        return str(self._client.wait(operation, "deployedModel")["deployedModel"]["id"])
 
     def _body(self, number: int) -> Json:
         return {

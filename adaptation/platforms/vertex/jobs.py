@@ -24,6 +24,7 @@ PIPELINE_LABEL = "adaptation-pipeline"
 RUNTIME_NAMES = {"batch": "data_gcs_prefix"}
 _ID = re.compile(r"[a-z0-9][a-z0-9-]*")
 _LONGEST_ID = 127
+_PAUSED = "PAUSED"
 _STATES = {"SUCCEEDED": JobState.SUCCEEDED, "FAILED": JobState.FAILED, "CANCELLED": JobState.FAILED}
 
 
@@ -98,7 +99,8 @@ class VertexJobs:
         found = self._client.find(self._name(job_id))
         if found is None:
             raise self._no_such(job_id)
-        ended = (task for task in found.get("jobDetail", {}).get("taskDetails", []) if task.get("endTime"))
+        tasks = found.get("jobDetail", {}).get("taskDetails", [])
+        ended = (task for task in tasks if task.get("startTime") and task.get("endTime"))
         return tuple(sorted(map(_task_time, ended), key=lambda task: task.started))
 
     def follow(self, job_id: str) -> Iterator[str]:
@@ -113,7 +115,7 @@ class VertexJobs:
             if found is None:
                 raise self._no_such(job_id)
             states = _states(found, job_id)
-            yield from (f"{name}: {state}" for name, state in states.items() if shown.get(name) != state)
+            yield from (f"{name}: {_worded(state)}" for name, state in states.items() if shown.get(name) != state)
             shown = states
             if self._job(found).state.ended:
                 return
@@ -188,9 +190,15 @@ def _given_parameters(found: Json) -> Mapping[str, str]:
 
 def _message(found: Json, state: str) -> str:
     error = str(found.get("error", {}).get("message", ""))
+    if state == _PAUSED:
+        return _worded(state)
     if state == "CANCELLED":
         return f"the job was cancelled: {error}" if error else "the job was cancelled"
     return error
+
+
+def _worded(state: str) -> str:
+    return f"{state}; it goes on when somebody resumes it" if state == _PAUSED else state
 
 
 def _states(found: Json, job_id: str) -> dict[str, str]:

@@ -234,7 +234,8 @@ class VertexRegistry:
         parent = self._model()
         place = {"parentModel": parent} if parent else {"modelId": self._id}
         body = {**place, "model": self._body(upload), **self._config.identity}
-        response = self._client.wait(self._client.send(f"{self._config.parent}/models:upload", body))
+        operation = self._client.send(f"{self._config.parent}/models:upload", body)
+        response = self._client.wait(operation, "modelVersionId")
         return int(response["modelVersionId"])
 
     def _body(self, upload: Upload) -> Json:

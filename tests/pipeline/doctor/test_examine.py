@@ -245,6 +245,22 @@ def test_invalid_settings_are_broken(tmp_path: Path) -> None:
     assert finding.severity is Severity.BROKEN and "Did you mean gate.floor?" in finding.text
 
 
+def test_settings_without_their_last_line_are_a_warning(local: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "adapt.toml"
+    assert found(tmp_path)["settings"] == []
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:20]))
+    (finding,) = found(tmp_path)["settings"]
+    assert finding.severity is Severity.WARNING and 'the line "# end of adapt.toml"' in finding.text
+
+
+def test_variables_of_a_kubernetes_service_are_named(
+    local: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPT_PORT", "tcp://10.0.0.11:8080")
+    (finding,) = found(tmp_path)["settings"]
+    assert "ADAPT_PORT are no settings: Kubernetes sets them" in finding.text
+
+
 def test_missing_table_of_labels_is_broken(tmp_path: Path) -> None:
     write_settings(tmp_path / "adapt.toml", LABELS, {"labels.source": "file", "labels.file": "labels.csv"})
     (finding,) = found(tmp_path)["labels"]

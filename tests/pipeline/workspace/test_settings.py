@@ -17,12 +17,15 @@ from pydantic.fields import FieldInfo
 from adaptation.errors import AlreadyExists
 from pipeline.workspace.settings import Settings, declared
 from pipeline.workspace.settings_file import (
+    LAST_LINE,
     RENAMED,
     SECTIONS,
     InvalidSettings,
     NoSettings,
+    is_whole,
     load,
     render,
+    service_variables,
     write_settings,
 )
 
@@ -136,6 +139,63 @@ def test_names_of_weights_are_not_taken_for_folders(tmp_path: Path, weights: str
     assert load(settings_file(tmp_path, LABELS + f'[model]\nweights = "{weights}"\n')).model.weights == weights
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ADAPT_MODEL", "cifar", "model is a section. Give each of its settings a variable, like ADAPT_MODEL__NAME"),
+        ("ADAPT_VERTEX__SERVING", "n1", "vertex.serving is a section. Give each"),
+        ("ADAPT_VERTEX__LABELS", "team", 'a table is written as JSON, like {"team": "vision"}'),
+        ("ADAPT_LABELS__NAMES", "cat,dog", 'a list is written as JSON, like ["cat", "dog"]'),
+    ],
+)
+def test_variable_that_is_no_text_says_how_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert f"{variable} = {value!r}: {words}" in refusal(settings_file(tmp_path))
+
+
+def test_table_given_as_text_is_named_as_a_section(tmp_path: Path) -> None:
+    assert "should be a section, written [model]" in refusal(settings_file(tmp_path, f'model = "cifar"\n{LABELS}'))
+
+
+SERVICE = {
+    "ADAPT_SERVICE_HOST": "10.0.0.11",
+    "ADAPT_SERVICE_PORT": "8080",
+    "ADAPT_SERVICE_PORT_HTTP": "8080",
+    "ADAPT_PORT": "tcp://10.0.0.11:8080",
+    "ADAPT_PORT_8080_TCP": "tcp://10.0.0.11:8080",
+    "ADAPT_PORT_8080_TCP_PROTO": "tcp",
+    "ADAPT_PORT_8080_TCP_PORT": "8080",
+    "ADAPT_PORT_8080_TCP_ADDR": "10.0.0.11",
+    "ADAPT_MODEL_SERVICE_HOST": "fd00::1",
+}
+
+
+def test_variables_of_a_kubernetes_service_are_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE.items():
+        monkeypatch.setenv(name, value)
+    assert load(settings_file(tmp_path)) == load(settings_file(tmp_path))
+    assert service_variables() == sorted(SERVICE)
+
+
+@pytest.mark.parametrize("variable", ["ADAPT_VERTEX__CONTAINER__PORT", "ADAPT_PORTS", "ADAPT_PORT"])
+def test_variable_that_only_looks_like_a_service_is_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "not a port")
+    assert variable in refusal(settings_file(tmp_path))
+
+
+def test_written_file_says_that_it_is_whole_and_half_of_it_does_not(tmp_path: Path) -> None:
+    file = write_settings(tmp_path / "adapt.toml", ["cat", "dog"])
+    assert is_whole(file)
+    lines = file.read_text().splitlines(keepends=True)
+    for end in range(len(lines)):
+        file.write_text("".join(lines[:end]))
+        assert not is_whole(file)
+
+
 def test_environment_overrides_single_settings_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPT_EVALUATION__THRESHOLD", "0.8")
     monkeypatch.setenv("ADAPT_NAME", "from-environment")
@@ -221,7 +281,7 @@ def test_new_file_holds_the_defaults_and_the_overrides(tmp_path: Path) -> None:
 
 
 def test_new_file_names_and_explains_every_setting() -> None:
-    written = "\n" + render(["cat", "dog"])
+    written = "\n" + render(["cat", "dog"]).removesuffix(f"\n{LAST_LINE}\n")
     top, *sections = re.split(r"\n# (.+)\n\[([\w.]+)\]\n", written)
     bodies = {name: (title, body) for title, name, body in zip(*[iter(sections)] * 3, strict=True)}
     assert explained(top, {"name": Settings.model_fields["name"]})

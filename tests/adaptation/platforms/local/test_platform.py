@@ -100,6 +100,29 @@ def test_upload_reads_no_more_files_with_many_versions(tmp_path: Path, monkeypat
     assert counts[1] == counts[-1] <= 3
 
 
+def test_upload_lists_no_more_files_with_many_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries, listed = storage._entries, []
+    monkeypatch.setattr(
+        storage, "_entries", lambda folder: (listed.append(entry) or entry for entry in entries(folder))
+    )
+    counts = []
+    for number in range(1, 12):
+        listed.clear()
+        a_registry(tmp_path).upload(an_upload(tmp_path / "model", f"run-{number}"))
+        counts.append(len(listed))
+    assert counts[1] == counts[-1]
+
+
+@pytest.mark.parametrize("damage", [b"", b"x"])
+def test_damaged_index_is_made_again_from_the_versions(tmp_path: Path, damage: bytes) -> None:
+    registry = a_registry(tmp_path, versions=3)
+    for file in [*Path(registry.folder).glob("keys/*"), Path(registry.folder, "newest")]:
+        if file.name != "complete":
+            file.write_bytes(damage)
+    assert registry.upload(an_upload(tmp_path / "model", "run-2")).number == 2
+    assert registry.upload(an_upload(tmp_path / "model", "run-4")).number == 4
+
+
 def test_versions_of_a_registry_without_an_index_are_found_by_their_keys(tmp_path: Path) -> None:
     registry = a_registry(tmp_path, versions=3)
     shutil.rmtree(Path(registry.folder) / "keys")
