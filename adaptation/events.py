@@ -396,7 +396,7 @@ def _of_promotion(promotion: Promotion, before: Iterable[int]) -> Event:
 
 
 def _of_standing(record: StandingRecord, id: str) -> Event:
-    remedy = f' "adapt models approve {record.version}" puts it in service.' * (record.standing is Standing.WAITING)
+    remedy = f' "adapt models approve {record.version}" deploys it.' * (record.standing is Standing.WAITING)
     return Event(
         _OF_STANDING[record.standing],
         id,

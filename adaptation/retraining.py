@@ -99,7 +99,7 @@ class Training:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not come to its end: it runs, waits, or needs a delivery or a person."""
+        """Return True until it has ended: it runs, waits, or needs a delivery or a person."""
         return self.step not in (Step.NONE, Step.DONE)
 
     def follows(self, run: str) -> bool:
@@ -224,13 +224,13 @@ def _after_failure(record: TrainingRecord, job: Job) -> tuple[Step, str]:
 
 
 def _is_deployed(job: Job, registry: Registry) -> bool:
-    """Whether the job's model became the champion. If the job died after that, nothing is left to repeat."""
+    """Return True if the job's model became the champion. If the job died after that, nothing is left to repeat."""
     made = {version.number for version in registry.versions() if _is_run_of(version.run, job.id)}
     return any(promotion.version in made for promotion in registry.promotions())
 
 
 def _is_run_of(run: str, job_id: str) -> bool:
-    """Whether a run is that of a job. On Vertex AI the name of a run is the job's id after the deployment's name."""
+    """Return True if a run is that of a job. A run's name on Vertex AI is the job's id after the deployment's name."""
     return run == job_id or run.endswith(f"-{job_id}")
 
 
@@ -261,7 +261,7 @@ def _update(records_root: str, change: Callable[[TrainingRecord | None], Trainin
 
 
 def _is_recorded(records_root: str, record: TrainingRecord, after: int) -> bool:
-    """Whether this call made the record the current one; False where another caller was faster."""
+    """Make the record the current one; return False if another caller was faster."""
     try:
         kept = replace(record, decision=_kept(record.decision, records_root))
         _journal(records_root).append(kept, after=after)

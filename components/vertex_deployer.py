@@ -1,4 +1,4 @@
-"""VertexDeployer: puts the version that VertexUploader registered in service, or records why it is not.
+"""VertexDeployer: deploys the version that VertexUploader registered, or records why it is not deployed.
 
 On Vertex AI's endpoint or, by its one parameter, in the folder that a model server of one machine watches.
 """
@@ -36,7 +36,7 @@ def VertexDeployer(
       platform: Where to deploy: the JSON text of a platform's configuration, see `adaptation.platforms.connect`.
       approval: `person` lets a version that may be deployed wait for `adapt models approve`.
 
-    Failure: cut off at any point, one version is in service; a retry finishes.
+    Failure: cut off at any point, one version is serving; a retry finishes.
     """
     verdict, target = artifacts.read_verdict(blessing), connect(platform)
     uploaded = target.registry.find(str(version.get_int_custom_property("version")))

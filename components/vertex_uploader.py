@@ -1,4 +1,4 @@
-"""VertexUploader: registers the challenger as a new version of the one model, without putting it in service.
+"""VertexUploader: registers the challenger as a new version of the one model, without deploying it.
 
 Vertex AI's registry or, by its one parameter, that of one machine.
 """

@@ -29,7 +29,7 @@ from models.user_code import install
 
 
 class FnArgs(Protocol):
-    """What is used here of `tfx.components.FnArgs`."""
+    """The part of `tfx.components.FnArgs` that is used here."""
 
     train_files: list[str]
     eval_files: list[str]
@@ -102,7 +102,7 @@ def computing(precision: str) -> Iterator[None]:
 
 
 def initial_model(spec: TrainingSpec) -> keras.Model:
-    """The model before its first step: built anew, then with the champion's weights where the specification says so."""
+    """Return the model before its first step: built anew, then with the champion's weights if the spec says so."""
     model = load_recipe(spec.model).build_model(spec)
     if spec.warm_start:
         load_champion(model, spec)
@@ -195,7 +195,7 @@ class _Events(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _has_tensor_cores() -> bool:
-    """Whether all GPUs are made for float16, as NVIDIA's are from compute capability 7.0 on; False where there is none.
+    """Return True if all GPUs are made for float16, as NVIDIA's from compute capability 7.0 on; False without any.
 
     Source: NVIDIA, Training With Mixed Precision.
     """

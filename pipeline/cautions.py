@@ -13,7 +13,7 @@ def cautions(settings: Settings, champion: ModelVersion | None) -> Iterator[str]
 
     Args:
       settings: The rule of the evaluation, its threshold and the floor.
-      champion: The version in service; None before the first. One of 0.1.0 has no counts to look at.
+      champion: The serving version; None before the first. One of 0.1.0 has no counts to look at.
     """
     if settings.evaluation.rule == "drop":  # it compares with the champion's own accuracy, not with a threshold
         return

@@ -2,7 +2,7 @@
 
 A first model is trained on the scans of one camera. Then a month of images comes from another. The trigger notices, the
 evaluation finds the model wanting, the images become span-2, the training on both spans makes a challenger, the gate
-lets it pass, and the images held out of the training are predicted again, as a month of their own. A report tells all.
+lets it pass, and the images held out of the training are predicted again, as a batch of their own. A report shows all.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class NoSuchModel(AdaptationError, LookupError):
 
 
 class JobState(StrEnum):
-    """Where a job is. PENDING: recorded, nobody is known to run it."""
+    """The state of a job. PENDING: recorded, and not known to run."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -43,7 +43,7 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the job will never change again."""
+        """Return True if the job will never change again."""
         return self in (JobState.SUCCEEDED, JobState.FAILED)
 
 
@@ -184,7 +184,7 @@ class Jobs(Protocol):
         """The job, or None where none of that id was created."""
 
     def follow(self, job_id: str) -> Iterator[str]:
-        """What the job tells of its progress, from its first message on, until it has ended; LookupError for no job."""
+        """Yield the job's messages from the first on, until it has ended; LookupError if there is no such job."""
 
     def list(self) -> Sequence[Job]:
         """All jobs, oldest first."""
@@ -219,16 +219,16 @@ class Registry(Protocol):
         """The version that `champion` or a number names; LookupError where there is none."""
 
     def champion(self) -> ModelVersion | None:
-        """The version in service, or None before the first."""
+        """Return the serving version, or None before the first."""
 
     def promote(self, version: ModelVersion, reason: str) -> None:
         """Makes the version the champion; does nothing where it is."""
 
     def promotions(self) -> Sequence[Promotion]:
-        """Which version became the champion when, the first first; going back to an earlier one counts as well."""
+        """Return the promotions, the first first; going back to an earlier version counts as well."""
 
     def predecessor(self) -> ModelVersion:
-        """The version that was champion before the one in service; LookupError where there was none."""
+        """Return the champion before the serving version; LookupError if there was none."""
 
     def mark(self, version: ModelVersion, standing: Standing, reason: str) -> None:
         """Record the standing of a version; does nothing if that is its standing already, or if it is the champion.
@@ -244,7 +244,7 @@ class Registry(Protocol):
 
 
 class Endpoint(Protocol):
-    """What serves the champion."""
+    """The endpoint that serves the champion."""
 
     def deploy(self, version: ModelVersion) -> None:
         """Serves this version, and no other once it serves; repeating it is safe."""
@@ -264,7 +264,7 @@ class Platform:
 
 
 def predecessor_in(history: Iterable[int]) -> int | None:
-    """The version that was champion before the one in service, as a browser's back button would find it.
+    """Return the champion before the serving version, as a browser's back button would find it.
 
     >>> predecessor_in([1, 2, 3, 2])
     1
@@ -280,7 +280,7 @@ def predecessor_in(history: Iterable[int]) -> int | None:
 
 
 def trail_of(history: Iterable[int]) -> list[int]:
-    """Return the champions that one can go back to, the one in service last; see `predecessor_in`.
+    """Return the champions that one can go back to, the serving one last; see `predecessor_in`.
 
     >>> trail_of([1, 2, 3, 2])
     [1, 2]

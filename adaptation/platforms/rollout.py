@@ -1,4 +1,4 @@
-"""Putting a version in service, at once or once a person approves, and going back: registry and endpoint together.
+"""Rollout: makes a version serve, at once or after approval, and rolls back: registry and endpoint together.
 
 The endpoint serves a version before the alias says so: a version that cannot be served never becomes the champion. The
 alias moves last, so that the change is complete exactly when it has moved; who was cut off before repeats the whole. Of
@@ -14,7 +14,7 @@ from adaptation.platforms.base import Endpoint, ModelVersion, Registry, Standing
 
 
 class Approval(StrEnum):
-    """Who puts a better version in service: the pipeline, or a person with `adapt models approve`."""
+    """Who makes a better version serve: the pipeline, or a person with `adapt models approve`."""
 
     AUTOMATIC = "automatic"
     PERSON = "person"
@@ -26,7 +26,7 @@ def put_in_service(registry: Registry, endpoint: Endpoint, version: ModelVersion
     Args:
       registry: Has the version.
       endpoint: Serves it from now on, and nothing else.
-      version: The version to put in service.
+      version: The version to serve.
       reason: Why, for the registry's records.
 
     Failure: repeating it ends with this version as the only champion and the only one served.
@@ -37,7 +37,7 @@ def put_in_service(registry: Registry, endpoint: Endpoint, version: ModelVersion
 
 
 def roll_back(registry: Registry, endpoint: Endpoint) -> ModelVersion:
-    """Puts the version in service that was the champion before; returns it.
+    """Make the champion before this one serve again, and return it.
 
     Raises:
       LookupError: There was none before; nothing was changed.
@@ -52,19 +52,19 @@ def roll_back(registry: Registry, endpoint: Endpoint) -> ModelVersion:
 def deploy_or_wait(
     registry: Registry, endpoint: Endpoint, version: ModelVersion, reason: str, approval: Approval
 ) -> bool:
-    """Put a version in service that was found to be better, or let it wait for a person.
+    """Make a version serve that was found to be better, or let it wait for a person.
 
     If the champion is no longer the one that it was compared with, it is dropped: better than that one says nothing.
 
     Args:
       registry: Has the version.
-      endpoint: Serves it, if it is put in service.
+      endpoint: Serves it, unless it waits.
       version: The version.
       reason: Why it is better.
       approval: Who decides.
 
     Returns:
-      Whether it is in service.
+      True if it is serving.
 
     Failure: repeat it.
     """
@@ -80,7 +80,7 @@ def deploy_or_wait(
 
 
 def approve(registry: Registry, endpoint: Endpoint, version: ModelVersion) -> None:
-    """Put a version in service that waits for approval; does nothing if it is the champion already.
+    """Make a version serve that waits for approval; do nothing if it is the champion already.
 
     Raises:
       AdaptationError: It does not wait, or was compared with another version than the champion; nothing was changed.
@@ -97,7 +97,7 @@ def approve(registry: Registry, endpoint: Endpoint, version: ModelVersion) -> No
 
 
 def reject(registry: Registry, version: ModelVersion, reason: str) -> None:
-    """Record that a version that waits for approval, or is the candidate, will not be put in service.
+    """Record that a version that waits for approval, or is the candidate, will not serve.
 
     Raises:
       AdaptationError: It neither waits nor is the candidate; nothing was changed.

@@ -223,6 +223,6 @@ def _finish_training(workspace: Workspace, job_id: str) -> None:
 
 
 def _conclusion(job: Job) -> str:
-    """Why it ended as it did. A job on Google Cloud keeps that to itself; its page and the registry tell."""
+    """Return the reason of its end. A job on Google Cloud does not report it; its page and the registry do."""
     where = f'{job.id} has ended; {job.link} shows what it concluded, "adapt models list" the champion'
     return str(job.result.get("reason", where))

@@ -32,7 +32,7 @@ def cli() -> None:
     """Notice when a deployed image classifier meets changed data, retrain it and redeploy it.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the challenger, 4 it is undecided about it (in both
-    cases the champion stays in service), 130 interrupted.
+    cases the champion keeps serving), 130 interrupted.
     """
 
 

@@ -59,7 +59,7 @@ def show_history(folder: Path, as_json: bool) -> None:
 @in_workspace
 @click.argument("version")
 def approve_version(folder: Path, version: str) -> None:
-    """Put a VERSION in service that waits for approval."""
+    """Deploy a VERSION that waits for approval."""
     from adaptation.platforms.rollout import approve
     from pipeline.notification import notify_now
 
@@ -76,7 +76,7 @@ def approve_version(folder: Path, version: str) -> None:
 @click.argument("version")
 @click.option("--reason", required=True, help="Why, for the history.")
 def reject_version(folder: Path, version: str, reason: str) -> None:
-    """Record that a VERSION that waits for approval, or is the candidate, will not be put in service."""
+    """Record that a VERSION that waits for approval, or is the candidate, will not be deployed."""
     from adaptation.platforms.rollout import reject
     from pipeline.notification import notify_now
 

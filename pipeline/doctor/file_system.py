@@ -83,7 +83,7 @@ def _link(folder: Path) -> None:
 _ATTEMPTS: tuple[tuple[Callable[[Path], None], Callable[[str], Finding], str], ...] = (
     (_write, broken, "Nothing can be written there. Put the workspace on another disk."),
     (_rename, broken, "Files cannot be replaced there. Put the workspace on another disk."),
-    (_lock, broken, "Without locks a job cannot be told from a dead one. Put the workspace on another disk."),
+    (_lock, broken, "Without locks a job cannot be distinguished from a dead one. Put the workspace on another disk."),
     (
         _link,
         warning,

@@ -3,10 +3,10 @@
     spans            their manifests, and the beginnings of a few of their files for the samples
     evaluations      evaluation.json, decision.json and snapshot.json below the pipelines' outputs; see `run_history`
     comparison       verdict.json and comparison.json, likewise
-    story, lineage   the jobs, the trigger's records, the registry with its promotions
+    timeline, lineage  the jobs, the trigger's records, the registry with its promotions
     tasks            ML Metadata on one machine, Vertex AI's own times on Google Cloud
 
-A part that is missing or broken is told of and does not stand in the way of the others. Nothing is written. What is
+A part that is missing or broken is reported and does not block the others. Nothing is written. What is
 computed from what was read is in `calculations` and `timeline`.
 """
 
@@ -40,7 +40,7 @@ from pipeline.report.content import (
     RunFacts,
     SpanFacts,
 )
-from pipeline.report.timeline import Sources, tell
+from pipeline.report.timeline import Sources, timeline
 from pipeline.run_history import Run, recorded_runs, timed_by_service
 from pipeline.workspace.workspace import Workspace
 
@@ -52,13 +52,13 @@ _T = TypeVar("_T")
 
 
 def collect(workspace: Workspace) -> Facts:
-    """The facts of a workspace as they are now; reading them changes nothing."""
+    """Return the facts of a workspace as they are now; reading them changes nothing."""
     return _Collection(workspace).facts()
 
 
 @dataclass
 class _Collection:
-    """One collecting: what was found missing gathers on the way."""
+    """One collection of facts, with the list of what was missing."""
 
     workspace: Workspace
     missing: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class _Collection:
         runs = {name: self._runs(name) for name in (TRAINING, EVALUATION)}
         sources = self._sources(runs[EVALUATION])
         self._note_lost(sources, [*runs[TRAINING], *runs[EVALUATION]])
-        events = tell(sources)
+        events = timeline(sources)
         return Facts(
             name=self.workspace.settings.name,
             platform=self.workspace.settings.platform.kind,
@@ -87,7 +87,7 @@ class _Collection:
         )
 
     def _read(self, what: str, reading: Callable[[], _T]) -> _T | None:
-        """What was read; else None, and a note. The page is for the days on which something is broken, too."""
+        """Return what was read, or None with a note: the page must show when something is broken, too."""
         try:
             return reading()
         except Exception as error:
@@ -95,7 +95,7 @@ class _Collection:
             return None
 
     def _file(self, job: str, files: Mapping[str, str], name: str, kind: type[_T]) -> _T | None:
-        """The file of that name that a job's run has written; None where it has written none."""
+        """Return the file of that name that a job's run has written, or None."""
         if name not in files:
             return None
         return self._read(f"{name} of {job}", lambda: codec.read(files[name], kind))
@@ -119,7 +119,7 @@ class _Collection:
         return self._named(champion) if champion else None
 
     def _named(self, version: ModelVersion) -> ModelVersion:
-        """The version with its run called as the job is; Vertex AI's runs have the deployment's name before that."""
+        """Return the version with its run named like the job; Vertex AI puts the deployment's name before that."""
         return replace(version, run=version.run.removeprefix(self.workspace.config.run_prefix))
 
     def _runs(self, pipeline: str) -> list[Run]:
@@ -134,14 +134,14 @@ class _Collection:
         return tuple(RunFacts(run.job, run.pipeline, run.started, run.seconds, run.tasks) for run in newest)
 
     def _sources(self, runs: Sequence[Run]) -> Sources:
-        """What the story is told from; `runs` are those of evaluations."""
+        """Return the values that the timeline is made from; `runs` are those of evaluations."""
         platform = self._read("The platform", lambda: self.workspace.platform)
         if platform is None:
             return Sources()
         jobs = (self._read("The list of jobs", lambda: list(platform.jobs.list())) or [])[-EVENTS:]
         versions = self._read("The versions of the model", lambda: list(platform.registry.versions())) or []
-        told = {job.id for job in jobs}
-        files = {run.job: run.files for run in runs if run.job in told}
+        listed = {job.id for job in jobs}
+        files = {run.job: run.files for run in runs if run.job in listed}
         started = self._by_job(files, artifacts.JOB, Job)
         return Sources(
             jobs=jobs,
@@ -159,9 +159,9 @@ class _Collection:
         return {job: value for job, value in found.items() if value is not None}
 
     def _triggers(self) -> dict[str, str]:
-        """The reasons of the newest evaluations, by job."""
+        """Return the reasons of the newest evaluations, by job."""
         root = self.workspace.triggers
-        journals = (trigger.journal(root, month) for month in BatchStore(root).batches()[-EVENTS:])
+        journals = (trigger.journal(root, batch) for batch in BatchStore(root).batches()[-EVENTS:])
         return {record.value.job: record.value.reason for journal in journals for record in journal.records()}
 
     def _note_lost(self, sources: Sources, runs: Sequence[Run]) -> None:
@@ -209,5 +209,5 @@ class _Collection:
         return self._read(f"{artifacts.VERDICT} of {job}", lambda: Verdict.from_json(storage.read(uri), uri))
 
     def _written(self, job: str, files: Mapping[str, str], name: str, kind: type[_T]) -> _T | None:
-        """The file, if there is one; runs of 0.1.0 have not written all."""
+        """Return the file, if it exists; runs of 0.1.0 have not written all."""
         return self._file(job, files, name, kind) if storage.exists(files.get(name, "")) else None

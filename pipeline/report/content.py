@@ -31,9 +31,9 @@ class Summary:
     """The state of the system in a few figures.
 
     Attributes:
-      champion: Number of the version in service.
-      batch: The month that was evaluated last.
-      accuracy: Of the version that was in service then, on that month.
+      champion: Number of the serving version.
+      batch: The batch that was evaluated last.
+      accuracy: Of the version that was serving then, on that batch.
       low: Lower end of its 95 % interval.
       high: Upper end.
       spans: How many are published.
@@ -54,7 +54,7 @@ class Summary:
 
 
 class Kind(StrEnum):
-    """What an event is. PROMOTION: a version was put in service otherwise than by the training that made it."""
+    """What an event is. PROMOTION: a version began to serve otherwise than by the training that made it."""
 
     EVALUATION = "evaluation"
     TRAINING = "training"
@@ -68,19 +68,19 @@ class Event:
     Attributes:
       kind: What it was.
       time: When it began.
-      subject: The month that was evaluated, the spans that were trained on, the version that was promoted.
+      subject: The batch that was evaluated, the spans that were trained on, the version that was promoted.
       job: Id of its job; "" for a promotion.
       outcome: retrain, keep or too few; the standing of the version that a training made, deployed, refused, undecided,
         waiting or ended; promoted; or the state of a job that has not succeeded.
       reason: Why, in a sentence.
       cause: What started it, in a sentence.
       images: How many images were evaluated.
-      correct: How many of them were predicted rightly.
+      correct: How many of them were predicted correctly.
       accuracy: Their share.
       low: Lower end of its 95 % interval.
       high: Upper end.
       version: The version that was evaluated, made or promoted.
-      serving: The version in service when it had ended.
+      serving: The version that was serving when it had ended.
       seconds: How long its job took.
     """
 
@@ -112,7 +112,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class LabelCount:
-    """How many images of a label a span has in each split."""
+    """The number of a label's images in each split of a span."""
 
     label: str
     train: int
@@ -137,7 +137,7 @@ class SpanFacts:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images of one label were taken for another."""
+    """The number of images of one label that were predicted as another."""
 
     truth: str
     predicted: str
@@ -161,9 +161,9 @@ class EvaluationFacts:
 
     Attributes:
       job: Id of its job.
-      batch: The month.
+      batch: The batch.
       images: How many images were evaluated.
-      correct: How many of them were predicted rightly.
+      correct: How many of them were predicted correctly.
       accuracy: Their share.
       low: Lower end of its 95 % interval.
       high: Upper end.
@@ -270,7 +270,7 @@ class Lineage:
       code: Version of the code that did.
       evaluation: Id of the evaluation that caused that run; "" where a person did.
       evidence: What the evaluation concluded, in a sentence.
-      reason: Why it was put in service.
+      reason: Why it was promoted.
       spans: What it was trained on.
     """
 
@@ -307,7 +307,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a report tells.
+    """All that a report shows.
 
     Attributes:
       name: Name of the deployment.

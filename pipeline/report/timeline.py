@@ -1,4 +1,4 @@
-"""The story of the system: evaluations, trainings and promotions, told by the jobs and what is recorded around them."""
+"""Timeline: the evaluations, trainings and promotions of a workspace as events, from its jobs and their records."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ BY_HAND = "started by hand"
 
 @dataclass(frozen=True)
 class Sources:
-    """What the story is told from.
+    """The values that the events are made from.
 
     Attributes:
       jobs: The pipeline runs, oldest first.
-      evaluations: What those that got so far have measured, by job.
+      evaluations: What evaluations have measured, by job.
       decisions: What was decided on it, by job.
       trainings: The training that an evaluation has started, by the evaluation's job.
-      triggers: Why an evaluation was started, by job.
-      promotions: Which version became the champion when, the first first.
+      triggers: The reason why an evaluation was started, by job.
+      promotions: The promotions, the first first.
       versions: The registered versions.
       standings: The standings that hold, by number of version.
     """
@@ -40,20 +40,20 @@ class Sources:
     standings: Mapping[int, StandingRecord] = field(default_factory=dict)
 
     def cause_of(self, training: str) -> str:
-        """The evaluation that started a training; "" where a person did."""
+        """Return the evaluation that started a training; empty if a person did."""
         return next((job for job, started in self.trainings.items() if started == training), "")
 
     def reason_of(self, evaluation: str) -> str:
-        """Why an evaluation decided as it did; "" where that is not known."""
+        """Return the reason of an evaluation's decision; empty if it is unknown."""
         decision = self.decisions.get(evaluation)
         return decision.reason if decision else ""
 
     def version_of(self, run: str) -> ModelVersion | None:
-        """The version that a run made."""
+        """Return the version that a run made."""
         return next((version for version in self.versions if version.run == run), None)
 
     def was_champion(self, version: ModelVersion | None) -> bool:
-        """Whether the version has ever been promoted."""
+        """Return True if the version has ever been promoted."""
         return version is not None and any(promotion.version == version.number for promotion in self.promotions)
 
     def standing_of(self, version: ModelVersion | None) -> str:
@@ -62,15 +62,15 @@ class Sources:
         return str(record.standing) if record else ""
 
     def serving(self, moment: str) -> int | None:
-        """The version in service at a moment; None where there was none, or it is not known."""
+        """Return the version that was serving at a moment, or None if there was none or it is unknown."""
         if not moment:
             return None
         before = [one.version for one in self.promotions if one.time and _time(one.time) <= _time(moment)]
         return before[-1] if before else None
 
 
-def tell(sources: Sources) -> list[Event]:
-    """All events, the first first."""
+def timeline(sources: Sources) -> list[Event]:
+    """Return all events, the first first."""
     jobs = [(_evaluation if job.pipeline == EVALUATION else _training)(sources, job) for job in sources.jobs]
     return sorted([*jobs, *_promotions(sources)], key=lambda event: event.time and _time(event.time).isoformat())
 
@@ -113,7 +113,7 @@ def _training(sources: Sources, job: Job) -> Event:
 
 
 def _verdict(job: Job, promoted: bool) -> str:
-    """What was decided of a challenger; a job on Google Cloud keeps it to itself, unless the version was promoted."""
+    """Return the outcome for a challenger; a job on Google Cloud does not report it unless the version was promoted."""
     if job.result.get("deployed", promoted):
         return "deployed"
     if "deployed" not in job.result:
@@ -123,11 +123,11 @@ def _verdict(job: Job, promoted: bool) -> str:
 
 
 def _promotions(sources: Sources) -> Iterable[Event]:
-    """Those that no training in the story has made: going back to an earlier version."""
-    told = {version.number for job in sources.jobs if (version := sources.version_of(job.id))}
+    """Yield the promotions by no listed training: going back to an earlier version."""
+    trained = {version.number for job in sources.jobs if (version := sources.version_of(job.id))}
     seen: set[int] = set()
     for one in sources.promotions:
-        if one.time and (one.version in seen or one.version not in told):
+        if one.time and (one.version in seen or one.version not in trained):
             yield Event(
                 kind=Kind.PROMOTION,
                 time=one.time,

@@ -174,7 +174,7 @@ class GateSettings(Section):
     floor: Share = Field(0.8, description="accuracy on every span's test split; refused if surely below it")
     margin: Share = Field(0.02, description="how much worse than the champion it may be on the older spans together")
     approval: Literal["automatic", "person"] = Field(
-        "automatic", description='who puts a better model in service; person: with "adapt models approve"'
+        "automatic", description='who deploys a better model; person: with "adapt models approve"'
     )
 
 

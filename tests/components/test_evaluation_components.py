@@ -397,7 +397,7 @@ def triggering(world: ComponentWorld, manifest: Manifest, **settings: Any) -> li
 
 @pytest.fixture(scope="module")
 def by_brightness(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], str]:
-    """Makes the folder of a SavedModel that tells dark from light by the mean brightness, from a threshold on."""
+    """Makes the folder of a SavedModel that separates dark from light by the mean brightness, from a threshold on."""
     import keras
     import numpy as np
 

@@ -135,7 +135,7 @@ class Story:
         file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def tell(folder: Path) -> Story:
+def make_story(folder: Path) -> Story:
     """Write the whole history; jobs must be fake (`use_fake_jobs`)."""
     story = begin(folder)
     workspace, jobs = story.workspace, story.workspace.jobs

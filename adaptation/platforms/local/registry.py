@@ -95,7 +95,7 @@ class LocalRegistry:
         return self._read(int(name))
 
     def champion(self) -> ModelVersion | None:
-        """The version in service, or None before the first."""
+        """Return the serving version, or None before the first."""
         return self.find() if self._champions.last() else None
 
     def promote(self, version: ModelVersion, reason: str) -> None:
@@ -108,18 +108,18 @@ class LocalRegistry:
         self._champions.update(lambda last: _promotion(number, reason, last))
 
     def promotions(self) -> list[Promotion]:
-        """Which version became the champion when, the first first."""
+        """Return the promotions, the first first."""
         return [replace(record.value, number=record.number) for record in self._champions.records()]
 
     def predecessor(self) -> ModelVersion:
-        """The version that was champion before the one in service, see `base.predecessor_in`.
+        """Return the champion before the serving version, see `base.predecessor_in`.
 
         Raises:
           NoSuchModel: No version was champion before this one.
         """
         number = predecessor_in(promotion.version for promotion in self.promotions())
         if number is None:
-            raise NoSuchModel('no version was in service before this one. See "adapt models list" for what there is.')
+            raise NoSuchModel('no version was serving before this one. See "adapt models list" for what there is.')
         return self.find(str(number))
 
     def mark(self, version: ModelVersion, standing: Standing, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 What a version was made from is kept as JSON in its description. Each promotion leaves a second alias, `champion-1`,
 `champion-2` ..., on the version that was promoted, set by the request that moves `champion`: together they are the
-history that a roll-back goes back in, and it cannot differ from what is in service. Standings are kept in the
+history that a roll-back goes back in, and it cannot differ from what is serving. Standings are kept in the
 description as well; the candidate has the alias `candidate`, for those who look at the model in the console.
 """
 
@@ -101,10 +101,10 @@ class VertexRegistry:
         return _version(found)
 
     def champion(self) -> ModelVersion | None:
-        """Return the version in service, or None before the first.
+        """Return the serving version, or None before the first.
 
         Raises:
-          NoSuchModel: Versions were in service, but none has the alias any more.
+          NoSuchModel: Versions were serving, but none has the alias any more.
         """
         parent = self._model()
         found = self._client.find(f"{parent}@{CHAMPION}") if parent else None
@@ -143,14 +143,14 @@ class VertexRegistry:
         ]
 
     def predecessor(self) -> ModelVersion:
-        """The version that was champion before the one in service, see `base.predecessor_in`.
+        """Return the champion before the serving version, see `base.predecessor_in`.
 
         Raises:
           NoSuchModel: No version was champion before this one.
         """
         number = predecessor_in(promotion.version for promotion in self.promotions())
         if number is None:
-            raise NoSuchModel('no version was in service before this one. See "adapt models list" for what there is.')
+            raise NoSuchModel('no version was serving before this one. See "adapt models list" for what there is.')
         return self.find(str(number))
 
     def mark(self, version: ModelVersion, standing: Standing, reason: str) -> None:
@@ -335,7 +335,7 @@ def _text(described: _Description) -> str:
 
 
 def _version(found: Json) -> ModelVersion:
-    """A version as the service tells it. One that somebody else made has no description of ours."""
+    """Return a version as the service returns it. One made by other software has no description of ours."""
     described = _described(found)
     uri = str(found.get("artifactUri", ""))
     return ModelVersion(

@@ -235,7 +235,7 @@ def test_rollback_serves_the_version_before(shop: Cloud) -> None:
     platform = shop.workspace.platform
     assert platform.registry.find().number == 1
     assert platform.endpoint.serving() == [1]
-    assert "no version was in service before" in refused(shop.adapt("rollback"))
+    assert "no version was serving before" in refused(shop.adapt("rollback"))
 
 
 def test_watch_starts_one_evaluation_and_ends_with_a_signal(shop: Cloud) -> None:

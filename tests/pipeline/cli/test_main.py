@@ -249,7 +249,7 @@ def test_rollback_without_a_predecessor_changes_nothing(shop: World) -> None:
     adapt(shop, "rollback")
     result = adapt(shop, "rollback")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("NoSuchModel: no version was in service before this one")
+    assert result.stderr.startswith("NoSuchModel: no version was serving before this one")
     assert shop.workspace.platform.registry.find().number == 1
     assert shop.workspace.platform.endpoint.serving() == [1]
 

@@ -12,7 +12,7 @@ from pipeline.report.collect import collect
 from pipeline.report.content import Facts
 from pipeline.report.page import write_page
 from tests.worlds.browser import chromium
-from tests.worlds.report import Story, tell
+from tests.worlds.report import Story, make_story
 from tests.worlds.workspace import use_fake_jobs, use_real_jobs
 
 
@@ -20,7 +20,7 @@ from tests.worlds.workspace import use_fake_jobs, use_real_jobs
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """The workspace with the story."""
     use_fake_jobs()
-    story = tell(tmp_path_factory.mktemp("report") / "zoo")
+    story = make_story(tmp_path_factory.mktemp("report") / "zoo")
     use_real_jobs()
     yield story
 

@@ -32,7 +32,7 @@ from pipeline.report.chart import BOTTOM, TOP, StoryChart
 from pipeline.report.collect import EVENTS, MISTAKES, collect
 from pipeline.report.content import Event, Facts, Kind, Picture
 from pipeline.report.page import render
-from pipeline.report.timeline import Sources, tell
+from pipeline.report.timeline import Sources, timeline
 from tests.worlds.cloud import MONTH, ROOT, Cloud, a_cloud, done, golden
 from tests.worlds.images import contents, image
 from tests.worlds.report import COLOURS, LABELS, Story, begin
@@ -351,7 +351,7 @@ def test_deleted_image_is_reported_in_its_place(story: Story, facts: Facts) -> N
     with broken(story, f"collection/2021-11/{facts.evaluation.mistakes[2].name}", None):
         now = collect(story.workspace)
     assert now.evaluation and [one.picture is None for one in now.evaluation.mistakes] == [False, False, True]
-    assert "the image is not there any more" in render(now)
+    assert "the image does not exist any more" in render(now)
 
 
 # The command
@@ -432,7 +432,7 @@ def test_evaluation_measures_the_version_that_served_when_it_began() -> None:
     times = [f"2021-10-{day:02d}T00:00:00+00:00" for day in (1, 2, 3, 4)]
     job = Job("evaluation-2021-10-0001", EVALUATION, {}, JobState.SUCCEEDED, "", "", {}, times[1], times[3])
     promotions = [Promotion(1, "first", times[0]), Promotion(2, "second", times[2])]
-    event = next(event for event in tell(Sources([job], promotions=promotions)) if event.kind is Kind.EVALUATION)
+    event = next(event for event in timeline(Sources([job], promotions=promotions)) if event.kind is Kind.EVALUATION)
     assert (event.version, event.serving, event.seconds) == (1, 2, 172_800.0)
 
 
@@ -440,7 +440,7 @@ def test_outcome_of_a_training_is_the_standing_of_its_version_once_it_has_one() 
     job = Job("training-1", TRAINING, {}, JobState.SUCCEEDED, "", "", {"deployed": False, "outcome": "undecided"})
     made = ModelVersion(1, "", "", (), {}, "", "training-1", "")
     record = StandingRecord(1, Standing.REJECTED, "too slow", "")
-    (event,) = tell(Sources([job], versions=[made], standings={1: record}))
+    (event,) = timeline(Sources([job], versions=[made], standings={1: record}))
     assert event.outcome == "rejected"
 
 
@@ -462,5 +462,5 @@ def test_outcome_of_a_challenger_is_shown_as_far_as_recorded(
 ) -> None:
     job = Job("training-1", TRAINING, {}, JobState.SUCCEEDED, "", "", result)
     made = [ModelVersion(version, "", "", (), {}, "", "training-1", "")] if version else []
-    events = [one for one in tell(Sources([job], versions=made, promotions=[Promotion(1, "", "")])) if one.job]
+    events = [one for one in timeline(Sources([job], versions=made, promotions=[Promotion(1, "", "")])) if one.job]
     assert [event.outcome for event in events] == [outcome]
