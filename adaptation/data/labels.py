@@ -23,7 +23,7 @@ from adaptation.io import storage
 if TYPE_CHECKING:
     import polars as pl
 
-Source = Literal["prefix", "folder", "file"]
+Source = Literal["prefix", "folder", "file", "review"]
 _EXAMPLES = 3
 _NAMES_SHOWN = 10
 
@@ -93,8 +93,8 @@ class Labels:
       names: The labels, in the order of the model's outputs.
       source: `prefix`: the file's name is the label, then `_`, then anything (the longest label that fits counts).
         `folder`: the image lies in a folder named after its label. `file`: a table with a row an image, see
-        `label_tables`.
-      file: URI of that table.
+        `label_tables`. `review`: the image has only what people label it as, see `reviews`.
+      file: URI of the table.
       reviewed: Labels by image name that go before all these. The text form omits them: its reader adds those of its
         batch, see `reviews.with_reviews`.
       tabled: The table's labels by image name, if `in_batch` has found them; the text form omits them.
@@ -142,16 +142,20 @@ class Labels:
             raise UnknownLabel(self.why_unknown(name))
         return found
 
+    def knows(self, name: str) -> bool:
+        """Return True if the image has a label, see `of`."""
+        return nfc(self._find(name)) in self._known
+
     def why_unknown(self, name: str) -> str:
         """Return the reason, for people, why an image has no label."""
-        where = {"prefix": "by its name's prefix", "folder": "by its folder", "file": f"in {self.file}"}[self.source]
-        where = "of its review" if name in self.reviewed else where
+        where = {"prefix": "by its name's prefix", "folder": "by its folder", "file": f"in {self.file}"}
+        place = "of its review" if name in self.reviewed or self.source == "review" else where[self.source]
         found, known = self._find(name), f"(known: {_some(self.names)})"
         if found:
-            return f"the label {found!r} {where} is not known {known}"
+            return f"the label {found!r} {place} is not known {known}"
         if self.source == "file" and (row := self._rows_by_file.get(nfc(storage.basename(name)))):
-            where += f" (line {row.line} names {row.path!r}, another image as it seems)"
-        return f"no label {where} {known}"
+            place += f" (line {row.line} names {row.path!r}, another image as it seems)"
+        return f"no label {place} {known}"
 
     def of_all(self, names: pl.Series) -> pl.Series:
         """Return the true labels of many images, in their order, as an Enum series; null where `of` finds none."""
@@ -161,6 +165,8 @@ class Labels:
         texts = names if is_ascii else names.str.normalize("NFC")
         if self.source == "file":
             found = pl.Series([self._find(name) for name in names], dtype=pl.String)
+        elif self.source == "review":
+            found = pl.Series([None] * len(names), dtype=pl.String)
         elif self.source == "folder":
             found = texts.str.split("/").list.get(-2, null_on_oob=True)
         else:
@@ -225,6 +231,8 @@ class Labels:
             return self._table.get(name, "")
         if self.source == "folder":
             return folder.rpartition("/")[2]
+        if self.source == "review":
+            return ""
         match = self._prefix.match(nfc(file_name))
         return match[1] if match else ""
 

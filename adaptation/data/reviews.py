@@ -1,9 +1,10 @@
-"""Reviews: labels that people gave to collected images. They go before all other labels.
+"""Reviews: labels that people gave to collected images, and the draws that say which of them count.
 
-    <collection root>/_reviewed/2021-10/0001.json ...   a journal: each record holds what one import changed
+    <collection root>/_reviewed/2021-10/0001.json ...       a journal: each record holds what one import changed
+                                        draws/0001.json     a journal of the draws
 
-A label belongs to an image by name and size: another image under the same name has none. The choice and display of the
-images to review are elsewhere.
+Reviewed labels go before all others. A label belongs to an image by name and size: another image under the same name
+has none. How a draw is made is in `draws`, which labels count in `labelling`; the display of the images is elsewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 
 from adaptation.data.batches import Batch, BatchStore, InvalidBatch, Snapshot, collection_of
+from adaptation.data.draws import Draw, draw
 from adaptation.data.label_tables import InvalidLabels, LabelRow, read_rows
 from adaptation.data.labels import Labels
 from adaptation.io import storage
@@ -22,6 +24,8 @@ from adaptation.io.journal import Journal, Record
 
 COLUMNS = ("path", "label")
 _FOLDER = "_reviewed"
+_DRAWS = "draws"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 _FAULTS_SHOWN = 50
 
 
@@ -47,7 +51,7 @@ class _Import:
 
 
 class Reviews:
-    """The reviewed labels of a collection."""
+    """The reviewed labels and the draws of a collection."""
 
     def __init__(self, collection: BatchStore) -> None:
         self._collection = collection
@@ -71,8 +75,43 @@ class Reviews:
         added = journal.update(change)
         return len(added.value.labels) if added else 0
 
+    def draws(self, batch: Batch) -> list[Draw]:
+        """Return the batch's draws, in the order in which they were made."""
+        return [record.value for record in self._draws(batch).records()]
+
+    def draw(self, batch: Batch, names: Sequence[str], budget: int) -> Draw:
+        """Draw images of a batch and record it; the same draw again is recorded once.
+
+        Args:
+          batch: The batch.
+          names: Names of the images to draw from, relative to the batch.
+          budget: How many images people can label; all are drawn if there are no more.
+
+        Raises:
+          AdaptationError: The budget is below 1, or there are no images.
+
+        Failure: the draw is recorded, or it is not; nothing was labelled because of it yet.
+        """
+        made = draw(str(batch), names, budget, _now())
+
+        def change(last: Record[Draw] | None) -> Draw | None:
+            return None if last and replace(last.value, time=made.time) == made else made
+
+        self._draws(batch).update(change)
+        return made
+
+    def count(self, batch: Batch) -> int:
+        """Return the number of imports and draws of a batch; it grows with each of them."""
+        return len(storage.files_below(self._folder(batch)))
+
+    def _folder(self, batch: Batch) -> str:
+        return storage.join(self._collection.root, _FOLDER, str(batch))
+
     def _journal(self, batch: Batch) -> Journal[_Import]:
-        return Journal(storage.join(self._collection.root, _FOLDER, str(batch)), _Import)
+        return Journal(self._folder(batch), _Import)
+
+    def _draws(self, batch: Batch) -> Journal[Draw]:
+        return Journal(storage.join(self._folder(batch), _DRAWS), Draw)
 
 
 def with_reviews(labels: Labels, snapshot: Snapshot) -> Labels:
@@ -88,6 +127,22 @@ def with_reviews(labels: Labels, snapshot: Snapshot) -> Labels:
 def path_in_collection(batch: Batch, image: storage.File) -> str:
     """Return an image's name in a table: relative to the collection, so that it holds the batch and survives a move."""
     return f"{batch}/{image.name}"
+
+
+def safe_cell(text: str) -> str:
+    """Return a cell of a CSV file that no spreadsheet takes for a formula: after a quote if it begins as one would.
+
+    Source: OWASP, "CSV Injection". `plain_cell` takes the quote away.
+
+    >>> safe_cell("=HYPERLINK(1)"), safe_cell("ship")
+    ("'=HYPERLINK(1)", 'ship')
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def plain_cell(text: str) -> str:
+    """Return the text of a cell that `safe_cell` wrote, or that a person filled in."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
 def read_review(uri: str, collection: BatchStore, names: Sequence[str]) -> Review:
@@ -162,8 +217,8 @@ class _Draft:
         return self._months[batch]
 
     def _label(self, label: object) -> str:
-        if isinstance(label, str) and label in self._names:
-            return label
+        if isinstance(label, str) and (plain := plain_cell(label)) in self._names:
+            return plain
         near = get_close_matches(str(label), self._names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(self._names)}."
         raise _Fault(f"{label!r} is no label. {hint}")
@@ -176,4 +231,8 @@ def _merged(records: Sequence[Record[_Import]]) -> dict[storage.File, str]:
 
 def _import(labels: Mapping[storage.File, str]) -> _Import:
     rows = tuple((image.name, image.size, label) for image, label in sorted(labels.items()))
-    return _Import(rows, datetime.now(UTC).isoformat(timespec="seconds"))
+    return _Import(rows, _now())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

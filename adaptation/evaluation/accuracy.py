@@ -15,17 +15,10 @@ import numpy.typing as npt
 from adaptation.data.batches import Snapshot
 from adaptation.data.labels import Labels, Skipped, refuse_if_too_many
 from adaptation.evaluation.confusion import Tally, tally
+from adaptation.evaluation.sampling import Interval, Sample, exact_interval
 from adaptation.io import storage
 
 Z_95 = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval of a share, both ends in 0 to 1."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Evaluation:
       images: Number of evaluated images, without the skipped ones.
       correct: Number of images with the right prediction.
       accuracy: Share of them; None if no image was evaluated.
-      interval: The accuracy's 95 % Wilson interval.
+      interval: The accuracy's 95 % interval: Wilson's or, of a drawn sample, the exact one of the whole batch.
       classes: The figures of each class, in the order of the labels.
       label_names: The labels.
       confusion: Numbers of images: a row for each true label, in it a column for each predicted one.
@@ -76,6 +69,7 @@ class Evaluation:
       mistakes: Up to 20 of the wrong ones, the most confident first.
       fresh: The confusion of the images that no earlier evaluation of the same champion has counted; empty in
         evaluations of version 0.1.0.
+      sample: The draw that all these figures rest on; None if all images of the batch count.
     """
 
     batch: str
@@ -89,6 +83,7 @@ class Evaluation:
     skipped: tuple[Skipped, ...]
     mistakes: tuple[Mistake, ...]
     fresh: tuple[tuple[int, ...], ...] = ()
+    sample: Sample | None = None
 
 
 def evaluate(
@@ -97,6 +92,7 @@ def evaluate(
     labels: Labels,
     max_skipped: float,
     counted: Collection[storage.File] = frozenset(),
+    drawn: Collection[str] | None = None,
 ) -> Evaluation:
     """Compare the predictions of a snapshot's images with their true labels.
 
@@ -105,18 +101,22 @@ def evaluate(
       predictions_folder: URI of the folder with the results, files and lines in any order.
       labels: The source of the true labels. The model predicts no others; it may lack the last ones: its prediction for
         an image of a class that was appended later counts as wrong.
-      max_skipped: Share of the images, 0 to 1, that may lack a known label or have a prediction error.
+      max_skipped: Share of the images that count, 0 to 1, that may lack a known label or have a prediction error.
       counted: Images that an earlier evaluation of the same champion has counted.
+      drawn: Names of the images that count, as a fair sample of all; None: all do. No other image enters a figure.
 
     Raises:
       InvalidPredictions: There are none, a line is broken, a label is unknown, or an image of the snapshot has not
         exactly one.
       TooManySkipped: More images than allowed had to be left out.
     """
-    counts = tally(snapshot, predictions_folder, labels, [image.name for image in snapshot.images if image in counted])
+    known = [image.name for image in snapshot.images if image in counted]
+    counts = tally(snapshot, predictions_folder, labels, known, drawn)
     skipped = tuple(sorted(counts.skipped))
-    refuse_if_too_many(skipped, len(snapshot.images), max_skipped)
-    return _evaluation(snapshot.batch, counts, labels.names, skipped)
+    images = len(snapshot.images)
+    refuse_if_too_many(skipped, images if drawn is None else len(drawn), max_skipped)
+    sample = None if drawn is None else Sample(images, len(drawn))
+    return _evaluation(snapshot.batch, counts, labels.names, skipped, sample)
 
 
 def wilson_interval(correct: int, images: int, z: float = Z_95) -> Interval:
@@ -137,7 +137,9 @@ def wilson_interval(correct: int, images: int, z: float = Z_95) -> Interval:
     return Interval(low, high)
 
 
-def _evaluation(batch: str, counts: Tally, names: tuple[str, ...], skipped: tuple[Skipped, ...]) -> Evaluation:
+def _evaluation(
+    batch: str, counts: Tally, names: tuple[str, ...], skipped: tuple[Skipped, ...], sample: Sample | None
+) -> Evaluation:
     confusion = counts.confusion
     images, correct = int(confusion.sum()), int(confusion.trace())
     return Evaluation(
@@ -145,13 +147,14 @@ def _evaluation(batch: str, counts: Tally, names: tuple[str, ...], skipped: tupl
         images=images,
         correct=correct,
         accuracy=_share(correct, images),
-        interval=wilson_interval(correct, images),
+        interval=exact_interval(correct, images, sample) if sample else wilson_interval(correct, images),
         classes=_classes(confusion, names),
         label_names=names,
         confusion=tuple(map(tuple, confusion.tolist())),
         skipped=skipped,
         mistakes=tuple(Mistake(*row) for row in counts.mistakes.iter_rows()),
         fresh=tuple(map(tuple, counts.fresh.tolist())),
+        sample=sample,
     )
 
 

@@ -92,7 +92,13 @@ class Tally:
         )
 
 
-def tally(snapshot: Snapshot, predictions_folder: str, labels: Labels, counted: Collection[str] = ()) -> Tally:
+def tally(
+    snapshot: Snapshot,
+    predictions_folder: str,
+    labels: Labels,
+    counted: Collection[str] = (),
+    drawn: Collection[str] | None = None,
+) -> Tally:
     """Count the predictions of a snapshot's images, whatever the order of files and lines.
 
     Args:
@@ -100,20 +106,24 @@ def tally(snapshot: Snapshot, predictions_folder: str, labels: Labels, counted: 
       predictions_folder: URI of the folder with the results.
       labels: The source of the true labels.
       counted: Names of the images that an earlier evaluation has counted.
+      drawn: Names of the images to count; None: all. The predictions of the others are checked, and not counted.
 
     Raises:
       AdaptationError: As for `evaluation.evaluate`.
     """
     folder, known = storage.join(snapshot.root, ""), pl.Series(counted, dtype=pl.String)
+    only = None if drawn is None else pl.Series(drawn, dtype=pl.String)
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(Fingerprint.of_names, snapshot)
-        counts = Tally.sum(conclude_predictions(predictions_folder, lambda part: _counted(part, folder, labels, known)))
+        counts = Tally.sum(
+            conclude_predictions(predictions_folder, lambda part: _counted(part, folder, labels, known, only))
+        )
     if counts.is_foreign or counts.images != listed.result():
         _refuse(snapshot, predictions_folder, labels)
     return counts
 
 
-def _counted(results: pl.DataFrame, folder: str, labels: Labels, known: pl.Series) -> Tally:
+def _counted(results: pl.DataFrame, folder: str, labels: Labels, known: pl.Series, only: pl.Series | None) -> Tally:
     """Return the counts of results, frames of `read_predictions`, compared with the true labels."""
     results = results.drop_nulls("image")
     names = results["image"].str.slice(len(folder)).alias("name")
@@ -123,11 +133,13 @@ def _counted(results: pl.DataFrame, folder: str, labels: Labels, known: pl.Serie
         pl.col("label").cast(pl.Enum(labels.names), strict=False),
         pl.col("confidence", "error"),
     )
+    is_foreign = not results["image"].str.starts_with(folder).all() or _has_foreign_label(outcomes)
+    outcomes = outcomes if only is None else outcomes.filter(pl.col("name").is_in(only))
     evaluated = outcomes.drop_nulls(["truth", "label"])
     fresh = evaluated.filter(~pl.col("name").is_in(known)) if len(known) else evaluated
     return Tally(
         images=Fingerprint.of(names),
-        is_foreign=not results["image"].str.starts_with(folder).all() or _has_foreign_label(outcomes),
+        is_foreign=is_foreign,
         confusion=_confusion(evaluated, len(labels.names)),
         fresh=_confusion(fresh, len(labels.names)),
         skipped=_skipped(outcomes, labels),

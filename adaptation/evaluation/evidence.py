@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptation.errors import AdaptationError
-from adaptation.evaluation.accuracy import Interval, wilson_interval
+from adaptation.evaluation.accuracy import wilson_interval
 from adaptation.evaluation.paired import upper_bound
+from adaptation.evaluation.sampling import Interval
 
 HORIZON = 36
 FALSE_ALARMS = 0.2

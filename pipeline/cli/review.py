@@ -11,6 +11,7 @@ from pipeline.cli.shell import Shell, in_workspace
 
 if TYPE_CHECKING:
     from adaptation.data.batches import Batch
+    from pipeline.review.export import Format
     from pipeline.workspace.workspace import Workspace
 
 
@@ -25,12 +26,24 @@ def review() -> None:
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path, file_okay=False), show_default="review-<batch>", help="A folder."
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Number of images, a random sample of those not reviewed.")
+@click.option("--budget", type=click.IntRange(min=1), help="How many images to draw; else all, and no sample.")
 @click.option("--blind", is_flag=True, help="Hide present labels and predictions, which would bias people.")
-def export_command(folder: Path, batch: str, output: Path | None, limit: int | None, blind: bool) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "label-studio"]),
+    default="csv",
+    show_default=True,
+    help="A table with contact sheets, or tasks for Label Studio.",
+)
+def export_command(
+    folder: Path, batch: str, output: Path | None, budget: int | None, blind: bool, form: Format
+) -> None:
     """Write a batch's images as a table to fill in (labels.csv) and contact sheets to look at.
 
-    Edit the column label, leave it empty where you are not sure, then run "adapt review import" on the table.
+    With a budget the images are drawn by chance, and the draw is recorded: the labels of a draw say how good the model
+    is on the whole batch. A larger draw contains each smaller one. Edit the column label, leave it empty where you are
+    not sure, then run "adapt review import" on the table.
     """
     from adaptation.data.batches import Batch
     from pipeline.console import say, working
@@ -40,12 +53,14 @@ def export_command(folder: Path, batch: str, output: Path | None, limit: int | N
     workspace = Workspace.open(folder)
     chosen = Batch.parse(batch) if batch else workspace.batches.newest()
     with working(f"writing the images of {chosen} for review"):
-        done = export(workspace, chosen, output or Path(f"review-{chosen}"), limit, blind)
+        done = export(workspace, chosen, output or Path(f"review-{chosen}"), budget, blind, form)
     if done.predictions:
         say(f"predictions: {done.predictions}")
     elif not blind:
         say(f'no evaluation has predicted {chosen} yet; "adapt evaluate --batch {chosen}" does')
     click.echo(f"{done.table}: {done.images} images; {done.open} of {chosen} are not reviewed")
+    if done.drawn > done.images:
+        click.echo(f"{done.drawn} images are drawn, {done.drawn - done.images} of them are reviewed already")
     for sheet in done.sheets:
         click.echo(sheet)
 

@@ -1,29 +1,33 @@
-"""What people get to review a batch: a table to fill in and a contact sheet to look at.
+"""What people get to review a batch: a table to fill in with a contact sheet to look at, or tasks for Label Studio.
 
     review-2021-10/labels.csv          a row an image; `adaptation.data.reviews` reads it back
                    sheet-1.html ...    the images, numbered as the rows are
 
-`contact_sheet` writes the sheets; `adaptation.data.reviews` keeps the labels.
+`contact_sheet` writes the sheets, `label_studio` the tasks; `adaptation.data.reviews` keeps draws and labels.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from adaptation.data.batches import Batch, BatchStore, NoBatch, Snapshot
+from adaptation.data.draws import in_order
 from adaptation.data.labels import Labels, UnknownLabel
-from adaptation.data.reviews import COLUMNS, Reviews, path_in_collection, with_reviews
+from adaptation.data.reviews import COLUMNS, Reviews, path_in_collection, safe_cell, with_reviews
 from adaptation.errors import AlreadyExists
 from adaptation.evaluation.prediction_results import RESULTS, read_predictions
 from adaptation.io import storage
 from pipeline.review.contact_sheet import Picture, write_sheets
+from pipeline.review.label_studio import CONFIG, TASKS, Task, config, tasks
 from pipeline.workspace.workspace import Workspace
+
+Format = Literal["csv", "label-studio"]
 
 TABLE = "labels.csv"
 PREDICTED = ("predicted", "confidence")
@@ -35,16 +39,18 @@ class Export:
     """The result of an export.
 
     Attributes:
-      table: The table.
+      table: The table, or the tasks.
       images: How many images it has.
       open: How many images of the batch have not been reviewed, those in the table included.
-      sheets: The contact sheets.
+      drawn: How many images of the batch were drawn, those that are reviewed already included; 0 without a budget.
+      sheets: The contact sheets, or the configuration of the labelling tool.
       predictions: Folder of the predictions that are shown, if any; else empty.
     """
 
     table: Path
     images: int
     open: int
+    drawn: int
     sheets: tuple[Path, ...]
     predictions: str
 
@@ -63,41 +69,104 @@ class _Predictions:
     by_name: Mapping[str, _Prediction]
 
 
-def export(workspace: Workspace, batch: Batch, folder: Path, limit: int | None = None, blind: bool = False) -> Export:
+def export(
+    workspace: Workspace,
+    batch: Batch,
+    folder: Path,
+    budget: int | None = None,
+    blind: bool = False,
+    form: Format = "csv",
+) -> Export:
     """Write a batch's images for review.
 
-    Images without a review come first, drawn by a hash of their names: any number of them is a random sample, whose
-    accuracy estimates the batch's, and a larger sample contains the smaller one. The rows are ordered by the model's
-    confidence, the least certain first.
+    With a budget the images are drawn by chance, the draw is recorded, and the rows are those of its images that have
+    no review yet, in the order of the draw: a fair sample whatever the row at which a person stops. Without one, all
+    images are exported, ordered by the model's confidence, the least certain first.
 
     Args:
       workspace: The workspace of the batch.
       batch: The batch.
       folder: Where the table and the sheets go.
-      limit: How many images; None: all.
+      budget: How many images people can label; a larger draw contains each smaller one. None: all, and no draw.
       blind: Show neither the present labels nor predictions, which would bias people.
+      form: `csv`, or `label-studio` for tasks that this tool imports.
 
     Raises:
       NoBatch: There is no such batch, or it has no images.
-      AlreadyExists: The folder has a table.
+      AlreadyExists: The folder has a table, or each image of the draw has a review.
 
-    Failure: the table comes last; without one, export again.
+    Failure: the draw is recorded first, the table is written last; without a table, export again.
     """
-    table = folder / TABLE
+    table = folder / (TABLE if form == "csv" else TASKS)
     if table.exists():
         raise AlreadyExists(f'{table} exists. Import it with "adapt review import", or name another folder.')
     snapshot = _snapshot(workspace.batches, batch)
     reviewed = Reviews(workspace.batches).of(batch)
-    drawn = sorted(snapshot.images, key=lambda image: (image in reviewed, _draw(image)))[:limit]
+    drawn = _drawn(workspace, batch, snapshot, budget) if budget else None
     predictions = None if blind else _predictions(workspace, snapshot)
-    shown = _by_confidence(snapshot, drawn, predictions) if predictions else drawn
+    shown = _to_review(drawn, reviewed, batch) if drawn else _all(snapshot, reviewed, predictions)
     labels = None if blind else with_reviews(workspace.labels, snapshot)
     rows = [_row(batch, image, labels, _find(predictions, image)) for image in shown]
-    columns = (*COLUMNS, *PREDICTED) if predictions else COLUMNS
-    sheets = write_sheets(folder, f"Images of {batch}", _pictures(snapshot, shown, rows))
-    storage.create(storage.absolute(str(table)), _csv(columns, rows))
+    write = _write_table if form == "csv" else _write_tasks
+    sheets = write(workspace, snapshot, shown, rows, table, bool(predictions))
     open_images = sum(image not in reviewed for image in snapshot.images)
-    return Export(table, len(rows), open_images, sheets, predictions.folder if predictions else "")
+    return Export(table, len(rows), open_images, len(drawn or ()), sheets, predictions.folder if predictions else "")
+
+
+def _drawn(workspace: Workspace, batch: Batch, snapshot: Snapshot, budget: int) -> list[storage.File]:
+    """Record the draw from the images that are in no span; return its images in their order."""
+    images = {image.name: image for image in snapshot.without(workspace.spans.images_of(str(batch))).images}
+    made = Reviews(workspace.batches).draw(batch, list(images), budget)
+    return [images[name] for name in made.of(images)]
+
+
+def _to_review(
+    drawn: Sequence[storage.File], reviewed: Collection[storage.File], batch: Batch
+) -> Sequence[storage.File]:
+    if not (left := [image for image in drawn if image not in reviewed]):
+        raise AlreadyExists(f"all {len(drawn)} drawn images of {batch} have a review. Draw more with a larger budget.")
+    return left
+
+
+def _all(
+    snapshot: Snapshot, reviewed: Collection[storage.File], predictions: _Predictions | None
+) -> Sequence[storage.File]:
+    """Return all images: by confidence or, without predictions, those without a review first."""
+    if predictions:
+        return _by_confidence(snapshot, snapshot.images, predictions)
+    images = {image.name: image for image in snapshot.images}
+    return sorted((images[name] for name in in_order(images)), key=lambda image: image in reviewed)
+
+
+def _write_table(
+    workspace: Workspace,
+    snapshot: Snapshot,
+    images: Sequence[storage.File],
+    rows: Sequence[_Row],
+    table: Path,
+    predicted: bool,
+) -> tuple[Path, ...]:
+    sheets = write_sheets(table.parent, f"Images of {snapshot.batch}", _pictures(snapshot, images, rows))
+    storage.create(storage.absolute(str(table)), _csv((*COLUMNS, *PREDICTED) if predicted else COLUMNS, rows))
+    return sheets
+
+
+def _write_tasks(
+    workspace: Workspace,
+    snapshot: Snapshot,
+    images: Sequence[storage.File],
+    rows: Sequence[_Row],
+    table: Path,
+    predicted: bool,
+) -> tuple[Path, ...]:
+    made = [
+        Task(row.path, storage.join(snapshot.root, image.name), image.size, *(row.guess if predicted else ("", None)))
+        for image, row in zip(images, rows, strict=True)
+    ]
+    file = table.with_name(CONFIG)
+    storage.write(storage.absolute(str(file)), config(workspace.settings.labels.names))
+    storage.create(storage.absolute(str(table)), tasks(made))
+    return (file,)
 
 
 def _snapshot(collection: BatchStore, batch: Batch) -> Snapshot:
@@ -108,10 +177,6 @@ def _snapshot(collection: BatchStore, batch: Batch) -> Snapshot:
             raise
         message = f'all images of {batch} are archived. "adapt batches requeue {batch}" brings them back.'
         raise NoBatch(message) from error
-
-
-def _draw(image: storage.File) -> bytes:
-    return hashlib.sha256(image.name.encode()).digest()
 
 
 def _predictions(workspace: Workspace, snapshot: Snapshot) -> _Predictions | None:
@@ -176,6 +241,11 @@ class _Row:
             return (self.path, self.label, "", "")
         return (self.path, self.label, self.prediction.label, _rounded(self.prediction.confidence))
 
+    @property
+    def guess(self) -> tuple[str, float | None]:
+        """The predicted label and its confidence; empty without a prediction."""
+        return (self.prediction.label, self.prediction.confidence) if self.prediction else ("", None)
+
 
 def _row(batch: Batch, image: storage.File, labels: Labels | None, prediction: _Prediction | None) -> _Row:
     return _Row(path_in_collection(batch, image), _label(labels, image.name) if labels else "", prediction)
@@ -196,7 +266,7 @@ def _csv(columns: Sequence[str], rows: Sequence[_Row]) -> bytes:
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(columns)
-    writer.writerows(row.cells[: len(columns)] for row in rows)
+    writer.writerows(map(safe_cell, row.cells[: len(columns)]) for row in rows)
     return file.getvalue().encode()
 
 

@@ -96,8 +96,10 @@ class LabelSettings(Section):
     names: LabelNames = Field(
         description="in the order of the model's outputs; append new ones", json_schema_extra={"uniqueItems": True}
     )
-    source: Literal["prefix", "folder", "file"] = Field(
-        "prefix", description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label"
+    source: Literal["prefix", "folder", "file", "review"] = Field(
+        "prefix",
+        description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label; "
+        "review: people label images of each batch",
     )
     file: str = Field("", validate_default=True, description="the table, CSV or JSON lines")
     max_skipped: Share = Field(0.05, description="share of images without a label or unreadable from which a run fails")
@@ -108,7 +110,7 @@ class LabelSettings(Section):
         source = info.data.get("source")
         if source == "file" and not file:
             raise ValueError('should name the table, because labels.source is "file"')
-        if source in ("prefix", "folder") and file:
+        if source in ("prefix", "folder", "review") and file:
             raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "file"')
         return file
 
@@ -196,6 +198,12 @@ class FunctionSettings(Section):
     schedule: str = Field("*/15 * * * *", min_length=1, description="when it looks for new images: cron, UTC")
 
 
+class ReviewSettings(Section):
+    """How many images people label, where labels come from a review."""
+
+    audit: int = Field(30, gt=0, description="images of a batch that are proposed for review when nothing seems wrong")
+
+
 class PlatformSettings(Section):
     """Where the pipelines run."""
 
@@ -222,6 +230,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    review: ReviewSettings = ReviewSettings()
     gate: GateSettings = GateSettings()
     notify: NotifySettings = NotifySettings()
     platform: PlatformSettings = PlatformSettings()

@@ -68,9 +68,10 @@ class World:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path) -> World:
-        """Make a world without images and models."""
-        write_settings(folder / "adapt.toml", LABELS, {"collection.min_images": 10})
+    def make(cls, folder: Path, labels: tuple[str, ...] = LABELS, **settings: object) -> World:
+        """Make a world without images and models; settings are named like `labels__source`."""
+        given = {key.replace("__", "."): value for key, value in settings.items()}
+        write_settings(folder / "adapt.toml", labels, {"collection.min_images": 10, **given})
         world = cls(folder)
         world.control.mkdir()
         (world.control / "runner.py").write_text(_RUNNER)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
@@ -169,26 +171,109 @@ def test_blind_shows_neither_labels_nor_predictions(world: World, tmp_path: Path
 
 
 def test_sample_is_part_of_a_larger_one_and_the_same_again(world: World, tmp_path: Path) -> None:
-    names = [{row["path"] for row in exported(world, tmp_path / str(n), "--limit", str(n))} for n in (5, 8)]
+    names = [{row["path"] for row in exported(world, tmp_path / str(n), "--budget", str(n))} for n in (5, 8)]
     assert [len(found) for found in names] == [5, 8]
     assert names[0] < names[1]
     assert {Path(path).name.split("_")[0] for path in names[1]} == {"ship", "truck"}
-    again = {row["path"] for row in exported(world, tmp_path / "again", "--limit", "5", "--blind")}
+    again = {row["path"] for row in exported(world, tmp_path / "again", "--budget", "5", "--blind")}
     assert again == names[0]
 
 
 def test_sample_does_not_depend_on_confidences(world: World, tmp_path: Path) -> None:
-    without = {row["path"] for row in exported(world, tmp_path / "without", "--limit", "6")}
+    without = {row["path"] for row in exported(world, tmp_path / "without", "--budget", "6")}
     predicted(world, {f"{label}_{n}": n / 10 for label in ("ship", "truck") for n in range(10)})
-    assert {row["path"] for row in exported(world, tmp_path / "with", "--limit", "6")} == without
+    assert {row["path"] for row in exported(world, tmp_path / "with", "--budget", "6")} == without
 
 
-def test_next_sample_has_no_reviewed_image(world: World, tmp_path: Path) -> None:
-    first = exported(world, tmp_path / "first", "--limit", "12")
+def test_larger_budget_exports_only_what_is_not_reviewed(world: World, tmp_path: Path) -> None:
+    first = exported(world, tmp_path / "first", "--budget", "12")
     adapt(world, "import", str(tmp_path / "first" / "labels.csv"))
-    shown = adapt(world, "export", "-o", str(tmp_path / "next"), "--limit", "8")
+    shown = adapt(world, "export", "-o", str(tmp_path / "next"), "--budget", "16")
     assert not {row["path"] for row in first} & {row["path"] for row in rows_of(tmp_path / "next")}
-    assert "8 images; 8 of 2021-10 are not reviewed" in shown.stdout
+    assert shown.stdout.splitlines()[:2] == [
+        f"{tmp_path / 'next' / 'labels.csv'}: 4 images; 8 of 2021-10 are not reviewed",
+        "16 images are drawn, 12 of them are reviewed already",
+    ]
+    message = adapt(world, "export", "-o", str(tmp_path / "again"), "--budget", "12", code=1).stderr
+    assert "all 12 drawn images of 2021-10 have a review. Draw more with a larger budget." in message
+
+
+def test_draw_is_recorded_once_and_an_export_of_all_is_none(world: World, tmp_path: Path) -> None:
+    exported(world, tmp_path / "all")
+    assert Reviews(world.workspace.batches).draws(OCTOBER) == []
+    names = [row["path"] for row in exported(world, tmp_path / "one", "--budget", "5", "--blind")]
+    exported(world, tmp_path / "two", "--budget", "5")
+    (draw,) = Reviews(world.workspace.batches).draws(OCTOBER)
+    assert (draw.batch, draw.budget, draw.images) == (MONTH, 5, 20)
+    images = [image.name for image in world.workspace.batches.images(OCTOBER)]
+    assert [f"{MONTH}/{name}" for name in draw.of(images)] == names
+
+
+def test_draw_leaves_images_of_spans_out(world: World, tmp_path: Path) -> None:
+    workspace = world.workspace
+    prepare(workspace.spans, workspace.batches.snapshot(OCTOBER), workspace.labels, Split(ratio=0.5))
+    collect(folder(world), [f"ship_new_{number}.png" for number in range(5)])
+    rows = exported(world, tmp_path / "review", "--budget", "20")
+    assert sorted(row["path"] for row in rows) == [f"{MONTH}/ship_new_{number}.png" for number in range(5)]
+    assert len(exported(world, tmp_path / "all")) == 25
+
+
+def test_rows_of_a_draw_are_in_its_order_whatever_the_confidences(world: World, tmp_path: Path) -> None:
+    predicted(world, {f"{label}_{n}": n / 10 for label in ("ship", "truck") for n in range(9)})
+    names = [row["path"] for row in exported(world, tmp_path / "review", "--budget", "8")]
+    assert names[:3] == [row["path"] for row in exported(world, tmp_path / "small", "--budget", "3")]
+
+
+def test_formula_is_quoted_in_the_table_and_plain_after_the_import(tmp_path: Path) -> None:
+    names = ("-1", "=HYPERLINK(A1)", "ship")
+    world = World.make(tmp_path / "shop", names, labels__source="folder")
+    collect(folder(world), [f"{name}/{number}.png" for name in names for number in range(2)])
+    predicted(world, {"-1/0": 0.5}, label="@SUM(1+1)|cmd")
+    rows = {row["path"]: row for row in exported(world, tmp_path / "review")}
+    cells = [cell for row in rows.values() for cell in row.values()]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    assert rows[f"{MONTH}/-1/0.png"]["label"] == "'-1" and rows[f"{MONTH}/-1/0.png"]["predicted"] == "'@SUM(1+1)|cmd"
+    adapt(world, "import", str(tmp_path / "review" / "labels.csv"))
+    reviewed = {image.name: label for image, label in Reviews(world.workspace.batches).of(OCTOBER).items()}
+    assert reviewed == {f"{name}/{number}.png": name for name in names for number in range(2)}
+
+
+def test_formula_as_a_label_is_refused(world: World, tmp_path: Path) -> None:
+    exported(world, tmp_path / "review")
+    table = filled_in(tmp_path / "review", {"ship_1": '=HYPERLINK("http://a.example";"x")'})
+    message = adapt(world, "import", table, code=1).stderr
+    assert "is no label" in message
+    assert Reviews(world.workspace.batches).of(OCTOBER) == {}
+
+
+def test_label_studio_gets_tasks_with_images_and_predictions(world: World, tmp_path: Path) -> None:
+    predicted(world, {"truck_1": 0.9})
+    shown = adapt(world, "export", "-o", str(tmp_path / "review"), "--format", "label-studio").stdout
+    tasks = {task["data"]["path"]: task for task in json.loads((tmp_path / "review" / "tasks.json").read_text())}
+    assert len(tasks) == 20
+    choice = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["ship"]}}
+    task = tasks[f"{MONTH}/truck_1.png"]
+    assert task["predictions"] == [{"model_version": "champion", "score": 0.9, "result": [choice]}]
+    assert "predictions" not in tasks[f"{MONTH}/truck_2.png"]
+    kind, _, data = task["data"]["image"].partition(";base64,")
+    assert kind == "data:image/png"
+    assert base64.b64decode(data) == (folder(world) / "truck_1.png").read_bytes()
+    page = ElementTree.parse(tmp_path / "review" / "label-studio.xml").getroot()
+    assert [choice.get("value") for choice in page.iter("Choice")] == ["ship", "truck"]
+    assert "label-studio.xml" in shown
+
+
+def test_export_of_label_studio_is_imported(world: World, tmp_path: Path) -> None:
+    adapt(world, "export", "-o", str(tmp_path / "review"), "--format", "label-studio", "--budget", "2", "--blind")
+    done = json.loads((tmp_path / "review" / "tasks.json").read_text())
+    chosen = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["truck"]}}
+    done[0]["annotations"] = [{"id": 1, "was_cancelled": False, "result": [chosen]}]
+    done[1]["annotations"] = []
+    file = tmp_path / "project-1.json"
+    file.write_text(json.dumps(done))
+    assert "rows without a label: 1" in adapt(world, "import", str(file)).stdout
+    reviewed = Reviews(world.workspace.batches).of(OCTOBER)
+    assert {f"{MONTH}/{image.name}": label for image, label in reviewed.items()} == {done[0]["data"]["path"]: "truck"}
 
 
 def test_table_that_may_be_filled_in_is_never_overwritten(world: World, tmp_path: Path) -> None:
