@@ -19,6 +19,8 @@ from enum import StrEnum
 
 from adaptation import codec, retraining, trigger
 from adaptation.data.batches import BatchStore
+from adaptation.evaluation import decisions
+from adaptation.evaluation.decisions import Decided
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.platforms.base import (
@@ -190,6 +192,14 @@ def _next(sources: Sources, last: Record[Reading] | None) -> Reading | None:
     return None if reading == replace(before, events=()) else reading
 
 
+def last_look(batches: BatchStore) -> Looked | None:
+    """Return the last look at the newest batch that was looked at, or None if there was none."""
+    root = storage.join(batches.root, LOOKS)
+    looked = storage.folders(root)
+    last = Journal(storage.join(root, looked[-1]), Looked).last() if looked else None
+    return last.value if last else None
+
+
 class _Reader:
     """One reading of the records.
 
@@ -245,10 +255,10 @@ class _Reader:
             yield _evaluation_failed(record, job)
 
     def _decided(self) -> Iterator[Event]:
-        root = storage.join(self._sources.batches.root, DECISIONS)
+        root = storage.join(self._sources.batches.root, decisions.FOLDER)
         for journal, names in _journals(root).items():
-            for _, name in self._new(f"{DECISIONS}/{journal}", names):
-                decided = codec.read(storage.join(root, name), _Decided)
+            for _, name in self._new(f"{decisions.FOLDER}/{journal}", names):
+                decided = codec.read(storage.join(root, name), Decided)
                 if not self._is_history(decided.time):
                     yield from _of_decision(decided)
 
@@ -256,7 +266,7 @@ class _Reader:
         root = storage.join(self._sources.batches.root, LOOKS)
         for journal, names in _journals(root).items():
             for _, name in self._new(f"{LOOKS}/{journal}", names):
-                looked = codec.read(storage.join(root, name), _Looked)
+                looked = codec.read(storage.join(root, name), Looked)
                 if looked.look.outcome == "look" and not self._is_history(looked.time):
                     yield _of_look(looked, name)
 
@@ -298,40 +308,29 @@ class _Reader:
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """What an event says of a decision; reading it whole would load numpy where the function runs."""
+class Seen:
+    """What came out of a look, as far as it is read here; `evaluation.look.Look` has it all, and needs numpy.
 
-    retrain: bool
-    reason: str
-    evidence: float | None = None
-    rollback: bool = False
+    Attributes:
+      outcome: `calm`, `look` or `unknown`.
+      reason: Why, as a sentence.
+      images: How many images were looked at.
+    """
 
-
-@dataclass(frozen=True)
-class _Decided:
-    batch: str
-    version: int
-    run: str
-    time: str
-    images: int
-    accuracy: float | None
-    decision: _Verdict
-
-
-@dataclass(frozen=True)
-class _Seen:
     outcome: str
     reason: str
     images: int = 0
 
 
 @dataclass(frozen=True)
-class _Looked:
+class Looked:
+    """A look at a batch, as far as it is read here, see `evaluation.looks.LookRecord`."""
+
     batch: str
     version: int
     run: str
     time: str
-    look: _Seen
+    look: Seen
 
 
 def _begun(record: TrainingRecord | TriggerRecord, job: Job) -> Iterator[Event]:
@@ -360,23 +359,23 @@ def _evaluation_failed(record: TriggerRecord, job: Job) -> Event:
     return Event(kind, f"{job.id}/failed", f"job/{job.id}", job.ended or _now(), message + remedy, data)
 
 
-def _of_decision(decided: _Decided) -> Iterator[Event]:
-    verdict, subject = decided.decision, f"batch/{decided.batch}"
+def _of_decision(decided: Decided) -> Iterator[Event]:
+    subject = f"batch/{decided.batch}"
     data: Data = {
         "batch": decided.batch,
         "version": decided.version,
         "images": decided.images,
         "accuracy": decided.accuracy,
-        "evidence": verdict.evidence,
+        "evidence": decided.evidence,
         "run": decided.run,
     }
-    if verdict.retrain:
-        yield Event(Kind.RETRAINING, f"{decided.run}/retrain", subject, decided.time, verdict.reason, data)
-    if verdict.rollback:
-        yield Event(Kind.ROLLBACK_PROPOSED, f"{decided.run}/rollback", subject, decided.time, verdict.reason, data)
+    if decided.retrain:
+        yield Event(Kind.RETRAINING, f"{decided.run}/retrain", subject, decided.time, decided.reason, data)
+    if decided.rollback:
+        yield Event(Kind.ROLLBACK_PROPOSED, f"{decided.run}/rollback", subject, decided.time, decided.reason, data)
 
 
-def _of_look(looked: _Looked, name: str) -> Event:
+def _of_look(looked: Looked, name: str) -> Event:
     data: Data = {"batch": looked.batch, "version": looked.version, "images": looked.look.images, "run": looked.run}
     record = name.removesuffix(".json")
     return Event(Kind.LOOK, f"look/{record}", f"batch/{looked.batch}", looked.time, looked.look.reason, data)

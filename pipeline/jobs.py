@@ -72,9 +72,9 @@ def trigger(workspace: Workspace) -> Delivery:
     return tick(workspace.platform, workspace.batches, workspace.triggers, workspace.settings.collection.min_images)
 
 
-def planned(workspace: Workspace) -> tuple[State, Plan]:
-    """Return the trigger's current state, all images counted, and its plan, given a champion."""
-    state = _look(workspace, whole=True)
+def planned(workspace: Workspace, *, whole: bool = True) -> tuple[State, Plan]:
+    """Return the trigger's current state and its plan, given a champion; `whole`: with all images counted."""
+    state = _look(workspace, whole=whole)
     return state, plan(state)
 
 

@@ -2,19 +2,22 @@
 
     <collection>/_decisions/0001.json    a journal in the order of the evaluations
 
-What decides is in `decision`.
+It loads no numpy, so that the status is quick and the Cloud Function needs none. What decides is in `decision`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from adaptation.data.batches import BatchStore
-from adaptation.evaluation.accuracy import Evaluation
-from adaptation.evaluation.decision import Decision
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
+
+if TYPE_CHECKING:
+    from adaptation.evaluation.accuracy import Evaluation
+    from adaptation.evaluation.decision import Decision
 
 FOLDER = "_decisions"
 
@@ -28,7 +31,11 @@ class Decided:
       version: Number of the champion that was evaluated.
       images: How many images were evaluated.
       accuracy: Their share that was predicted correctly; None without images.
-      decision: The decision.
+      retrain: Whether the model is retrained.
+      outcome: `retrain`, `keep` or `too few`.
+      reason: Why, as a sentence with the figures.
+      evidence: Share of the evidence that a retraining takes, 0 to 1; None under rules without memory.
+      rollback: Whether going back to the champion before is proposed.
       run: Name of the pipeline run.
       time: ISO 8601, UTC.
     """
@@ -37,15 +44,30 @@ class Decided:
     version: int
     images: int
     accuracy: float | None
-    decision: Decision
+    retrain: bool
+    outcome: str
+    reason: str
+    evidence: float | None
+    rollback: bool
     run: str
     time: str
 
     @classmethod
     def of(cls, evaluation: Evaluation, decision: Decision, version: int, run: str) -> Decided:
         """Return what an evaluation has concluded now."""
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(evaluation.batch, version, evaluation.images, evaluation.accuracy, decision, run, time)
+        return cls(
+            batch=evaluation.batch,
+            version=version,
+            images=evaluation.images,
+            accuracy=evaluation.accuracy,
+            retrain=decision.retrain,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            evidence=decision.evidence,
+            rollback=decision.rollback,
+            run=run,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
 
 
 def record_decision(batches: BatchStore, decided: Decided) -> None:

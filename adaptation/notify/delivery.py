@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from adaptation.events import Event, Outbox, Sources
+from adaptation.events import Event, Kind, Outbox, Sources
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.notify.config import NotifyConfig
@@ -77,6 +77,16 @@ def notify(sources: Sources, config: NotifyConfig, *, at_once: bool = False) -> 
     delivery.begin()
     outbox.collect(sources)
     return delivery.send(at_once=at_once)
+
+
+def try_receivers(receivers: Sequence[Receiver]) -> list[Undelivered]:
+    """Send every receiver one event of the type `test`, which is not in the outbox; return those that failed."""
+    time = _text(_now())
+    event = Event(Kind.TEST, f"test/{time}", "test", time, "a test: this receiver hears of events")
+    tried = [
+        (receiver, _sent(receiver, [event], Progress(0), _now() + timedelta(seconds=SECONDS))) for receiver in receivers
+    ]
+    return [Undelivered(receiver.name, 1, 1, progress.error) for receiver, progress in tried if progress.failed]
 
 
 class Delivery:

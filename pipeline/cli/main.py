@@ -20,9 +20,10 @@ from pipeline.cli.review import review
 from pipeline.cli.settings import settings
 from pipeline.cli.shell import Shell
 from pipeline.cli.spans import spans
+from pipeline.cli.status import notify, status
 
 LOOP = (init, train, evaluate, plan, watch, demo)
-STATE = (spans, batches, models, rollback, review, report, cost)
+STATE = (status, spans, batches, models, rollback, review, report, cost, notify)
 PLACES = (compile_command, publish, submit, rehearse, function, doctor, settings)
 
 
@@ -32,7 +33,7 @@ def cli() -> None:
     """Notice when a deployed image classifier meets changed data, retrain it and redeploy it.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the challenger, 4 it is undecided about it (in both
-    cases the champion keeps serving), 130 interrupted.
+    cases the champion keeps serving), 5 the status needs a person, 130 interrupted.
     """
 
 

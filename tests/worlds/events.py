@@ -12,7 +12,6 @@ from pathlib import Path
 from aiohttp import web
 
 from adaptation.data.batches import Batch, BatchStore
-from adaptation.evaluation.decision import Decision, Outcome
 from adaptation.evaluation.decisions import Decided, record_decision
 from adaptation.events import Event, Outbox, Sources
 from adaptation.io import storage
@@ -86,9 +85,9 @@ class EventWorld:
         self.jobs.end(job, JobState.FAILED, message)
 
     def decide(self, run: str, *, retrain: bool = False, rollback: bool = False) -> None:
-        outcome = Outcome.RETRAIN if retrain else Outcome.KEEP
-        decision = Decision(retrain, outcome, "62 of 100 images are right", 1.0, None, rollback)
-        record_decision(self.batches, Decided(BATCH, 1, 100, 0.62, decision, run, now()))
+        outcome = "retrain" if retrain else "keep"
+        reason = "62 of 100 images are right"
+        record_decision(self.batches, Decided(BATCH, 1, 100, 0.62, retrain, outcome, reason, 0.5, rollback, run, now()))
 
     def look(self, number: int, outcome: str) -> None:
         """Record a look as `evaluation.looks` does."""

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptation.errors import AdaptationError
-from adaptation.evaluation.prediction_results import ResultsWriter
 from adaptation.io import storage
 from adaptation.platforms.base import CHAMPION, Registry
 from adaptation.progress import report
+
+if TYPE_CHECKING:
+    from adaptation.evaluation.prediction_results import ResultsWriter
 
 BATCH_IMAGES = 512
 BATCH_BYTES = 64 * 2**20
@@ -52,6 +54,8 @@ class LocalPredictor:
 
         Failure: an unfinished prediction is never visible; repeating it makes another folder.
         """
+        from adaptation.evaluation.prediction_results import ResultsWriter  # late: polars takes a while to load
+
         uris = _uris(file_list)
         version = self._registry.find(model)
         loaded = _load(version.uri)
