@@ -6,6 +6,7 @@ from tfx.types.experimental.simple_artifacts import File
 from adaptation import codec
 from adaptation.data.batches import Batch, BatchStore
 from adaptation.data.spans import SpanStore
+from adaptation.progress import report
 from components import artifacts
 
 
@@ -20,7 +21,7 @@ def FileListGen(
 
     Args:
       file_list: Gets `file_list.txt`, one image URI a line, sorted, as Vertex AI batch prediction reads it, and
-        `snapshot.json`; custom properties `batch`, `images` and `digest`.
+        `snapshot.json`, which also counts what was passed over; custom properties `batch`, `images` and `digest`.
       collection_root: Folder or gs:// URI of the batches, `YYYY-MM/`.
       batch: Name of the batch; the newest by default.
       data_root: Folder or gs:// URI of the spans; their images are left out. Without it none are.
@@ -39,3 +40,5 @@ def FileListGen(
     file_list.set_string_custom_property("batch", snapshot.batch)
     file_list.set_int_custom_property("images", len(snapshot.images))
     file_list.set_string_custom_property("digest", snapshot.digest)
+    passed_over = f"; {snapshot.passed_over}" if snapshot.passed_over else ""
+    report(f"{len(snapshot.images)} images of {snapshot.batch}{passed_over}")

@@ -12,11 +12,13 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import PurePosixPath
 
 from adaptation import codec
+from adaptation.data.passed_over import PassedOver, Sieve, is_stranger
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 
@@ -73,11 +75,13 @@ class Snapshot:
       batch: Name of the batch, `YYYY-MM`, or another name for images from elsewhere.
       root: URI of the folder.
       images: The image files, sorted by name; names are relative to `root`.
+      passed_over: What else is below the folder, counted; it does not belong to the snapshot's identity.
     """
 
     batch: str
     root: str
     images: tuple[storage.File, ...]
+    passed_over: PassedOver = field(default=PassedOver(), compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,29 +113,38 @@ class Snapshot:
         others = tuple(image for image in self.images if image not in images)
         if not others:
             raise NoBatch(f"all {len(self.images)} images of {self.batch} are in spans. Add new images to evaluate.")
-        return Snapshot(self.batch, self.root, others)
+        return replace(self, images=others)
 
 
-def snapshot_folder(root: str, batch: str) -> Snapshot:
-    """Return the images below a folder, at any depth.
+def snapshot_folder(root: str, batch: str, follow: bool = False) -> Snapshot:
+    """Return the images below a folder, at any depth; all else is counted.
+
+    Args:
+      root: The folder.
+      batch: Name of the snapshot.
+      follow: Whether to enter linked folders. A collection's are not: archiving would move images out of them.
 
     Raises:
       NoBatch: The folder has no images.
     """
-    root = storage.absolute(root)
-    images = _images_below(root)
+    root, sieve = storage.absolute(root), Sieve()
+    with storage.collector_at_rest():
+        images = tuple(sorted(_sifted(root, sieve, follow), key=itemgetter(0)))
     if not images:
-        raise NoBatch(f"{root} has no images ({', '.join(IMAGE_ENDINGS)}). Put some there, or name another folder.")
-    return Snapshot(batch, root, images)
+        endings, rest = ", ".join(IMAGE_ENDINGS), f"; {sieve.passed_over}" if sieve.passed_over else ""
+        raise NoBatch(f"{root} has no images ({endings}){rest}. Put some there, or name another folder.")
+    return Snapshot(batch, root, images, sieve.passed_over)
 
 
 def is_image(name: str) -> bool:
     """Return True if a file's name is an image's: by its ending, in any letter case.
 
-    False for hidden files, for names with an empty part (`a//b.jpg`), which no disk could hold, and for names that do
-    not fit a text file with one name a line: with a line break or another control character, or no valid text.
+    False for hidden files and those of other programs (`@eaDir/`), for names with an empty part (`a//b.jpg`), which no
+    disk could hold, and for names that do not fit a text file with one name a line: with a line break or another
+    control character, or no valid text.
     """
-    return name.lower().endswith(IMAGE_ENDINGS) and not _has_odd_part(name) and _is_one_line(name)
+    is_named_so = name.lower().endswith(IMAGE_ENDINGS) and not _has_odd_part(name) and _is_one_line(name)
+    return is_named_so and not is_stranger(name)
 
 
 def collection_of(snapshot: Snapshot) -> BatchStore | None:
@@ -196,6 +209,13 @@ class BatchStore:
     def images(self, batch: Batch) -> tuple[storage.File, ...]:
         """Return the current images of the batch; none if it is missing or empty."""
         return _images_below(self.folder(batch))
+
+    def passed_over(self, batch: Batch) -> PassedOver:
+        """Return what else is in the batch's folder, counted."""
+        sieve = Sieve()
+        for _ in _sifted(self.folder(batch), sieve, follow=False):
+            pass
+        return sieve.passed_over
 
     def iter_images(self, batch: Batch) -> Iterator[storage.File]:
         """Yield the images of the batch, in any order, listed on demand: stopping early saves pages.
@@ -282,6 +302,14 @@ class BatchStore:
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
         storage.write(storage.join(self._marks(batch), name), data)
         return name
+
+
+def _sifted(root: str, sieve: Sieve, follow: bool) -> Iterator[storage.File]:
+    for file in storage.iter_files_below(root, sieve.add, follow):
+        if is_image(file.name):
+            yield file
+        else:
+            sieve.add(file.name)
 
 
 def _images_below(folder: str) -> tuple[storage.File, ...]:

@@ -23,7 +23,8 @@ from adaptation.io import storage
 if TYPE_CHECKING:
     import polars as pl
 
-Source = Literal["prefix", "folder", "file", "review"]
+Source = Literal["prefix", "folder", "file", "pattern", "review"]
+ClassFolder = Literal["", "first", "last"]
 _EXAMPLES = 3
 _NAMES_SHOWN = 10
 
@@ -82,6 +83,15 @@ def changed_label(names: Sequence[str], earlier: Sequence[str]) -> str:
     return ""
 
 
+def pattern_fault(pattern: str) -> str:
+    """Return what is wrong with a pattern of labels, as a part of a sentence; "" if it can be used."""
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        return f"should be a regular expression ({error})"
+    return "" if "label" in groups else "should have a group named label, as in (?P<label>[a-z]+)_\\d"
+
+
 @dataclass(frozen=True)
 class Labels:
     """The label names and the source of an image's label.
@@ -93,8 +103,12 @@ class Labels:
       names: The labels, in the order of the model's outputs.
       source: `prefix`: the file's name is the label, then `_`, then anything (the longest label that fits counts).
         `folder`: the image lies in a folder named after its label. `file`: a table with a row an image, see
-        `label_tables`. `review`: the image has only what people label it as, see `reviews`.
+        `label_tables`. `pattern`: a regular expression finds the label in the image's name relative to the batch.
+        `review`: the image has only what people label it as, see `reviews`.
       file: URI of the table.
+      class_folder: Which of several folders around an image is named after its label, the `first` below the batch's or
+        the `last`; "" where there is only one: an image in more than one has no label then.
+      pattern: The regular expression, with a group named `label`.
       reviewed: Labels by image name that go before all these. The text form omits them: its reader adds those of its
         batch, see `reviews.with_reviews`.
       tabled: The table's labels by image name, if `in_batch` has found them; the text form omits them.
@@ -106,6 +120,8 @@ class Labels:
     names: tuple[str, ...]
     source: Source = "prefix"
     file: str = ""
+    class_folder: ClassFolder = ""
+    pattern: str = ""
     reviewed: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
     tabled: Mapping[str, str] | None = field(default=None, hash=False, repr=False)
 
@@ -148,13 +164,21 @@ class Labels:
 
     def why_unknown(self, name: str) -> str:
         """Return the reason, for people, why an image has no label."""
-        where = {"prefix": "by its name's prefix", "folder": "by its folder", "file": f"in {self.file}"}
+        where = {
+            "prefix": "by its name's prefix",
+            "folder": "by its folder",
+            "file": f"in {self.file}",
+            "pattern": f"where labels.pattern, {self.pattern!r}, finds it",
+        }
         place = "of its review" if name in self.reviewed or self.source == "review" else where[self.source]
         found, known = self._find(name), f"(known: {_some(self.names)})"
         if found:
             return f"the label {found!r} {place} is not known {known}"
         if self.source == "file" and (row := self._rows_by_file.get(nfc(storage.basename(name)))):
             place += f" (line {row.line} names {row.path!r}, another image as it seems)"
+        if self.source == "folder" and len(folders := name.split("/")[:-1]) > 1 and not self.class_folder:
+            choice = f'"first" ({folders[0]}) or "last" ({folders[-1]})'
+            return f"lies in folders in folders, {'/'.join(folders)}: set labels.class_folder to {choice}"
         return f"no label {place} {known}"
 
     def of_all(self, names: pl.Series) -> pl.Series:
@@ -163,12 +187,12 @@ class Labels:
 
         is_ascii = all(map(str.isascii, self.names))  # then no other text can be a label
         texts = names if is_ascii else names.str.normalize("NFC")
-        if self.source == "file":
+        if self.source in ("file", "pattern"):
             found = pl.Series([self._find(name) for name in names], dtype=pl.String)
         elif self.source == "review":
             found = pl.Series([None] * len(names), dtype=pl.String)
         elif self.source == "folder":
-            found = texts.str.split("/").list.get(-2, null_on_oob=True)
+            found = self._folder_of_all(texts)
         else:
             in_folders = texts.str.contains("/", literal=True).any()  # splitting takes as long as all the rest
             files = texts.str.split("/").list.last() if in_folders else texts
@@ -192,7 +216,9 @@ class Labels:
 
     def to_json(self) -> str:
         """Return the labels as a component's parameter; `from_json` reads it."""
-        return json.dumps({"names": self.names, "source": self.source, "file": self.file})
+        always = {"names": self.names, "source": self.source, "file": self.file}
+        seldom = {"class_folder": self.class_folder, "pattern": self.pattern}
+        return json.dumps(always | {key: value for key, value in seldom.items() if value})
 
     @classmethod
     def from_json(cls, text: str) -> Labels:
@@ -214,6 +240,10 @@ class Labels:
         return re.compile(f"^({'|'.join(map(re.escape, longest_first))})_")
 
     @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)
+
+    @cached_property
     def _table(self) -> Mapping[str, str]:
         if self.tabled is not None:
             return self.tabled
@@ -226,15 +256,31 @@ class Labels:
     def _find(self, name: str) -> str:
         if name in self.reviewed:
             return self.reviewed[name]
-        folder, _, file_name = name.rpartition("/")
         if self.source == "file":
             return self._table.get(name, "")
         if self.source == "folder":
-            return folder.rpartition("/")[2]
+            return self._folder_of(name)
+        if self.source == "pattern":
+            match = self._pattern.search(nfc(name))
+            return match["label"] or "" if match else ""
         if self.source == "review":
             return ""
-        match = self._prefix.match(nfc(file_name))
+        match = self._prefix.match(nfc(name.rpartition("/")[2]))
         return match[1] if match else ""
+
+    def _folder_of(self, name: str) -> str:
+        folders = name.split("/")[:-1]
+        if not folders or (len(folders) > 1 and not self.class_folder):
+            return ""
+        return folders[0 if self.class_folder == "first" else -1]
+
+    def _folder_of_all(self, names: pl.Series) -> pl.Series:
+        import polars as pl
+
+        parts = names.str.split("/")
+        found = parts.list.get(0 if self.class_folder == "first" else -2, null_on_oob=True)
+        enough = (parts.list.len() >= 2) if self.class_folder else (parts.list.len() == 2)
+        return pl.select(pl.when(enough).then(found)).to_series()
 
 
 def _complaint(labels: Labels) -> str:
@@ -248,6 +294,14 @@ def _complaint(labels: Labels) -> str:
         return f"{labels.source!r} is no source of labels. Use {', '.join(get_args(Source))}."
     if bool(labels.file) != (labels.source == "file"):
         return f"labels come from {labels.source!r}, and their file is {labels.file!r}. Give a file for 'file' alone."
+    if bool(labels.pattern) != (labels.source == "pattern"):
+        return (
+            f"labels come from {labels.source!r}, and the pattern is {labels.pattern!r}. Give one for 'pattern' alone."
+        )
+    if fault := pattern_fault(labels.pattern) if labels.pattern else "":
+        return f"labels.pattern {fault}"
+    if labels.class_folder not in get_args(ClassFolder):
+        return f"{labels.class_folder!r} is no folder of a class. Use first or last."
     return ""
 
 

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 
 from adaptation import codec
 from adaptation.data.image_check import image_problem
+from adaptation.data.labels import Skipped
 from adaptation.data.span_preparation import find_published, refuse_changed_labels
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, adoption_key
 from adaptation.data.tfrecords import CorruptRecords, LabelledImage, parse_features, unframe
 from adaptation.io import storage
 
 _KEPT = "_adopted"
+_OUTSIDE = "no file of records in train/ or test/; it is kept with the originals"
 _GZIP = b"\x1f\x8b"
 
 
@@ -74,7 +76,8 @@ def adopt(store: SpanStore, span: Span, labels: tuple[str, ...], run: str = "") 
     drafts = [
         _stage(store, span, labels, file, f"{number:05d}-of-{len(files):05d}") for number, file in enumerate(files)
     ]
-    manifest = _manifest(store, span, labels, [draft for draft in drafts if draft.shard.images], run)
+    others = tuple(Skipped(one.name, _OUTSIDE) for one in sources if not one.has_records)
+    manifest = _manifest(store, span, labels, [draft for draft in drafts if draft.shard.images], run, others)
     store.reserve(span, manifest.key)
     _keep(store, span, sources)
     published = store.publish(manifest)
@@ -140,7 +143,9 @@ def _image(span: Span, place: str, data: bytes, labels: tuple[str, ...]) -> Labe
     return LabelledImage(image, label, given, span.number)
 
 
-def _manifest(store: SpanStore, span: Span, labels: tuple[str, ...], drafts: list[_Draft], run: str) -> Manifest:
+def _manifest(
+    store: SpanStore, span: Span, labels: tuple[str, ...], drafts: list[_Draft], run: str, others: tuple[Skipped, ...]
+) -> Manifest:
     counts = {split: Counter[str]() for split in SPLITS}
     for draft in drafts:
         counts[draft.shard.split].update(draft.labels)
@@ -155,7 +160,7 @@ def _manifest(store: SpanStore, span: Span, labels: tuple[str, ...], drafts: lis
         key=adoption_key(span),
         counts={split: {name: counts[split][name] for name in labels} for split in SPLITS},
         shards=tuple(sorted(draft.shard for draft in drafts)),
-        skipped=(),
+        skipped=others,
         seed=0,
         ratio=0.0,
         labels=labels,

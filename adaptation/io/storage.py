@@ -35,6 +35,7 @@ from adaptation.io import locks, object_store
 from adaptation.io.object_store import REQUESTS_IN_FLIGHT, translate_errors, translate_iterator_errors
 
 TEMPORARY = ".tmp-"
+LINKED_FOLDER, LOOP, NOT_A_FILE = "linked folder", "link to a folder above", "neither file nor folder"
 _READ_BYTES = 2**20
 # No link: the file system has none, the file has as many as it may, or it is another user's (fs.protected_hardlinks).
 _NO_LINK = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -236,14 +237,22 @@ def files_below(uri: str) -> list[File]:
 
 
 @translate_iterator_errors
-def iter_files_below(uri: str) -> Iterator[File]:
+def iter_files_below(
+    uri: str, pass_over: Callable[[str, str], None] | None = None, follow: bool = False
+) -> Iterator[File]:
     """Yield the files that `files_below` returns, in any order, listed on demand.
 
     Stopping early saves what is not yet listed: on object storage, pages of up to 1,000 names.
+
+    Args:
+      uri: The folder.
+      pass_over: Called with the name of everything else that is not entered or no file (a link to nothing, a socket
+        ...), and with what it is: one of the constants of this module.
+      follow: Whether to enter linked folders, except those that lead back to a folder around them.
     """
     fs, path = _open(uri)
     if isinstance(fs, LocalFileSystem):
-        yield from _local_files_below(path)
+        yield from _local_files_below(path, "", pass_over or (lambda name, kind: None), follow, ())
     else:
         yield from _remote_files(object_store.objects_below(fs, path), path)
 
@@ -369,16 +378,40 @@ def _local_files(folder: str) -> Iterator[File]:
     return (File(entry.name, size) for entry in _entries(folder) if (size := _size(entry)) is not None)
 
 
-def _local_files_below(folder: str, place: str = "") -> Iterator[File]:
-    """Yield the files at any depth; `place` is the folder's path in the listed one, with a slash at its end."""
-    inside = []
+def _local_files_below(
+    folder: str, place: str, pass_over: Callable[[str, str], None], follow: bool, above: tuple[str, ...]
+) -> Iterator[File]:
+    """Yield the files at any depth.
+
+    Args:
+      folder: The path.
+      place: Its path in the listed one, with a slash at its end.
+      pass_over: As for `iter_files_below`.
+      follow: Likewise.
+      above: The true paths of the folders around it; found out only if `follow` is set.
+    """
+    inside, around = [], (*above, os.path.realpath(folder)) if follow else ()
     for entry in _entries(folder):
         if (size := _size(entry)) is not None:
             yield File(place + entry.name, size)
         elif entry.is_dir(follow_symlinks=False):
             inside.append(entry.name)
+        elif not entry.name.startswith(TEMPORARY):
+            if (kind := _kind_of_odd(entry, os.path.join(folder, entry.name), follow, around)) is None:
+                inside.append(entry.name)
+            else:
+                pass_over(place + entry.name, kind)
     for name in inside:
-        yield from _local_files_below(os.path.join(folder, name), f"{place}{name}/")
+        yield from _local_files_below(os.path.join(folder, name), f"{place}{name}/", pass_over, follow, around)
+
+
+def _kind_of_odd(entry: os.DirEntry[str], path: str, follow: bool, around: tuple[str, ...]) -> str | None:
+    """Return what an entry is that is neither a file nor a folder of its own; None for a linked folder to enter."""
+    if not entry.is_dir():
+        return NOT_A_FILE
+    if not follow:
+        return LINKED_FOLDER
+    return LOOP if os.path.realpath(path) in around else None
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:

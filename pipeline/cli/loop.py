@@ -27,16 +27,27 @@ REFUSED, UNDECIDED = 3, 4
 @click.option("--recipe", is_flag=True, help="Write recipe.py, a recipe of your own to change, as the model.")
 @click.option("--limit", type=click.IntRange(min=10), help="Take so many images, evenly over the classes.")
 @click.option("--name", default=None, help="What the pipelines' names start with.")
+@click.option("--pattern", default=None, help="Finds the class in a name, like '_(?P<label>[a-z]+)[.]'.")
+@click.option("--class-folder", type=click.Choice(["first", "last"]), help="Of folders in folders, which is the class.")
 def init(
-    folder: Path, images: Path | None, model: str | None, recipe: bool, limit: int | None, name: str | None
+    folder: Path,
+    images: Path | None,
+    model: str | None,
+    recipe: bool,
+    limit: int | None,
+    name: str | None,
+    pattern: str | None,
+    class_folder: str | None,
 ) -> None:
     """Make a workspace: settings and span-1.
 
     The images of each class lie in a folder of its name, or are named like ship_0001.jpg. Without --images,
-    scikit-learn's digits are taken.
+    scikit-learn's digits are taken. What was read from the names is shown, and what was passed over.
     """
+    from adaptation.data.spans import Span
     from pipeline.console import working
     from pipeline.user_code import find, write_recipe
+    from pipeline.workspace.classes import describe_classes
     from pipeline.workspace.initialise import initialise
     from pipeline.workspace.settings_file import locate_settings
 
@@ -46,13 +57,15 @@ def init(
         model = write_recipe(locate_settings(folder).parent)
     elif model:
         find(model, locate_settings(folder).parent)
-    given = {"model.name": model, "name": name}
+    given = {"model.name": model, "name": name, "labels.pattern": pattern, "labels.class_folder": class_folder}
     overrides = {key: value for key, value in given.items() if value is not None}
     with working(f"making a span of {images or 'the digits of scikit-learn'}"):
         workspace, manifest = initialise(folder, images, limit, overrides)
     settings = workspace.settings
     click.echo(f"{settings.file}: the settings, with every choice explained")
     click.echo(f"classes by {settings.labels.source}: {', '.join(manifest.labels)}")
+    if snapshot := workspace.spans.snapshot(Span(manifest.span)):
+        click.echo("\n".join(describe_classes(snapshot, workspace.labels.in_batch(snapshot.root, snapshot.names))))
     click.echo(f"span-{manifest.span}: {manifest.images} images, {len(manifest.skipped)} skipped")
     list_skipped(manifest.skipped, f'"adapt spans show {manifest.span}" lists them all')
     click.echo(f'Next: "adapt train{"" if folder == Path(".") else f" -w {folder}"}"')
@@ -113,6 +126,8 @@ def plan(folder: Path, power: bool, images: int | None) -> None:
         "job": intended.job_id or "none",
         "outcome": f"{intended.outcome}: {intended.reason}",
     }
+    if state.batch and (passed_over := workspace.batches.passed_over(state.batch)):
+        lines["files"] = str(passed_over)
     if state.training.record:
         lines["training"] = f"{state.training.step}: {state.training.reason}"
     if (evidence := current_evidence(workspace)) and evidence.block:

@@ -85,6 +85,7 @@ def adopt(folder: Path, span: str) -> None:
     workspace = open_workspace(folder)
     manifest = adopt_span(workspace.spans, Span.parse(span), workspace.settings.labels.names, "adapt spans adopt")
     click.echo(f"span-{manifest.span}: {manifest.images} images, digest {manifest.digest[:12]}")
+    list_skipped(manifest.skipped, f'"adapt spans show {manifest.span}" lists them all')
 
 
 def list_skipped(skipped: Sequence[Skipped], rest: str = "") -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice, zip_longest
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from adaptation.data.batches import Snapshot, snapshot_folder
-from adaptation.data.label_tables import InvalidLabels
 from adaptation.data.labels import Labels, UnknownLabel
 from adaptation.data.span_preparation import prepare
 from adaptation.data.spans import Manifest
 from adaptation.data.splits import Split, test_share
 from adaptation.errors import AdaptationError, AlreadyExists
 from adaptation.io import storage
+from pipeline.workspace.classes import find_classes
 from pipeline.workspace.digit_images import write_digits
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings, locate_settings, write_settings
@@ -25,15 +24,6 @@ from pipeline.workspace.workspace import Workspace
 
 FIRST_BATCH = "bootstrap"
 DIGITS = "digits"
-_PREFIX = re.compile(r"(.+?)_\d|(.+)_")
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes that the names of images give, and their source, `folder` or `prefix`."""
-
-    names: tuple[str, ...]
-    source: str
 
 
 def initialise(
@@ -54,31 +44,15 @@ def initialise(
       AlreadyExists: The workspace has spans.
       InvalidSettings: The existing settings differ from `overrides`, or are invalid, or `overrides` are; no file is
         made then.
-      NoBatch, InvalidLabels: There are no images, or fewer than two classes of them.
+      NoBatch, InvalidLabels: There are no images, fewer than two classes of them, or the names leave a doubt.
       TooManySkipped, InvalidSpan: Too few of the images can be used.
     """
     file = locate_settings(path)
     if file.exists():
         _check(Workspace.open(file), overrides or {})
-    snapshot = snapshot_folder(str(images or _digits(file.parent)), FIRST_BATCH)
-    workspace = Workspace.open(file) if file.exists() else _new_workspace(file, find_classes(snapshot), overrides or {})
+    snapshot = snapshot_folder(str(images or _digits(file.parent)), FIRST_BATCH, follow=True)
+    workspace = Workspace.open(file) if file.exists() else _new_workspace(file, snapshot, overrides or {})
     return workspace, _first_span(workspace, _limited(snapshot, workspace.labels, limit) if limit else snapshot)
-
-
-def find_classes(snapshot: Snapshot) -> Classes:
-    """Return the classes of a folder's images: by folders if most of them lie in one, else by prefixes.
-
-    Raises:
-      InvalidLabels: There are fewer than two.
-    """
-    in_folders = sum("/" in name for name in snapshot.names) * 2 > len(snapshot.names)
-    names = tuple(sorted({_class_of(name, in_folders) for name in snapshot.names} - {""}))
-    if len(names) < 2:
-        raise InvalidLabels(
-            f"the names of the images in {snapshot.root} give {f'one class, {names[0]}' if names else 'no class'}. "
-            "There must be at least two: put the images of each into a folder of its name, or name them ship_1.jpg."
-        )
-    return Classes(names, "folder" if in_folders else "prefix")
 
 
 def _check(workspace: Workspace, overrides: Mapping[str, object]) -> None:
@@ -103,7 +77,9 @@ def _value(settings: Settings, key: str) -> object:
     return value
 
 
-def _new_workspace(file: Path, classes: Classes, overrides: Mapping[str, object]) -> Workspace:
+def _new_workspace(file: Path, snapshot: Snapshot, overrides: Mapping[str, object]) -> Workspace:
+    pattern, class_folder = (str(overrides.get(f"labels.{key}", "")) for key in ("pattern", "class_folder"))
+    classes = find_classes(snapshot, pattern, class_folder)
     write_settings(file, classes.names, {"labels.source": classes.source, **overrides})
     try:
         workspace = Workspace.open(file)
@@ -148,11 +124,3 @@ def _first_span(workspace: Workspace, snapshot: Snapshot) -> Manifest:
         run="adapt init",
         key=FIRST_BATCH,
     )
-
-
-def _class_of(name: str, in_folders: bool) -> str:
-    path = PurePosixPath(name)
-    if in_folders:
-        return path.parent.name
-    match = _PREFIX.match(path.stem)
-    return (match[1] or match[2]) if match else ""

@@ -96,12 +96,18 @@ class LabelSettings(Section):
     names: LabelNames = Field(
         description="in the order of the model's outputs; append new ones", json_schema_extra={"uniqueItems": True}
     )
-    source: Literal["prefix", "folder", "file", "review"] = Field(
+    source: Literal["prefix", "folder", "file", "pattern", "review"] = Field(
         "prefix",
-        description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label; "
+        description="prefix: ship_0001.jpg; folder: ship/0001.jpg; file: a table of path,label; pattern: as set below; "
         "review: people label images of each batch",
     )
-    file: str = Field("", validate_default=True, description="the table, CSV or JSON lines")
+    file: str = Field("", validate_default=True, description="the table, CSV or JSON")
+    pattern: str = Field(
+        "", validate_default=True, description="finds the label in a name, like day_(?P<label>[a-z]+)_[0-9]+"
+    )
+    class_folder: Literal["", "first", "last"] = Field(
+        "", description="folder in folder, cat/2021/1.jpg: the first is the class, or the last"
+    )
     max_skipped: Share = Field(0.05, description="share of images without a label or unreadable from which a run fails")
 
     @field_validator("file")
@@ -110,16 +116,30 @@ class LabelSettings(Section):
         source = info.data.get("source")
         if source == "file" and not file:
             raise ValueError('should name the table, because labels.source is "file"')
-        if source in ("prefix", "folder", "review") and file:
+        if source in ("prefix", "folder", "pattern", "review") and file:
             raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "file"')
         return file
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str, info: ValidationInfo) -> str:
+        from adaptation.data.labels import pattern_fault
+
+        source = info.data.get("source")
+        if source == "pattern" and not pattern:
+            raise ValueError('should say where the label is, because labels.source is "pattern"')
+        if source in ("prefix", "folder", "file", "review") and pattern:
+            raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "pattern"')
+        if pattern and (fault := pattern_fault(pattern)):
+            raise ValueError(fault)
+        return pattern
 
     @property
     def truth(self) -> Labels:
         """The true labels of images."""
         from adaptation.data.labels import Labels  # late: it loads the storage clients
 
-        return Labels(self.names, self.source, self.file)
+        return Labels(self.names, self.source, self.file, self.class_folder, self.pattern)
 
 
 class _Recipe(Section):

@@ -31,6 +31,7 @@ from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import InvalidPredictions, ResultsWriter
 from adaptation.io import storage
 from adaptation.platforms.base import JobState, Standing, Upload
+from components.artifacts import read_snapshot
 from components.batch_prediction_gen import BatchPredictionGen
 from components.candidate_evaluator import CandidateEvaluator
 from components.drift_detector import DriftDetector
@@ -82,6 +83,7 @@ def test_file_list_gen_lists_the_newest_batch_one_uri_a_line(world: ComponentWor
     lines = Path(output.uri, "file_list.txt").read_text().splitlines()
     assert lines == [storage.join(world.batches.folder(OCTOBER), name) for name in sorted(names)]
     assert (output.properties["batch"], output.properties["images"]) == ("2021-10", 4)
+    assert read_snapshot(output).passed_over.counts == {".txt": 1}
 
 
 def test_file_list_gen_lists_the_batch_that_is_named(world: ComponentWorld, run: Any) -> None:

@@ -193,9 +193,9 @@ def _gated(name: str, access: Callable[..., Any]) -> Callable[..., Any]:
     return waiting
 
 
-def _gated_listing(uri: str) -> Iterator[storage.File]:
+def _gated_listing(uri: str, *options: Any) -> Iterator[storage.File]:
     """Make each file that is found an access, as each may begin a page."""
-    files = _LISTING(uri)
+    files = _LISTING(uri, *options)
     while found := list(_gated("iter_files_below", itertools.islice)(files, 1)):
         yield from found
 

@@ -208,9 +208,9 @@ def test_snapshot_lists_the_images_of_its_batch_only(batches: BatchStore) -> Non
 def test_snapshot_lists_its_batch_folder_once_and_no_other(
     batches: BatchStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing, listed = storage.files_below, []
+    listing, listed = storage.iter_files_below, []
     collected(batches.folder(OCTOBER), 2)
-    monkeypatch.setattr(storage, "files_below", lambda uri: listed.append(uri) or listing(uri))
+    monkeypatch.setattr(storage, "iter_files_below", lambda uri, *rest: listed.append(uri) or listing(uri, *rest))
     batches.snapshot(OCTOBER)
     assert listed == [batches.folder(OCTOBER)]
 

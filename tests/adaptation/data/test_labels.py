@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adaptation.data.label_tables import InvalidLabels
-from adaptation.data.labels import Labels, Skipped, TooManySkipped, UnknownLabel, refuse_if_too_many
+from adaptation.data.labels import ClassFolder, Labels, Skipped, TooManySkipped, UnknownLabel, refuse_if_too_many
 from adaptation.io import storage
 
 NAMES = ("ship", "ship_wreck", "car", "c++", "traffic light")
@@ -55,12 +55,32 @@ def test_prefix_that_is_no_label_is_refused(name: str) -> None:
         Labels(NAMES).of(name)
 
 
-def test_folder_label_is_the_name_of_the_innermost_folder() -> None:
-    labels = Labels(NAMES, "folder")
-    assert [labels.of("ship/car_1.jpg"), labels.of("car/ship_wreck/1.jpg")] == ["ship", "ship_wreck"]
+def test_folder_label_is_the_name_of_the_folder() -> None:
+    assert Labels(NAMES, "folder").of("ship/car_1.jpg") == "ship"
 
 
-@pytest.mark.parametrize("name", ["ship_1.jpg", "Ship/1.jpg", "ship/new/1.jpg"])
+@pytest.mark.parametrize(("class_folder", "label"), [("first", "car"), ("last", "ship")])
+def test_class_folder_says_which_of_several_folders_counts(class_folder: ClassFolder, label: str) -> None:
+    labels = Labels(NAMES, "folder", class_folder=class_folder)
+    assert [labels.of("car/2021/ship/1.jpg"), labels.of("car/1.jpg")] == [label, "car"]
+
+
+def test_class_folder_is_asked_for_and_not_guessed() -> None:
+    reason = r'lies in folders in folders, car/2021: set labels.class_folder to "first" \(car\) or "last" \(2021\)'
+    with pytest.raises(UnknownLabel, match=reason):
+        Labels(NAMES, "folder").of("car/2021/1.jpg")
+
+
+def test_pattern_finds_the_label_anywhere_in_the_name() -> None:
+    labels = Labels(NAMES, "pattern", pattern=r"_(?P<label>[a-z]+)\.")
+    assert labels.of("day 1/IMG_0001_ship.jpg") == "ship"
+    with pytest.raises(UnknownLabel, match="no label where labels.pattern"):
+        labels.of("IMG_0001.jpg")
+    with pytest.raises(UnknownLabel, match="the label 'boat' where labels.pattern"):
+        labels.of("IMG_0001_boat.jpg")
+
+
+@pytest.mark.parametrize("name", ["ship_1.jpg", "Ship/1.jpg"])
 def test_folder_that_is_no_label_is_refused(name: str) -> None:
     with pytest.raises(UnknownLabel, match="by its folder"):
         Labels(NAMES, "folder").of(name)
@@ -118,7 +138,15 @@ def test_label_index_is_its_position_among_the_names() -> None:
         Labels(NAMES).index("boat")
 
 
-@pytest.mark.parametrize("labels", [Labels(NAMES), Labels(NAMES, "folder"), Labels(NAMES, "file", "gs://b/l.csv")])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        Labels(NAMES),
+        Labels(NAMES, "folder", class_folder="first"),
+        Labels(NAMES, "file", "gs://b/l.csv"),
+        Labels(NAMES, "pattern", pattern="(?P<label>.)"),
+    ],
+)
 def test_labels_are_unchanged_by_json(labels: Labels) -> None:
     assert Labels.from_json(labels.to_json()) == labels
 
@@ -134,6 +162,10 @@ def test_labels_are_unchanged_by_json(labels: Labels) -> None:
         ((NAMES, "guess"), "'guess' is no source"),
         ((NAMES, "file"), "Give a file"),
         ((NAMES, "prefix", "labels.csv"), "Give a file"),
+        ((NAMES, "pattern"), "Give one for 'pattern' alone"),
+        ((NAMES, "pattern", "", "", "["), "regular expression"),
+        ((NAMES, "pattern", "", "", "x"), "a group named label"),
+        ((NAMES, "folder", "", "middle"), "first or last"),
     ],
 )
 def test_labels_with_invalid_values_are_refused_at_once(values: tuple[object, ...], complaint: str) -> None:
@@ -151,7 +183,7 @@ image_names = st.text("shipwreckcar+_/ 1~.A", max_size=20) | st.builds(
 
 @given(
     st.lists(image_names),
-    st.sampled_from(["prefix", "folder", "file"]),
+    st.sampled_from(["prefix", "folder", "folder/first", "folder/last", "file", "pattern"]),
     st.dictionaries(image_names, st.sampled_from([*NAMES, "boat"])),
 )
 @example(["ship/1.jpg", "ship_1.jpg", "a/ship_1.jpg", "ship//1.jpg", "/ship/1.jpg"], "folder", {"/ship/1.jpg": "car"})
@@ -161,7 +193,9 @@ def test_labels_of_many_images_equal_the_labels_of_each(
 ) -> None:
     storage.write("memory://many/labels.csv", b"path,label\nship/,car\ngs://b/ship_1,ship\ncar_,boat\n")
     file = "memory://many/labels.csv" if source == "file" else ""
-    labels = Labels(NAMES, source, file, reviewed)  # type: ignore[arg-type]
+    source, _, place = source.partition("/")
+    pattern = "(?P<label>[a-z+]+)[_/]" if source == "pattern" else ""
+    labels = Labels(NAMES, source, file, place, pattern, reviewed)  # type: ignore[arg-type]
 
     def label(name: str) -> str | None:
         try:

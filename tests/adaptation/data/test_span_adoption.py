@@ -89,6 +89,16 @@ def test_adoption_keeps_all_original_files(store: SpanStore) -> None:
     assert contents(join(store.root, "_adopted")) == {f"span-1/{name}": data for name, data in files.items()}
 
 
+def test_files_that_hold_no_records_are_named_as_skipped(store: SpanStore) -> None:
+    export(store)
+    put(store, "train/.1.tfrecord.crc", b"any")
+    manifest = adopt(store, Span(1), NAMES)
+    assert {"train/.1.tfrecord.crc", "validation/cifar10-validation.tfrecord-00000-of-00001"} < {
+        one.name for one in manifest.skipped
+    }
+    assert "kept with the originals" in manifest.skipped[0].reason
+
+
 def test_adopted_span_has_the_same_digest_in_every_run(root: str) -> None:
     digests = set()
     for name in ("a", "b"):

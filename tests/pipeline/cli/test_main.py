@@ -19,7 +19,7 @@ from adaptation.platforms.base import JobState, Standing
 from pipeline import jobs as starting
 from pipeline.cli.main import cli
 from tests.worlds.images import collect, contents
-from tests.worlds.workspace import LABELS, World, plain, start, use_fake_jobs, use_real_jobs
+from tests.worlds.workspace import LABELS, MONTH, World, plain, start, use_fake_jobs, use_real_jobs
 
 
 @pytest.fixture
@@ -161,11 +161,16 @@ def test_init_reports_what_it_made_and_what_it_skipped(tmp_path: Path) -> None:
     collect(tmp_path / "own", [f"{label}/{number}.png" for label in ("cat [old]", "dog") for number in range(70)])
     for number in range(7):
         (tmp_path / "own" / "dog" / f"broken {number}.png").touch()
+    collect(tmp_path / "own", ["1.webp", "dog/1.heic", "dog/@eaDir/1.jpg"])
     result = adapt(World(tmp_path / "shop"), "init", "--images", str(tmp_path / "own"), "--name", "pets")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [
         f"{tmp_path}/shop/adapt.toml: the settings, with every choice explained",
         "classes by folder: cat [old], dog",
+        "  cat [old]: 70, as cat [old]/0.png",
+        "  dog: 77, as dog/0.png",
+        "passed over: 2 files that are no JPEG or PNG: 1 .heic (dog/1.heic), 1 .webp (1.webp); 1 of @eaDir "
+        "(dog/@eaDir/1.jpg)",
         "span-1: 140 images, 7 skipped",
         *[f"  skipped dog/broken {number}.png: is empty" for number in range(5)],
         '  ... "adapt spans show 1" lists them all',
@@ -174,6 +179,25 @@ def test_init_reports_what_it_made_and_what_it_skipped(tmp_path: Path) -> None:
     assert str(tmp_path / "own") in result.stderr
     shown = adapt(World(tmp_path / "shop"), "spans", "show", "1")
     assert "cat [old]" in shown.stdout and "  skipped dog/broken 6.png: is empty" in shown.stdout
+
+
+def test_init_takes_the_answers_to_what_it_asks(tmp_path: Path) -> None:
+    collect(tmp_path / "own", [f"{name}/2021/{number}.png" for name in ("cat", "dog") for number in range(20)])
+    command = ("init", "--images", str(tmp_path / "own"))
+    asked = adapt(World(tmp_path / "shop"), *command)
+    assert (
+        asked.exit_code == 1
+        and "is the class of cat/2021/0.png cat or 2021? Say it with --class-folder" in asked.stderr
+    )
+    answered = adapt(World(tmp_path / "shop"), *command, "--class-folder", "first")
+    assert answered.exit_code == 0 and "classes by folder: cat, dog" in answered.stdout
+    by_pattern = adapt(World(tmp_path / "other"), *command, "--pattern", "(?P<label>cat|dog)/")
+    assert by_pattern.exit_code == 0 and "classes by pattern: cat, dog" in by_pattern.stdout
+
+
+def test_plan_names_files_that_are_no_images_of_the_batch(shop: World) -> None:
+    collect(shop.folder / "collection" / MONTH, ["cat/1.webp"])
+    assert "files    passed over: 1 files that are no JPEG or PNG: 1 .webp (cat/1.webp)" in adapt(shop, "plan").stdout
 
 
 def test_spans_are_listed_with_their_numbers_to_the_right(shop: World, tmp_path: Path) -> None:

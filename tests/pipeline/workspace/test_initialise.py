@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from adaptation.data import span_preparation
-from adaptation.data.batches import NoBatch, Snapshot
+from adaptation.data.batches import NoBatch
 from adaptation.data.label_tables import InvalidLabels
 from adaptation.data.labels import TooManySkipped
 from adaptation.data.spans import Manifest, Span
 from adaptation.errors import AlreadyExists
-from adaptation.io import storage
-from pipeline.workspace.initialise import Classes, find_classes, initialise
+from pipeline.workspace.initialise import initialise
 from pipeline.workspace.settings_file import InvalidSettings
 from pipeline.workspace.workspace import Workspace
 from tests.worlds.images import collect, contents, image
@@ -26,10 +25,6 @@ def images(tmp_path: Path) -> Path:
     """60 images of two classes."""
     collect(tmp_path / "images", [f"{label}/{number}.png" for label in ("ship", "truck") for number in range(30)])
     return tmp_path / "images"
-
-
-def snapshot(*names: str) -> Snapshot:
-    return Snapshot("bootstrap", "/images", tuple(storage.File(name, 1) for name in names))
 
 
 def names_in(workspace: Workspace) -> tuple[str, ...]:
@@ -68,22 +63,6 @@ def test_damaged_files_are_skipped_with_reasons(tmp_path: Path, images: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["ship/1.png", "truck/1.png"], Classes(("ship", "truck"), "folder")),
-        (["train/ship/1.png", "test/truck/1.png"], Classes(("ship", "truck"), "folder")),
-        (["ship/1.png", "truck/1.png", "truck/2.png", "overview_1.png"], Classes(("ship", "truck"), "folder")),
-        (["ship_1.png", "truck_1.png"], Classes(("ship", "truck"), "prefix")),
-        (["traffic_light_0001.png", "ship_0001_left_2.png"], Classes(("ship", "traffic_light"), "prefix")),
-        (["ship_left.png", "ship_right.png", "truck_left.png"], Classes(("ship", "truck"), "prefix")),
-        (["ship_1.png", "truck_1.png", "old/truck_2.png"], Classes(("ship", "truck"), "prefix")),
-    ],
-)
-def test_classes_are_found_by_folder_or_by_prefix(names: list[str], expected: Classes) -> None:
-    assert find_classes(snapshot(*names)) == expected
-
-
-@pytest.mark.parametrize(
     ("names", "fault"), [(["ship/1.png", "ship/2.png"], "one class, ship"), (["a.png", "b.png"], "no class")]
 )
 def test_folder_with_fewer_than_two_classes_is_refused(tmp_path: Path, names: list[str], fault: str) -> None:
@@ -93,9 +72,32 @@ def test_folder_with_fewer_than_two_classes_is_refused(tmp_path: Path, names: li
     assert not (tmp_path / "shop").exists()
 
 
+def test_linked_class_folder_is_a_class(tmp_path: Path, images: Path) -> None:
+    (images / "truck").rename(tmp_path / "elsewhere")
+    (images / "truck").symlink_to(tmp_path / "elsewhere")
+    (images / "truck" / "again").symlink_to(images)
+    workspace, manifest = initialise(tmp_path / "shop", images)
+    assert per_class(manifest) == {"ship": 30, "truck": 30}
+    made_from = workspace.spans.snapshot(Span(1))
+    assert made_from and made_from.passed_over.examples == {"link to a folder above": ("truck/again",)}
+
+
+def test_pattern_and_class_folder_become_settings(tmp_path: Path, images: Path) -> None:
+    collect(tmp_path / "deep", [f"{label}/2021/{number}.png" for label in ("cat", "dog") for number in range(10)])
+    with pytest.raises(InvalidLabels, match="is the class of cat/2021/0.png cat or 2021"):
+        initialise(tmp_path / "shop", tmp_path / "deep")
+    workspace, manifest = initialise(tmp_path / "shop", tmp_path / "deep", overrides={"labels.class_folder": "first"})
+    assert (workspace.settings.labels.class_folder, per_class(manifest)) == ("first", {"cat": 10, "dog": 10})
+    pattern = r"(?P<label>\d)\.png$"
+    workspace, _ = initialise(tmp_path / "digits", images, overrides={"labels.pattern": pattern})
+    assert (workspace.settings.labels.source, workspace.settings.labels.pattern) == ("pattern", pattern)
+    assert workspace.settings.labels.names == tuple("0123456789")
+
+
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
-    with pytest.raises(NoBatch, match="own"):
+    (tmp_path / "own" / "1.heic").touch()
+    with pytest.raises(NoBatch, match="own has no images .* no JPEG or PNG: 1 .heic"):
         initialise(tmp_path / "shop", tmp_path / "own")
     assert not (tmp_path / "shop").exists()
 

@@ -23,6 +23,9 @@ BEYOND_A_SCHEMA = {
     "label_file_not_named",
     "label_without_a_name",  # a name of blanks
     "learning_rate_that_is_no_number",  # which is one to a schema
+    "pattern_in_vain",
+    "pattern_not_given",
+    "pattern_without_a_label",  # a regular expression in a value
     "model",  # a path that a module might have
     "replicas_the_wrong_way_round",
     "topic_without_project",
