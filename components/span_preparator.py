@@ -1,17 +1,20 @@
 """SpanPreparator: turns a batch of images into the next span."""
 
 import apache_beam as beam
+from apache_beam.runners.direct.direct_runner import DirectRunner
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tfx import v1 as tfx
 from tfx.types import Artifact
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
 from adaptation.data.labels import Labels
 from adaptation.data.reviews import with_reviews
-from adaptation.data.span_preparation import Preparation, begin, chunks, find_published, finish, write_chunk
+from adaptation.data.span_preparation import Preparation, begin, chunks, find_published, finish, read_reports, stage
 from adaptation.data.spans import Manifest, SpanStore
 from adaptation.data.splits import Split, test_share
 from adaptation.retraining import Decision, decide
 from components import artifacts
+from components.write_chunks import WriteChunks
 
 
 @tfx.dsl.components.component(use_beam=True)
@@ -62,21 +65,21 @@ def SpanPreparator(
     if records_root:
         champion = predictions.get_int_custom_property("version") if predictions else 0
         decide(records_root, Decision(preparation.span.number, run, champion, data_root, window, ingestion))
-    if not find_published(store, preparation.span):
-        _prepare_on_beam(beam_pipeline, preparation, shard_megabytes * 2**20)
-    _write(store.manifest(preparation.span), span)
+    published = find_published(store, preparation.span)
+    _write(published or _prepare_on_beam(beam_pipeline, preparation, shard_megabytes * 2**20), span)
 
 
-def _prepare_on_beam(pipeline: beam.Pipeline, preparation: Preparation, shard_bytes: int) -> None:
+def _prepare_on_beam(pipeline: beam.Pipeline, preparation: Preparation, shard_bytes: int) -> Manifest:
+    cut = chunks(preparation, shard_bytes)
+    folder = stage(preparation, cut)
     with pipeline:
-        (
-            pipeline
-            | "Chunks" >> beam.Create(chunks(preparation.snapshot, shard_bytes))
-            | "Spread" >> beam.Reshuffle()
-            | "WriteShards" >> beam.Map(lambda chunk: write_chunk(preparation, chunk))
-            | "Collect" >> beam.combiners.ToList()
-            | "Publish" >> beam.Map(lambda reports: finish(preparation, reports))
-        )
+        pipeline | "WriteChunks" >> WriteChunks(folder, len(cut), processes=_is_in_process(pipeline))
+    store = SpanStore(preparation.data_root)
+    return find_published(store, preparation.span) or finish(preparation, read_reports(folder, len(cut)))
+
+
+def _is_in_process(pipeline: beam.Pipeline) -> bool:
+    return isinstance(pipeline.runner, FnApiRunner | DirectRunner)
 
 
 def _write(manifest: Manifest, span: Artifact) -> None:

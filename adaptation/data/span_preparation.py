@@ -1,24 +1,27 @@
 """Preparation: a snapshot of images becomes a published span.
 
-`begin` claims the number and cuts the snapshot into chunks, `write_chunk` turns one chunk into staged shards, `finish`
-publishes. Chunks are independent, so that any runner can spread them: `prepare` does them here one after another, the
-SpanPreparator component passes them to Beam. Every worker and every repetition gives the same bytes. See `batches` for
-the images, `spans` for published spans, `image_check` for usable images.
+`begin` claims the number, `chunks` cuts the snapshot, `write_chunk` makes one chunk staged shards, `repeated` finds
+what several chunks have, `finish` publishes. Chunks are independent, so that any runner can spread them: `prepare` does
+them here one after another; for others `stage` writes them to files, which a worker reads by number (see the
+SpanPreparator component). Every worker and every repetition gives the same bytes. See `batches` for the images, `spans`
+for published spans, `image_check` for usable images.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from adaptation import codec
 from adaptation.data.batches import Snapshot
 from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, changed_label, refuse_if_too_many
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels, enumerate_spans
-from adaptation.data.splits import Split, keep_sides, other_spans
+from adaptation.data.splits import each_draw, Split, keep_sides, other_spans
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.io import process_pool, storage
 from adaptation.progress import report
@@ -27,6 +30,16 @@ PART_IMAGES = 512
 PART_BYTES = 8 * 2**20
 PARTS_PER_WORKER = 8  # fewer are done before a worker has started
 _PUBLISHING = "_staging/publishing.lock"
+_WORK = "work.json"
+
+
+class Listed(NamedTuple):
+    """An image to be read: name, size in bytes, and label or the reason why it has none."""
+
+    name: str
+    size: int
+    label: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,7 @@ class Chunk:
 
     number: int
     count: int
-    images: tuple[storage.File, ...]
+    images: tuple[Listed, ...]
 
 
 class Accepted(NamedTuple):
@@ -45,30 +58,52 @@ class Accepted(NamedTuple):
     label: str
 
 
+Contents = Mapping[bytes, Accepted]  # images by content digest
+
+
 @dataclass(frozen=True)
 class ChunkReport:
     """The result of a chunk.
 
     Attributes:
-      chunk: The chunk.
+      number: The chunk.
       shards: The staged shards; none for a split without images.
       counts: Images by split and label.
-      contents: The accepted images by content digest.
       skipped: The unusable images, with reasons.
       duplicates: The images that have the content of another.
+      draws: What stands for the accepted images' contents in the split, 8 bytes each (see `splits.Split.draw`).
     """
 
-    chunk: Chunk
+    number: int
     shards: tuple[Shard, ...]
     counts: Mapping[str, Mapping[str, int]]
-    contents: Mapping[bytes, Accepted]
     skipped: tuple[Skipped, ...]
     duplicates: tuple[Skipped, ...]
+    draws: bytes
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the writer of a chunk needs beside it: of the size of the settings, whatever the number of images.
+
+    Attributes:
+      data_root: Folder or URI of the spans.
+      span: The claimed number.
+      root: Folder or URI of the images.
+      labels: The label names.
+      split: The train/test split. Its `moved` draws, of images that are in other spans as well, are the exception.
+    """
+
+    data_root: str
+    span: int
+    root: str
+    labels: tuple[str, ...]
+    split: Split
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """A span being prepared: everything that a chunk's worker needs, in a form that can be sent to it.
+    """A span being prepared.
 
     Attributes:
       data_root: Folder or URI of the spans.
@@ -89,6 +124,11 @@ class Preparation:
     max_skipped: float
     run: str
     others: tuple[Span, ...] = ()
+
+    @property
+    def work(self) -> Work:
+        """What the writers of the chunks need."""
+        return Work(self.data_root, self.span.number, self.snapshot.root, self.labels.names, self.split)
 
 
 def prepare(
@@ -120,7 +160,13 @@ def prepare(
     preparation = begin(store, snapshot, labels, split, max_skipped, run, key)
     if published := find_published(store, preparation.span):
         return published
-    reports = (write_chunk(preparation, chunk) for chunk in chunks(snapshot, shard_bytes))
+    cut = chunks(preparation, shard_bytes)
+    written = [write_chunk(preparation.work, chunk, processes=True) for chunk in cut]
+    twins = repeated((report.number, contents) for report, contents in written)
+    reports = [
+        write_chunk(preparation.work, chunk, twins[chunk.number], processes=True)[0] if chunk.number in twins else first
+        for chunk, (first, _) in zip(cut, written, strict=True)
+    ]
     return finish(preparation, reports)
 
 
@@ -159,13 +205,14 @@ def refuse_changed_labels(store: SpanStore, names: tuple[str, ...]) -> None:
             )
 
 
-def chunks(snapshot: Snapshot, shard_bytes: int) -> list[Chunk]:
+def chunks(preparation: Preparation, shard_bytes: int) -> list[Chunk]:
     """Cut a snapshot into chunks of about `shard_bytes`, which depend only on the file list.
 
     The images are ordered by a hash of their names, so that each chunk holds a fair sample of all classes.
     """
-    ordered = sorted(snapshot.images, key=lambda image: hashlib.sha256(image.name.encode()).digest())
-    cuts: list[list[storage.File]] = [[]]
+    images = (_listed(preparation, image) for image in preparation.snapshot.images)
+    ordered = sorted(images, key=lambda image: hashlib.sha256(image.name.encode()).digest())
+    cuts: list[list[Listed]] = [[]]
     filled = 0
     for image in ordered:
         if filled >= shard_bytes:
@@ -176,39 +223,95 @@ def chunks(snapshot: Snapshot, shard_bytes: int) -> list[Chunk]:
     return [Chunk(number, len(cuts), tuple(images)) for number, images in enumerate(cuts)]
 
 
-def write_chunk(preparation: Preparation, chunk: Chunk, seen: Mapping[bytes, Accepted] | None = None) -> ChunkReport:
+def stage(preparation: Preparation, cut: Sequence[Chunk]) -> str:
+    """Write the chunks, and what their writers need, to files; return the URI of their folder.
+
+    Publishing the span removes it. Its name is a digest of its content: an attempt that begins with other settings, or
+    beside other spans, writes another folder, so that no two of them mix.
+    """
+    work, files = codec.encode(preparation.work), [codec.encode(chunk, indent=0) for chunk in cut]
+    digests = b"".join(hashlib.sha256(data).digest() for data in (work, *files))
+    folder = SpanStore(preparation.data_root).work_folder(preparation.span, hashlib.sha256(digests).hexdigest()[:16])
+    storage.write(storage.join(folder, _WORK), work)
+    storage.in_parallel(lambda one: storage.write(_chunk_uri(folder, one[0]), one[1]), list(enumerate(files)))
+    return folder
+
+
+def read_work(folder: str) -> Work:
+    """Return what `stage` wrote for all writers."""
+    return codec.read(storage.join(folder, _WORK), Work)
+
+
+def read_chunk(folder: str, number: int) -> Chunk:
+    """Return a chunk that `stage` wrote."""
+    return codec.read(_chunk_uri(folder, number), Chunk)
+
+
+def write_report(folder: str, chunk_report: ChunkReport) -> None:
+    """Write a chunk's result beside it."""
+    storage.write(_report_uri(folder, chunk_report.number), codec.encode(chunk_report, indent=0))
+
+
+def read_reports(folder: str, count: int) -> list[ChunkReport]:
+    """Return the results of all chunks."""
+    return storage.in_parallel(lambda number: codec.read(_report_uri(folder, number), ChunkReport), range(count))
+
+
+def write_chunk(
+    work: Work, chunk: Chunk, seen: Contents | None = None, *, processes: bool = False
+) -> tuple[ChunkReport, Contents]:
     """Read a chunk's images and stage its shards, one per split.
 
     Args:
-      preparation: The span being prepared.
+      work: The span being prepared.
       chunk: Its images.
       seen: Images of earlier chunks by content digest; an image with such content is left out.
+      processes: Whether this machine's idle processors may help: not on a worker that has others beside it.
+
+    Returns:
+      The chunk's result, and the accepted images by content digest.
 
     Failure: the next attempt replaces staged files; an image that was deleted or changed after the snapshot is skipped
     with a reason; any other failure to read is raised.
     """
-    draft = _Draft(preparation, seen or {})
+    draft = _Draft(work, seen or {})
     parts = _parts(chunk)
-    for examined in process_pool.share(_Examiner.of(preparation), parts, len(parts) // PARTS_PER_WORKER):
+    for examined in process_pool.share(_Examiner(work), parts, len(parts) // PARTS_PER_WORKER if processes else 0):
         draft.add(examined)
     shards = tuple(
         draft.stage(split, f"{chunk.number:05d}-of-{chunk.count:05d}") for split in SPLITS if draft.records[split]
     )
     report(f"prepared shard {chunk.number + 1} of {chunk.count}")
-    counts = {split: count_labels(draft.labels[split], preparation.labels.names) for split in SPLITS}
-    return ChunkReport(chunk, shards, counts, draft.contents, tuple(draft.skipped), tuple(draft.duplicates))
+    counts = {split: count_labels(draft.labels[split], work.labels) for split in SPLITS}
+    draws = b"".join(map(work.split.draw, draft.contents))
+    found = ChunkReport(chunk.number, shards, counts, tuple(draft.skipped), tuple(draft.duplicates), draws)
+    return found, draft.contents
 
 
-def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest:
+def repeated(contents: Iterable[tuple[int, Contents]]) -> dict[int, Contents]:
+    """Return by chunk which of its contents an earlier chunk has, with the earliest image of each.
+
+    Args:
+      contents: Chunks by number, with all their contents or, each alike, with those of one part of the digests.
+    """
+    first: dict[bytes, Accepted] = {}
+    twins: dict[int, dict[bytes, Accepted]] = defaultdict(dict)
+    for number, own in sorted(contents, key=lambda one: one[0]):
+        for content, image in own.items():
+            if (earliest := first.setdefault(content, image)) is not image:
+                twins[number][content] = earliest
+    return dict(twins)
+
+
+def finish(preparation: Preparation, reports: Sequence[ChunkReport]) -> Manifest:
     """Publish the span from the reports of all its chunks, in any order; errors as for `prepare`.
 
     On one machine spans are published one after another, so that no image changes sides between two that are prepared
     at the same time. On object storage, two that are published within the same seconds do not see each other.
     """
-    found = list(_without_duplicates(preparation, reports))
-    skipped = sorted(skipped for chunk in found for skipped in chunk.skipped)
+    skipped = sorted(skipped for chunk in reports for skipped in chunk.skipped)
     refuse_if_too_many(skipped, len(preparation.snapshot.images), preparation.max_skipped)
-    manifest = _manifest(preparation, found, skipped)
+    manifest = _manifest(preparation, reports, skipped)
     for split in SPLITS:
         if not manifest.images_in(split):
             raise InvalidSpan(
@@ -216,8 +319,23 @@ def finish(preparation: Preparation, reports: Iterable[ChunkReport]) -> Manifest
                 f"{len(preparation.snapshot.images)} images are usable. Collect more, then run it again."
             )
     with storage.locked(storage.join(preparation.data_root, _PUBLISHING)):
-        _refuse_changed_sides(preparation, found)
+        _refuse_changed_sides(preparation, reports)
         return SpanStore(preparation.data_root).publish(manifest, preparation.snapshot)
+
+
+def _listed(preparation: Preparation, image: storage.File) -> Listed:
+    try:
+        return Listed(image.name, image.size, preparation.labels.of(image.name))
+    except UnknownLabel as error:
+        return Listed(image.name, image.size, "", str(error))
+
+
+def _chunk_uri(folder: str, number: int) -> str:
+    return storage.join(folder, f"chunk-{number:05d}.json")
+
+
+def _report_uri(folder: str, number: int) -> str:
+    return storage.join(folder, f"report-{number:05d}.json")
 
 
 # A usable image: name, label, side of the split, digest of its content, record. A plain tuple: very many travel between
@@ -229,38 +347,32 @@ _Usable = tuple[str, str, str, bytes, bytes]
 class _Examiner:
     """Reads images and makes records of the usable ones: the work that can be done anywhere, in any order."""
 
-    root: str
-    labels: Labels
-    split: Split
-    span: int
+    work: Work
 
-    @classmethod
-    def of(cls, preparation: Preparation) -> _Examiner:
-        return cls(preparation.snapshot.root, preparation.labels, preparation.split, preparation.span.number)
-
-    def __call__(self, images: Sequence[storage.File]) -> list[_Usable | Skipped]:
+    def __call__(self, images: Sequence[Listed]) -> list[_Usable | Skipped]:
         readable = [image for image in images if image.size <= LARGEST_FILE]
-        folder = storage.join(self.root, "")
+        folder = storage.join(self.work.root, "")
         contents = storage.read_many([folder + image.name for image in readable])
         large = (image for image in images if image.size > LARGEST_FILE)
         unread = [Skipped(image.name, f"is too large ({image.size} bytes)") for image in large]
-        return unread + [self._examine(image, data) for image, data in zip(readable, contents, strict=True)]
+        index = {label: number for number, label in enumerate(self.work.labels)}
+        return unread + [self._examine(image, data, index) for image, data in zip(readable, contents, strict=True)]
 
-    def _examine(self, image: storage.File, data: bytes | OSError) -> _Usable | Skipped:
+    def _examine(self, image: Listed, data: bytes | OSError, index: Mapping[str, int]) -> _Usable | Skipped:
         try:
-            usable, label = _checked(image, data), self.labels.of(image.name)
-        except (UnknownLabel, _Unusable) as error:
+            usable = _checked(image, data)
+        except _Unusable as error:
             return Skipped(image.name, str(error))
         content = hashlib.sha256(usable).digest()
-        record = LabelledImage(usable, self.labels.index(label), image.name, self.span).to_record()
-        return image.name, label, self.split.side(content), content, record
+        record = LabelledImage(usable, index[image.label], image.name, self.work.span).to_record()
+        return image.name, image.label, self.work.split.side(content), content, record
 
 
 class _Draft:
     """A chunk's records while they are being collected."""
 
-    def __init__(self, preparation: Preparation, seen: Mapping[bytes, Accepted]) -> None:
-        self.preparation = preparation
+    def __init__(self, work: Work, seen: Contents) -> None:
+        self.work = work
         self.seen = seen
         self.records: dict[str, list[bytes]] = {split: [] for split in SPLITS}
         self.labels: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -280,7 +392,7 @@ class _Draft:
         """Write the split's shard."""
         content = b"".join(self.records[split])
         shard = Shard.of(split, place, content, len(self.records[split]))
-        SpanStore(self.preparation.data_root).stage(self.preparation.span, shard, content)
+        SpanStore(self.work.data_root).stage(Span(self.work.span), shard, content)
         return shard
 
     def _accept(self, image: _Usable) -> None:
@@ -298,9 +410,9 @@ class _Unusable(Exception):
     """The reason for leaving an image out."""
 
 
-def _parts(chunk: Chunk) -> list[tuple[storage.File, ...]]:
+def _parts(chunk: Chunk) -> list[tuple[Listed, ...]]:
     """Return the chunk's images in small portions of work."""
-    parts: list[list[storage.File]] = [[]]
+    parts: list[list[Listed]] = [[]]
     filled = 0
     for image in chunk.images:
         if len(parts[-1]) == PART_IMAGES or filled >= PART_BYTES:
@@ -311,26 +423,16 @@ def _parts(chunk: Chunk) -> list[tuple[storage.File, ...]]:
     return [tuple(part) for part in parts]
 
 
-def _checked(image: storage.File, data: bytes | OSError) -> bytes:
+def _checked(image: Listed, data: bytes | OSError) -> bytes:
     if isinstance(data, FileNotFoundError):
         raise _Unusable("was deleted after the snapshot was taken")
     if isinstance(data, OSError):
         raise data
     if len(data) != image.size:
         raise _Unusable("has changed since the snapshot was taken")
-    if problem := image_problem(data):
+    if problem := image_problem(data) or image.problem:
         raise _Unusable(problem)
     return data
-
-
-def _without_duplicates(preparation: Preparation, reports: Iterable[ChunkReport]) -> Iterator[ChunkReport]:
-    """Yield the reports in order; a chunk that repeats an image of an earlier one is written again without it."""
-    seen: dict[bytes, Accepted] = {}
-    for chunk_report in sorted(reports, key=lambda one: one.chunk.number):
-        if seen.keys() & chunk_report.contents.keys():
-            chunk_report = write_chunk(preparation, chunk_report.chunk, seen)
-        seen.update(chunk_report.contents)
-        yield chunk_report
 
 
 def _refuse_changed_sides(preparation: Preparation, reports: Iterable[ChunkReport]) -> None:
@@ -339,8 +441,8 @@ def _refuse_changed_sides(preparation: Preparation, reports: Iterable[ChunkRepor
     if (others := other_spans(store, preparation.span)) == preparation.others:
         return
     kept = keep_sides(store, others, replace(split, moved=frozenset()))
-    contents = (content for chunk in reports for content in chunk.contents)
-    if changed := sum(kept.side(content) != split.side(content) for content in contents):
+    draws = (draw for chunk in reports for draw in each_draw(chunk.draws))
+    if changed := sum(kept.side_of(draw) != split.side_of(draw) for draw in draws):
         new = enumerate_spans(set(others).difference(preparation.others))
         raise InvalidSpan(
             f"{preparation.span} has {changed} images on the other side of the train/test split than span-{new}, "
@@ -348,7 +450,7 @@ def _refuse_changed_sides(preparation: Preparation, reports: Iterable[ChunkRepor
         )
 
 
-def _manifest(preparation: Preparation, reports: list[ChunkReport], skipped: list[Skipped]) -> Manifest:
+def _manifest(preparation: Preparation, reports: Sequence[ChunkReport], skipped: list[Skipped]) -> Manifest:
     names = preparation.labels.names
     return Manifest(
         span=preparation.span.number,

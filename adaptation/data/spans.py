@@ -271,6 +271,10 @@ class SpanStore:
         """Return True if the span has a manifest."""
         return storage.exists(self._uri(span, _MANIFEST))
 
+    def work_folder(self, span: Span, name: str) -> str:
+        """Return the URI of a folder for files of the span's preparation; publishing removes it."""
+        return self._staged(span, f"_work-{name}")
+
     def stage(self, span: Span, shard: Shard, content: bytes) -> None:
         """Write a shard where it is not yet part of the span; do nothing once the span is published."""
         try:

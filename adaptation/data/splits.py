@@ -36,16 +36,24 @@ class Split:
 
     def side(self, content: bytes) -> str:
         """Return `train` or `test` for an image's content digest."""
-        draw = self.draw(content)
-        return _OTHER[self.drawn(draw)] if draw in self.moved else self.drawn(draw)
+        return self.side_of(self.draw(content))
 
     def draw(self, content: bytes) -> bytes:
         """Return the number that decides (8 bytes, most significant first); it also stands for the content."""
         return hashlib.sha256(f"{self.seed}:".encode() + content).digest()[:_BYTES]
 
+    def side_of(self, draw: bytes) -> str:
+        """Return `train` or `test` for an image's draw."""
+        return _OTHER[self.drawn(draw)] if draw in self.moved else self.drawn(draw)
+
     def drawn(self, draw: bytes) -> str:
         """Return the side that a draw alone gives."""
         return "test" if int.from_bytes(draw) < self.ratio * 2**64 else "train"
+
+
+def each_draw(draws: bytes) -> Iterator[bytes]:
+    """Yield the draws of which these bytes are made."""
+    return (draws[start : start + _BYTES] for start in range(0, len(draws), _BYTES))
 
 
 def test_share(images: int, least: float) -> float:
@@ -80,10 +88,7 @@ def keep_sides(store: SpanStore, spans: Iterable[Span], split: Split) -> Split:
 
 def _draws(store: SpanStore, manifests: Iterable[Manifest], split: Split, side: str) -> set[bytes]:
     return {
-        kept[start : start + _BYTES]
-        for manifest in manifests
-        for kept in [_kept(store, manifest, split, side)]
-        for start in range(0, len(kept), _BYTES)
+        draw for manifest in manifests for draw in each_draw(_kept(store, manifest, split, side))
     }
 
 

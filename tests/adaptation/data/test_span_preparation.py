@@ -14,7 +14,20 @@ from adaptation.data.batches import Snapshot, snapshot_folder
 from adaptation.data.image_check import image_problem
 from adaptation.data.labels import Labels, Skipped, TooManySkipped
 from adaptation.data.span_adoption import adopt
-from adaptation.data.span_preparation import Chunk, begin, chunks, find_published, finish, prepare, write_chunk
+from adaptation.data.span_preparation import (
+    Chunk,
+    Preparation,
+    begin,
+    chunks,
+    find_published,
+    finish,
+    prepare,
+    read_chunk,
+    read_work,
+    repeated,
+    stage,
+    write_chunk,
+)
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Span, SpanStore
 from adaptation.data.splits import Split, keep_sides
 from adaptation.data.tfrecords import LabelledImage
@@ -49,6 +62,11 @@ def with_odd_ones(october: str, odd: dict[str, bytes]) -> Snapshot:
     for name, data in odd.items():
         storage.write(join(october, name), data)
     return snapshot_folder(october, "2021-10")
+
+
+def unclaimed(october: str, files: list[storage.File]) -> Preparation:
+    """Return the preparation of these images, none of which exists."""
+    return Preparation("data", Span(1), Snapshot("2021-10", october, tuple(files)), LABELS, HALF, 1.0, "")
 
 
 def sides(store: SpanStore, manifest: Manifest) -> dict[bytes, str]:
@@ -276,8 +294,11 @@ def test_same_images_give_the_same_bytes_in_any_order_of_chunks(root: str, octob
     stores = [SpanStore(join(root, name)) for name in ("a", "b")]
     first = prepared(stores[0], snapshot, shard_bytes=200)
     other = begin(stores[1], snapshot, LABELS, HALF, 1.0, "")
-    reports = [write_chunk(other, chunk) for chunk in reversed(chunks(snapshot, 200)) for _ in range(2)]
-    assert finish(other, reports[::2]).digest == first.digest
+    cut = chunks(other, 200)
+    written = [write_chunk(other.work, chunk) for chunk in reversed(cut) for _ in range(2)][::2]
+    twins = repeated((report.number, own) for report, own in written)
+    reports = [write_chunk(other.work, cut[one.number], twins.get(one.number))[0] for one, _ in written]
+    assert finish(other, reports).digest == first.digest
     assert stores[1].verify(Span(1)).shards == first.shards
 
 
@@ -311,22 +332,45 @@ def test_span_is_found_after_it_is_published(store: SpanStore, october: str) -> 
 
 
 def test_chunks_have_every_image_once_and_about_the_given_size(october: str) -> None:
-    snapshot = Snapshot("2021-10", october, tuple(storage.File(f"cat_{n:03d}.png", 10) for n in range(100)))
-    cut = chunks(snapshot, 250)
+    files = [storage.File(f"cat_{n:03d}.png", 10) for n in range(100)]
+    cut = chunks(unclaimed(october, files), 250)
     assert [len(chunk.images) for chunk in cut] == [25, 25, 25, 25]
     assert [(chunk.number, chunk.count) for chunk in cut] == [(0, 4), (1, 4), (2, 4), (3, 4)]
-    assert sorted(one for chunk in cut for one in chunk.images) == list(snapshot.images)
+    assert sorted(storage.File(one.name, one.size) for chunk in cut for one in chunk.images) == files
 
 
 def test_chunk_is_a_mixture_of_all_names(october: str) -> None:
     files = [storage.File(f"{label}_{number:03d}.png", 10) for label in LABELS.names for number in range(100)]
-    for chunk in chunks(Snapshot("2021-10", october, tuple(files)), 500):
+    for chunk in chunks(unclaimed(october, files), 500):
         labels = [one.name.split("_")[0] for one in chunk.images]
         assert 10 < labels.count("cat") < 40
 
 
 def test_no_images_make_one_empty_chunk(october: str) -> None:
-    assert chunks(Snapshot("2021-10", october, ()), 100) == [Chunk(0, 1, ())]
+    assert chunks(unclaimed(october, []), 100) == [Chunk(0, 1, ())]
+
+
+def test_staged_work_is_read_as_it_was_and_swept_by_publishing(store: SpanStore, october: str) -> None:
+    snapshot = collected(october, 12)
+    preparation = begin(store, snapshot, LABELS, Split(3, 0.5, frozenset({b"\x00\xff345678"})), 1.0, "")
+    cut = chunks(preparation, 200)
+    folder = stage(preparation, cut)
+    assert read_work(folder) == preparation.work
+    assert [read_chunk(folder, number) for number in range(len(cut))] == cut
+    prepared(store, snapshot)
+    assert not storage.exists(folder)
+
+
+def test_attempts_of_other_settings_or_sides_do_not_share_staged_work(store: SpanStore, october: str) -> None:
+    preparation = begin(store, collected(october, 12), LABELS, HALF, 1.0, "")
+    others = [
+        replace(preparation, split=Split(1, 0.5)),
+        replace(preparation, split=Split(0, 0.5, frozenset({b"12345678"}))),
+        replace(preparation, labels=Labels(("cat", "ship"), reviewed={"cat_0000.png": "ship"})),
+    ]
+    folders = [stage(one, chunks(one, 200)) for one in (preparation, *others, preparation)]
+    assert len(set(folders)) == 4
+    assert folders[0] == folders[-1]
 
 
 def test_image_larger_than_a_shard_is_a_shard(store: SpanStore, october: str) -> None:
