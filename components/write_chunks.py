@@ -28,9 +28,13 @@ class WriteChunks(beam.PTransform):  # type: ignore[misc]
     The graph has the folder's URI and the number of chunks, whatever the number of images: Dataflow refuses a graph of
     over 10 MB. Its elements are chunks, and the digests of their images where twins are found.
 
-    >>> from apache_beam.options.pipeline_options import PipelineOptions
-    >>> with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
-    ...     nothing = pipeline | WriteChunks("gs://shop/data/_staging/span-3/_work", count=0)
+    Example::
+
+        cut = chunks(preparation, shard_bytes=128 * 2**20)
+        folder = stage(preparation, cut)
+        with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
+            pipeline | WriteChunks(folder, len(cut))
+        manifest = finish(preparation, read_reports(folder, len(cut)))
 
     Attributes:
       folder: What `span_preparation.stage` returned.

@@ -210,11 +210,12 @@ def chunks(preparation: Preparation, shard_bytes: int) -> list[Chunk]:
 
     The images are ordered by a hash of their names, so that each chunk holds a fair sample of all classes.
     """
-    images = (_listed(preparation, image) for image in preparation.snapshot.images)
-    ordered = sorted(images, key=lambda image: hashlib.sha256(image.name.encode()).digest())
+    with storage.collector_at_rest():
+        images = [_listed(preparation, image) for image in preparation.snapshot.images]
+        images.sort(key=lambda image: hashlib.sha256(image.name.encode()).digest())
     cuts: list[list[Listed]] = [[]]
     filled = 0
-    for image in ordered:
+    for image in images:
         if filled >= shard_bytes:
             cuts.append([])
             filled = 0

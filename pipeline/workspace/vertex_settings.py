@@ -55,20 +55,30 @@ def training_job(settings: Settings) -> dict[str, Any]:
 
 
 def beam_arguments(settings: Settings) -> list[str]:
-    """Return Beam's arguments: run on Dataflow, with the pipelines' image on its workers, or in the task."""
+    """Return Beam's arguments: run on Dataflow, with the pipelines' image on its workers, or in the task.
+
+    Source of Dataflow's: apache_beam.options.pipeline_options, GoogleCloudOptions and WorkerOptions.
+    """
     vertex = settings.vertex
     if not vertex.dataflow:
         return list(BEAM_IN_PROCESS)
-    optional = {"service_account_email": vertex.service_account, "network": vertex.network.rpartition("/")[2]}
     given = {
         "runner": "DataflowRunner",
         "project": vertex.project,
         "region": vertex.location,
         "temp_location": storage.join(vertex.root, "temporary"),
         "sdk_container_image": vertex.image,
-        **{name: value for name, value in optional.items() if value},
+        "service_account_email": vertex.service_account,
+        "network": vertex.network.rpartition("/")[2],
+        "dataflow_kms_key": vertex.encryption_key,
+        **vertex.workers.options,
     }
-    return [f"--{name}={value}" for name, value in given.items()]
+    labels = {**vertex.labels, "continuous-adaptation": settings.name}
+    return [
+        *(f"--{name}={value}" for name, value in given.items() if value),
+        *(f"--labels={name}={value}" for name, value in labels.items()),
+        *(["--no_use_public_ips"] if not vertex.workers.public_ips else []),
+    ]
 
 
 def _refuse_incomplete(settings: Settings) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptation.data.batches import Snapshot, snapshot_folder
-from adaptation.data.span_preparation import prepare
-from adaptation.data.spans import SpanStore
+from adaptation.data.span_preparation import Preparation, chunks, prepare, stage
+from adaptation.data.spans import Span, SpanStore
 from adaptation.data.splits import Split
 from adaptation.evaluation.accuracy import evaluate
 from adaptation.io.storage import File
@@ -30,7 +30,15 @@ MEGABYTE = 2**20
 def main(work: str, folder: str, count: str) -> None:
     """Run the work on so many images."""
     threading.stack_size(MEGABYTE // 4)  # the kernel would count eight megabytes for each thread
-    {"prepare": prepared, "predict": predicted, "evaluate": evaluated}[work](Path(folder), int(count))
+    {"cut": cut, "prepare": prepared, "predict": predicted, "evaluate": evaluated}[work](Path(folder), int(count))
+
+
+def cut(folder: Path, count: int) -> None:
+    """List so many images, then cut and stage them as SpanPreparator does before Beam starts: 1 GiB for 2,000,000."""
+    limit_memory(1024)
+    snapshot = Snapshot("2021-10", "gs://b", tuple(File(f"{NAMES[n % 2]}_{n:07d}.jpg", 30_000) for n in range(count)))
+    preparation = Preparation(str(folder), Span(1), snapshot, LABELS, Split(), 0.0, "")
+    stage(preparation, chunks(preparation, 128 * MEGABYTE))
 
 
 def prepared(folder: Path, count: int) -> None:

@@ -26,6 +26,11 @@ def test_ten_times_the_input_fits_into_the_same_memory(tmp_path: Path, name: str
         assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_two_million_images_are_cut_and_staged_within_a_gigabyte(tmp_path: Path) -> None:
+    done = work("cut", tmp_path / "data", 2_000_000)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_memory_limit_is_below_the_size_of_the_large_input() -> None:
     """The input of each large run would not fit into the limit."""
     code = "from tests.adaptation.bounded import limit_memory; limit_memory(288); bytearray(400 * 2**20)"

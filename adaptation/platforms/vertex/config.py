@@ -97,6 +97,28 @@ class Training(Machine):
 
 
 @dataclass(frozen=True)
+class Workers(_Section):
+    """Dataflow's workers, if `dataflow` is true."""
+
+    machine: str = _setting("", "machine type; empty: Dataflow's choice")
+    count: int = _setting(0, "number of workers at the start; 0: Dataflow's choice", ge=0)
+    max_count: int = _setting(0, "largest number of workers; 0: Dataflow's choice", ge=0)
+    subnetwork: str = _setting("", "regions/REGION/subnetworks/NAME, or its full address; empty: the network's own")
+    public_ips: bool = _setting(True, "whether workers have public addresses")
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Beam's options, by name (source: apache_beam.options.pipeline_options.WorkerOptions)."""
+        given = {
+            "machine_type": self.machine,
+            "num_workers": self.count,
+            "max_num_workers": self.max_count,
+            "subnetwork": self.subnetwork,
+        }
+        return {name: str(value) for name, value in given.items() if value}
+
+
+@dataclass(frozen=True)
 class Container(_Section):
     """The container that serves the model. Google's own images know their routes and port."""
 
@@ -137,12 +159,13 @@ class VertexSettings(_Section):
     labels: Mapping[str, str] = field(default_factory=dict, metadata={"description": "labels of created resources"})
     encryption_key: str = _setting("", "name of the Cloud KMS key; empty: Google's own")
     caching: bool = _setting(False, "whether a task may reuse an earlier run's result")
-    dataflow: bool = _setting(False, "whether Beam runs on Dataflow instead of in the task")
+    dataflow: bool = _setting(False, "whether Beam runs on Dataflow, on [vertex.workers], instead of in the task")
     api_endpoint: str = _setting("", "address of a server in place of Vertex AI's, for a rehearsal")
     credentials: Literal["default", "anonymous"] = _setting("default", "anonymous: none, for a rehearsal")
     serving: Serving = Serving()
     prediction: Prediction = Prediction()
     training: Training = Training()
+    workers: Workers = Workers()
     container: Container = Container()
     retries: Retries = Retries()
 

@@ -147,6 +147,16 @@ def test_image_installs_the_lock_and_the_project_and_runs_without_root() -> None
     assert copied | {"requirements.lock", "pyproject.toml", "README.md", "LICENSE"} == admitted
 
 
+def test_image_starts_beams_own_boot_program_of_the_locked_version() -> None:
+    lines = (PROJECT / "Dockerfile").read_text().splitlines()
+    (beam,) = [line for line in lines if line.startswith("FROM apache/beam_python3.11_sdk:")]
+    locked = (PROJECT / "requirements.lock").read_text()
+    assert f"\napache-beam=={beam.split()[1].partition(':')[2]} " in locked
+    assert "COPY --from=beam /opt/apache/beam /opt/apache/beam" in lines
+    assert "ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in lines
+    assert [line for line in lines if "ENTRYPOINT" in line] == ['ENTRYPOINT ["/opt/apache/beam/boot"]'] == lines[-1:]
+
+
 def golden(name: str) -> Spec:
     return Spec.from_json((GOLDEN / f"{name}.json").read_bytes())
 
