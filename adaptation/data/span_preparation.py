@@ -21,7 +21,7 @@ from adaptation.data.batches import Snapshot
 from adaptation.data.image_check import LARGEST_FILE, image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, changed_label, refuse_if_too_many
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels, enumerate_spans
-from adaptation.data.splits import each_draw, Split, keep_sides, other_spans
+from adaptation.data.splits import Split, each_draw, keep_sides, other_spans
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.io import process_pool, storage
 from adaptation.progress import report

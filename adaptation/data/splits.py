@@ -87,9 +87,7 @@ def keep_sides(store: SpanStore, spans: Iterable[Span], split: Split) -> Split:
 
 
 def _draws(store: SpanStore, manifests: Iterable[Manifest], split: Split, side: str) -> set[bytes]:
-    return {
-        draw for manifest in manifests for draw in each_draw(_kept(store, manifest, split, side))
-    }
+    return {draw for manifest in manifests for draw in each_draw(_kept(store, manifest, split, side))}
 
 
 def _kept(store: SpanStore, manifest: Manifest, split: Split, side: str) -> bytes:

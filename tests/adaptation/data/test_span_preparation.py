@@ -230,7 +230,7 @@ def test_no_image_changes_sides_between_spans_prepared_at_the_same_time(
     collect(folder, numbered(40, first=100))
     large = snapshot_folder(folder, "2021-11")
     begun = begin(store, large, LABELS, Split(ratio=0.2), 1.0, "")
-    reports = [write_chunk(begun, chunk) for chunk in chunks(large, 2**20)]
+    reports = [write_chunk(begun.work, chunk)[0] for chunk in chunks(begun, 2**20)]
     first = prepared(store, small, Split(ratio=0.5))
     with pytest.raises(InvalidSpan, match=r"span-1 has \d+ images on the other side .* than span-2, .* Run it again"):
         finish(begun, reports)
@@ -242,7 +242,7 @@ def test_span_published_meanwhile_with_other_images_hinders_no_other(root: str, 
     snapshot = collected(october, 20)
     begun = begin(store, snapshot, LABELS, Split(ratio=0.5), 1.0, "")
     prepared(store, collected(join(root, "collection", "2021-11"), 30, first=100), Split(ratio=0.2))
-    finish(begun, [write_chunk(begun, chunk) for chunk in chunks(snapshot, 2**20)])
+    finish(begun, [write_chunk(begun.work, chunk)[0] for chunk in chunks(begun, 2**20)])
     assert store.spans() == [Span(1), Span(2)]
 
 
