@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from adaptation.data.decoding import LARGEST_FILE, LARGEST_IMAGE
 from adaptation.errors import AdaptationError
+from models.decoding import decode_pixels
 from models.spec import TrainingSpec
 
 IMAGE = "image"
@@ -83,9 +85,10 @@ def decode(image: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
     Grey becomes colour or colour grey to fit the spec; another size is resized, whatever its proportions.
     """
     size, channels = spec.image_size, spec.channels
-    pixels = tf.io.decode_image(image, channels=channels, expand_animations=False)
+    pixels = decode_pixels(image, channels)
     fits = tf.reduce_all(tf.shape(pixels)[:2] == size)
-    return tf.ensure_shape(tf.cond(fits, lambda: pixels, lambda: _resized(pixels, size)), (size, size, channels))
+    resized = tf.cond(fits, lambda: pixels, lambda: _resized(_of_allowed_size(pixels, image), size))
+    return tf.ensure_shape(resized, (size, size, channels))
 
 
 def decode_batch(images: tf.Tensor, spec: TrainingSpec) -> tf.Tensor:
@@ -166,6 +169,14 @@ def _batched(elements: tf.data.Dataset, records: Records, spec: TrainingSpec) ->
     # A shuffle buffer is filled before the first batch: with everything decoded by then, one thread would copy alone.
     batches = counted.batch(spec.batch_size, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(spec.prefetch or tf.data.AUTOTUNE)
+
+
+def _of_allowed_size(pixels: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """Refuse here what no span takes; only an image of another size than the model's can be so large."""
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    allowed = (height * width <= LARGEST_IMAGE) & (tf.strings.length(image) <= LARGEST_FILE)
+    with tf.control_dependencies([tf.debugging.Assert(allowed, ["is too large"])]):
+        return tf.identity(pixels)
 
 
 def _resized(pixels: tf.Tensor, size: int) -> tf.Tensor:

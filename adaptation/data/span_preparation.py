@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from adaptation import codec
 from adaptation.data.batches import Snapshot
-from adaptation.data.image_check import LARGEST_FILE, image_problem
+from adaptation.data.decoding import LARGEST_FILE
+from adaptation.data.image_check import image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, changed_label, refuse_if_too_many
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels, enumerate_spans
 from adaptation.data.splits import Split, each_draw, keep_sides, other_spans

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import fsspec
-from PIL import Image
 
 from adaptation.data.batches import Snapshot
-from adaptation.data.image_check import LARGEST_FILE, image_problem
+from adaptation.data.decoding import LARGEST_FILE, Undecodable, decode
 from adaptation.data.spans import Manifest, Shard, Span, SpanStore
 from adaptation.data.tfrecords import CorruptRecords, LabelledImage, unframe
 from adaptation.io import storage
@@ -48,11 +47,11 @@ def collected(snapshot: Snapshot, name: str, label: str) -> Picture | None:
 
 
 def picture(data: bytes, name: str, label: str) -> Picture | None:
-    """Return an encoded image, scaled down; None if it cannot be decoded."""
-    if image_problem(data):
+    """Return an encoded image as a model sees it, scaled down; None if it cannot be decoded."""
+    try:
+        small = decode(data, 2 * LONGEST_SIDE)
+    except Undecodable:
         return None
-    with Image.open(io.BytesIO(data)) as image:
-        small = image.convert("RGBA" if image.mode in ("P", "LA", "RGBA", "PA") else "RGB")
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     file = io.BytesIO()
     small.save(file, "WEBP", quality=80)

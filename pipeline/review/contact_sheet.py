@@ -10,9 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 from jinja2 import Environment
-from PIL import Image
 
-from adaptation.data.image_check import LARGEST_FILE, image_problem
+from adaptation.data.decoding import LARGEST_FILE, Undecodable, decode
 from adaptation.io import storage
 
 PER_PAGE = 200
@@ -123,14 +122,15 @@ def _cells(pictures: Sequence[Picture]) -> Iterator[_Cell]:
 def _cell(picture: Picture, data: bytes | OSError) -> _Cell:
     if isinstance(data, OSError):
         return _Cell(picture, problem="cannot be read")
-    if problem := image_problem(data):
-        return _Cell(picture, problem=problem)
-    return _Cell(picture, source=f"data:image/jpeg;base64,{base64.b64encode(_thumbnail(data)).decode()}")
+    try:
+        thumbnail = _thumbnail(data)
+    except Undecodable as problem:
+        return _Cell(picture, problem=str(problem))
+    return _Cell(picture, source=f"data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}")
 
 
 def _thumbnail(data: bytes) -> bytes:
-    small = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
-        image.thumbnail((EDGE, EDGE))
-        image.convert("RGB").save(small, "JPEG", quality=90)
+    image, small = decode(data, 2 * EDGE), io.BytesIO()
+    image.thumbnail((EDGE, EDGE))
+    image.save(small, "JPEG", quality=90)
     return small.getvalue()

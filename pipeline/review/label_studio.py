@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from adaptation.data.image_check import LARGEST_FILE
+from adaptation.data.decoding import LARGEST_FILE
 from adaptation.io import storage
 
 TASKS, CONFIG = "tasks.json", "label-studio.xml"
