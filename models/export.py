@@ -29,6 +29,7 @@ _EXTRAS = "assets.extra"
 _WEIGHTS = "model.weights.h5"
 _SPEC = "spec.json"
 _HISTORY = "history.json"
+_CONTENTS = 2**52
 
 
 def export(
@@ -48,7 +49,8 @@ def export(
       curves: Loss and metrics of each epoch by name, for `history.json`.
 
     Its signatures:
-      serving_default: `image_bytes` (string [batch]) to `label` (string [batch]) and `confidence` (float32 [batch]).
+      serving_default: `image_bytes` (string [batch]) to `label` (string [batch]), `confidence` (float32 [batch]) and
+        `content` (int64 [batch], 52 bits that JSON holds exactly): the same for the same bytes, to find duplicates.
       evaluate: `examples` (string [batch], serialized tf.train.Example) to `probabilities` (float32 [batch, classes]).
 
     Failure: an unfinished folder is left; exporting again replaces its content.
@@ -118,7 +120,8 @@ def _serving(predict: data.Transformation, spec: TrainingSpec) -> Callable[[tf.T
     def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = predict(image_bytes)
         label = tf.gather(tf.constant(spec.labels), tf.argmax(probabilities, axis=1))
-        return {"label": label, "confidence": tf.reduce_max(probabilities, axis=1)}
+        content = tf.strings.to_hash_bucket_fast(image_bytes, _CONTENTS)
+        return {"label": label, "confidence": tf.reduce_max(probabilities, axis=1), "content": content}
 
     return serve
 

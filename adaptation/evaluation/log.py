@@ -2,6 +2,7 @@
 
     <collection>/_evaluations/<champion>/0001.json              an evaluation's block of newly counted images
                                          images/<digest>.json   the names of these images
+                                         images/<digest>.int64  the contents of the batch's images
                                          candidates/<candidate>/ the same of the comparisons with a candidate
 
 What is decided is a fold over a log, so it survives restarts and is the same after a repeat. An image counts once for a
@@ -17,10 +18,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from adaptation import codec
 from adaptation.data.batches import BatchStore, Snapshot
 from adaptation.data.labels import Labels
 from adaptation.evaluation.accuracy import Evaluation, evaluate
+from adaptation.evaluation.duplicates import NONE, Contents, find_duplicates
 from adaptation.evaluation.evidence import Block
 from adaptation.evaluation.paired import Pairs
 from adaptation.io import storage
@@ -28,6 +32,7 @@ from adaptation.io.journal import Journal
 
 FOLDER = "_evaluations"
 _IMAGES = "images"
+_CONTENTS = "<i8"
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Counted:
       run: Name of the pipeline run.
       time: ISO 8601, UTC.
       listed: Name of the file that lists the counted images.
+      contents: Name of the file with the images' contents, see `duplicates`; empty in entries of earlier versions.
     """
 
     batch: str
@@ -53,6 +59,7 @@ class Counted:
     run: str
     time: str
     listed: str
+    contents: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,14 @@ class _Log(Generic[_Entry]):
     def _write_list(self, images: Sequence[storage.File]) -> str:
         data = codec.encode(images, indent=0)
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.json"
-        storage.write(storage.join(self._folder, _IMAGES, name), data)
+        storage.write(self._uri(name), data)
         return name
 
     def _read_list(self, name: str) -> frozenset[storage.File]:
-        return codec.read(storage.join(self._folder, _IMAGES, name), frozenset[storage.File])
+        return codec.read(self._uri(name), frozenset[storage.File])
+
+    def _uri(self, name: str) -> str:
+        return storage.join(self._folder, _IMAGES, name)
 
 
 class EvaluationLog(_Log[Counted]):
@@ -128,14 +138,28 @@ class EvaluationLog(_Log[Counted]):
         """Return what was counted, as the evidence takes it."""
         return [Block(one.batch, sum(one.images), sum(one.correct)) for one in self.entries()]
 
-    def add(self, snapshot: Snapshot, evaluation: Evaluation, counted: Collection[storage.File], run: str) -> None:
+    def contents_before(self, snapshot: Snapshot) -> Contents:
+        """Return the contents of the images that other entries are about; int64, sorted."""
+        names = {one.contents for one in self.entries() if one.contents and one.snapshot != snapshot.digest}
+        lists = storage.in_parallel(lambda name: storage.read(self._uri(name)), sorted(names))
+        return np.unique(np.concatenate([NONE, *(np.frombuffer(data, _CONTENTS) for data in lists)]))
+
+    def add(
+        self,
+        snapshot: Snapshot,
+        evaluation: Evaluation,
+        counted: Collection[storage.File],
+        run: str,
+        contents: Contents = NONE,
+    ) -> None:
         """Add an evaluation's block; do nothing if this snapshot's is in the log, or if nothing was counted.
 
         Args:
           snapshot: The images that were evaluated.
           evaluation: The result, made with `counted`.
-          counted: What `counted_before` returned.
+          counted: The images that do not count: those of `counted_before`, and duplicates.
           run: Name of the pipeline run.
+          contents: The contents of the snapshot's images, see `duplicates`; int64.
 
         Failure: cut off at any point, the block is in the log or not; adding it again completes it.
 
@@ -144,7 +168,15 @@ class EvaluationLog(_Log[Counted]):
         """
         skipped = {skip.name for skip in evaluation.skipped}
         images = [image for image in snapshot.images if image not in counted and image.name not in skipped]
-        self._add(snapshot, images, lambda listed: _counted(snapshot, evaluation, run, listed))
+        self._add(
+            snapshot, images, lambda listed: _counted(snapshot, evaluation, run, listed, self._write_contents(contents))
+        )
+
+    def _write_contents(self, contents: Contents) -> str:
+        data = contents.astype(_CONTENTS).tobytes()
+        name = f"{hashlib.sha256(data).hexdigest()[:16]}.int64"
+        storage.write(self._uri(name), data)
+        return name
 
 
 class ComparisonLog(_Log[Compared]):
@@ -173,10 +205,11 @@ def evaluate_new(
     Failure: as for `EvaluationLog.add`. Of two evaluations at the same time, the later one counts what the other left.
     """
     while True:
-        counted = log.counted_before(snapshot)
+        copies = find_duplicates(snapshot, predictions_folder, labels, log.contents_before(snapshot))
+        counted = log.counted_before(snapshot) | copies.images
         evaluation = evaluate(snapshot, predictions_folder, labels, max_skipped, counted)
         with contextlib.suppress(FileExistsError):  # another evaluation was added meanwhile: count anew
-            log.add(snapshot, evaluation, counted, run)
+            log.add(snapshot, evaluation, counted, run, copies.contents)
             return evaluation
 
 
@@ -188,7 +221,7 @@ def version_id(number: int, key: str) -> str:
     return f"{number}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
-def _counted(snapshot: Snapshot, evaluation: Evaluation, run: str, images: str) -> Counted:
+def _counted(snapshot: Snapshot, evaluation: Evaluation, run: str, images: str, contents: str) -> Counted:
     return Counted(
         batch=snapshot.batch,
         snapshot=snapshot.digest,
@@ -198,6 +231,7 @@ def _counted(snapshot: Snapshot, evaluation: Evaluation, run: str, images: str) 
         run=run,
         time=_now(),
         listed=images,
+        contents=contents,
     )
 
 

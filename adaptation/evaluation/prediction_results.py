@@ -37,6 +37,8 @@ BLOCKS_AT_ONCE = 4
 _COLUMNS = {"image": pl.String, "label": pl.String, "confidence": pl.Float64, "error": pl.String}
 _PREDICTION = pl.Struct({"label": pl.String, "confidence": pl.Float64})
 _LINE = pl.Schema([("instance", pl.String()), ("prediction", _PREDICTION), ("error", pl.String())])
+_CONTENT = pl.Struct({"content": pl.Int64})
+_CONTENT_LINE = pl.Schema([("instance", pl.String()), ("prediction", _CONTENT)])
 _COMMON_FORM = {
     "image": pl.col("instance"),
     "label": pl.col("prediction").struct.field("label"),
@@ -99,6 +101,28 @@ def conclude_predictions(folder: str, conclude: Callable[[pl.DataFrame], _T]) ->
     yield conclude(pl.DataFrame(schema=_COLUMNS))
     blocks = chain.from_iterable(_blocks(storage.join(folder, name)) for name in names)
     yield from process_pool.ahead(lambda block: conclude(block.read()), blocks, BLOCKS_AT_ONCE)
+
+
+def read_contents(folder: str) -> Iterator[pl.DataFrame]:
+    """Yield, block by block, what the results say of the images' content; nothing of other models than ours.
+
+    Args:
+      folder: URI of the folder that holds the files, local or remote.
+
+    Yields:
+      Frames with the columns `image` (text) and `content` (int64), a number of 52 bits: the same for the same bytes.
+    """
+    names = [file.name for file in storage.files(folder) if file.name.startswith(RESULTS)]
+    blocks = chain.from_iterable(_blocks(storage.join(folder, name)) for name in names)
+    yield from process_pool.ahead(lambda block: _contents(block.lines), blocks, BLOCKS_AT_ONCE)
+
+
+def _contents(lines: bytes) -> pl.DataFrame:
+    try:
+        frame = pl.read_ndjson(lines, schema=_CONTENT_LINE)
+    except pl.exceptions.PolarsError:
+        frame = pl.DataFrame(schema=_CONTENT_LINE)
+    return frame.select(image="instance", content=pl.col("prediction").struct.field("content")).drop_nulls()
 
 
 def _blocks(uri: str) -> Iterator[_Block]:
@@ -263,10 +287,13 @@ class ResultsWriter:
         self._results = _Shards(self._staging, RESULTS, shard_lines)
         self._errors = _Shards(self._staging, ERRORS, shard_lines)
 
-    def prediction(self, uri: str, label: str, confidence: float) -> None:
-        """Add an image's prediction. A confidence that is no number, which JSON cannot hold, makes it an error."""
+    def prediction(self, uri: str, label: str, confidence: float, **more: int) -> None:
+        """Add an image's prediction, with the model's further outputs by name.
+
+        A confidence that is no number, which JSON cannot hold, makes it an error.
+        """
         if math.isfinite(confidence):
-            self._results.write({"instance": uri, "prediction": {"label": label, "confidence": confidence}})
+            self._results.write({"instance": uri, "prediction": {"label": label, "confidence": confidence, **more}})
         else:
             self.error(uri, INVALID_ARGUMENT, f"the model's confidence is {confidence}")
 

@@ -66,7 +66,7 @@ def test_session_loader_serves_labels_of_encoded_images(exported, encoded):
     batch = images(encoded)
     served = run_in_a_session(folder, "serving_default", image_bytes=batch)
     expected = predictions(model, spec, batch)
-    assert set(served) == {"label", "confidence"}
+    assert set(served) == {"label", "confidence", "content"}
     assert [label.decode() for label in served["label"]] == [LABELS[k] for k in expected.argmax(1)]
     assert served["confidence"].dtype == np.float32
     assert np.allclose(served["confidence"], expected.max(1), atol=1e-4)

@@ -6,6 +6,7 @@ no other. `adaptation.evaluation.prediction_results` writes the results.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -135,8 +136,10 @@ def _predict_by_halves(images: Sequence[_Image], model: Any, results: ResultsWri
 
 def _write(images: Sequence[_Image], outputs: Any, results: ResultsWriter) -> None:
     labels, confidences = outputs["label"].numpy(), outputs["confidence"].numpy()
-    for image, label, confidence in zip(images, labels, confidences, strict=True):
-        results.prediction(image.uri, label.decode(), float(confidence))
+    contents = outputs["content"].numpy() if "content" in outputs else itertools.repeat(None)  # 0.1.0 had none
+    for image, label, confidence, content in zip(images, labels, confidences, contents, strict=False):
+        more = {} if content is None else {"content": int(content)}
+        results.prediction(image.uri, label.decode(), float(confidence), **more)
 
 
 def _first_line(text: str) -> str:

@@ -227,7 +227,7 @@ def _predict_readable(model: _SessionModel, images: Sequence[tuple[str, bytes]],
         results.error(images[0][0], INVALID_ARGUMENT, str(error))
         return 0
     for (uri, _), prediction in zip(images, predictions, strict=True):
-        results.prediction(uri, prediction["label"], prediction["confidence"])
+        results.prediction(uri, **prediction)
     return len(images)
 
 
