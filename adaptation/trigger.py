@@ -23,7 +23,7 @@ from adaptation.data.batches import Batch, BatchStore, Snapshot
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.platforms.base import Job, JobRequest, Jobs, JobState, Platform
-from adaptation.retraining import NO_TRAINING, Training
+from adaptation.retraining import NO_TRAINING, Step, Training
 
 EVALUATION = "evaluation"
 MAX_ATTEMPTS = 3
@@ -130,6 +130,7 @@ def tick(platform: Platform, batches: BatchStore, records_root: str, min_images:
     """
     platform.registry.find()
     training = retraining.deliver(records_root, platform.jobs, platform.registry)
+    _archive_trained(training, batches)
     return deliver(batches, records_root, platform.jobs, min_images, training)
 
 
@@ -146,6 +147,21 @@ def deliver(
         reason = f"another delivery has just triggered {planned.job_id}"
         planned = replace(planned, outcome=Outcome.RUNNING, reason=reason)
     return Delivery(planned, job, training)
+
+
+def _archive_trained(training: Training, batches: BatchStore) -> None:
+    """Archive the batch that a training was about if its job died between the deployment and its last step, this one.
+
+    Failure: the next delivery moves the rest.
+    """
+    decision = training.record.decision if training.record else None
+    if decision and training.step is Step.DONE and training.job and training.job.state is JobState.FAILED:
+        from adaptation.data.spans import Span, SpanStore  # other deliveries do not need them
+
+        store, span = SpanStore(decision.data_root), Span(decision.span)
+        batch, _, digest = store.manifest(span).key.partition(":")
+        if not batches.is_archived(Batch.parse(batch), digest) and (snapshot := store.snapshot(span)):
+            batches.archive(snapshot)
 
 
 def look(

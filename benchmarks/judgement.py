@@ -171,7 +171,7 @@ def _gate() -> Iterator[Row]:
     same = Challenge(((500, Truth(0.05, 0.05)), (500, Truth(0.05, 0.05))), classes=10)
     name = "an equal challenger refused by the classes' rule, at any look, %"
     yield Row(name, at_most(5), partial(_class_refused, same), streams=300)
-    for floor, spans in ((0.9, 24), (0.75, 6)):
+    for floor, spans in ((0.9, 24), (0.75, 12)):
         good = Truth(0.0, floor + 0.05, 0.0)
         fine = Challenge(((100, good),) * 24, floor=floor, has_champion=False)
         name = f"blocked by the floor of {floor:g}, 5 points above it, 24 spans of 100, %"

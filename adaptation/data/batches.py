@@ -252,14 +252,17 @@ class BatchStore:
         Failure: no image is lost; a retry moves the rest, and leaves none at both places.
         """
         batch, wanted = Batch.parse(snapshot.batch), set(snapshot.images)
-        done = storage.join(self.root, _DONE, str(batch), snapshot.digest)
         with self._moving(batch):
-            if storage.exists(done):
+            if self.is_archived(batch, snapshot.digest):
                 return 0
             names = [image.name for image in self.images(batch) if image in wanted]
             _move_all(self.folder(batch), self._archive(batch), names)
-            storage.write(done, b"")
+            storage.write(self._archived_mark(batch, snapshot.digest), b"")
         return len(names)
+
+    def is_archived(self, batch: Batch, digest: str) -> bool:
+        """Return True if the snapshot of that digest was archived."""
+        return storage.exists(self._archived_mark(batch, digest))
 
     def requeue(self, batch: Batch) -> int:
         """Move the archived images back, merged with newer ones; return how many.
@@ -289,6 +292,9 @@ class BatchStore:
 
     def _archive(self, batch: Batch) -> str:
         return self.folder(batch) + _ARCHIVED
+
+    def _archived_mark(self, batch: Batch, digest: str) -> str:
+        return storage.join(self.root, _DONE, str(batch), digest)
 
     def _marks(self, batch: Batch) -> str:
         return storage.join(self.root, _EVALUATED, str(batch))

@@ -307,9 +307,11 @@ def _classes(tests: Tests, further: Sequence[Further]) -> Rule:
 
 
 def _floor(tests: Tests, floor: float, has_champion: bool) -> Rule:
+    """Return the rule: each span has a share of the level by its images, so that it goes where it can show most."""
     spans = sorted({span for span, _ in tests})
     counts = {span: _of_span(tests, span) for span in spans}
-    bounds = {span: upper_bound(counts[span].challenger, counts[span].images, LEVEL / len(spans)) for span in spans}
+    levels = {span: LEVEL * counts[span].images / total(tests.values()).images for span in spans}
+    bounds = {span: upper_bound(counts[span].challenger, counts[span].images, levels[span]) for span in spans}
     below = [
         f"on span-{span} {counts[span].challenger} of {counts[span].images} are right, at most {bounds[span]:.4f}"
         for span in spans

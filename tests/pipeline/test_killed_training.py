@@ -124,8 +124,9 @@ def test_training_killed_at_random_moments_ends_as_undisturbed(decided: Path) ->
     messages = ended(undisturbed, delivered(undisturbed))
     end = End.of(undisturbed)
     assert (end.step, end.is_new, end.champion_serves) == (Step.DONE, True, True)
-    moments = np.random.default_rng(SEED).integers(1, len(messages), (2, 2)).tolist()
-    for number, (first, second) in enumerate(moments):
+    one, two, three = np.random.default_rng(SEED).integers(1, len(messages) - 2, 3).tolist()
+    after_deployment = len(messages) - 2
+    for number, (first, second) in enumerate([(one, two), (three, after_deployment)]):
         workspace = copied(decided, f"killed-{number}")
         killed(workspace, first)
         assert workspace.spans.spans() == [Span(1), Span(2)]

@@ -139,6 +139,14 @@ def test_floor_refuses_only_what_is_surely_below_it() -> None:
     )
 
 
+def test_floor_levels_are_shared_by_the_spans_images() -> None:
+    small = {(span, "cat"): Pairs(challenger_only=20) for span in range(2, 13)}
+    large = {(1, "cat"): Pairs(challenger_only=135, neither=65)}
+    assert decide(large | small, floor=0.75, champion=False).outcome is Outcome.REFUSE
+    equal = {(span, "cat"): Pairs(challenger_only=200) for span in range(2, 13)}
+    assert decide(large | equal, floor=0.75, champion=False).outcome is Outcome.DEPLOY
+
+
 def test_floor_does_not_favour_a_champion_that_is_below_it_too() -> None:
     assert decide({(1, "cat"): AHEAD}, floor=0.97).outcome is Outcome.DEPLOY
 
