@@ -102,6 +102,13 @@ class Training:
         """Return True until it has ended: it runs, waits, or needs a delivery or a person."""
         return self.step not in (Step.NONE, Step.DONE)
 
+    @property
+    def advice(self) -> str:
+        """What a person has to know or to do for its end; empty if nothing."""
+        if self.step in (Step.START, Step.RESUME, Step.RETRY):
+            return f'{self.reason}. "adapt watch", "adapt evaluate" or the Cloud Function continues it.'
+        return self.reason if self.step is Step.GIVE_UP else ""
+
     def follows(self, run: str) -> bool:
         """Return whether it was decided by this evaluation run, and the span that it is about is published."""
         decision = self.record.decision if self.record else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adaptation import retraining
-from adaptation.retraining import Step
 from pipeline.doctor.checks import Check, Finding, warning
 from pipeline.workspace.workspace import Workspace
 
@@ -32,8 +31,5 @@ def rule_findings(rule: str) -> Iterator[Finding]:
 def training_findings(workspace: Workspace) -> Iterator[Finding]:
     """Warn of a training that was given up, or that waits for a delivery."""
     platform = workspace.platform
-    training = retraining.look(workspace.triggers, platform.jobs, platform.registry)
-    if training.step is Step.GIVE_UP:
-        yield warning(training.reason)
-    elif training.step in (Step.START, Step.RESUME, Step.RETRY):
-        yield warning(f'{training.reason}. "adapt watch", "adapt evaluate" or the Cloud Function continues it.')
+    if advice := retraining.look(workspace.triggers, platform.jobs, platform.registry).advice:
+        yield warning(advice)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from adaptation import codec, trigger
+from adaptation import codec, retraining, trigger
 from adaptation.data.batches import BatchStore, Snapshot
 from adaptation.data.spans import Manifest
 from adaptation.errors import described
@@ -83,8 +83,16 @@ class _Collection:
             skipped=calculations.skipped(manifests, sources),
             runs=self._newest_runs([*runs[TRAINING], *runs[EVALUATION]], sources.jobs),
             missing=tuple(dict.fromkeys(self.missing)),
-            next_steps=calculations.next_steps(manifests, sources, self.workspace.batches.root),
+            next_steps=self._unfinished_training()
+            or calculations.next_steps(manifests, sources, self.workspace.batches.root),
         )
+
+    def _unfinished_training(self) -> tuple[str, ...]:
+        """What to do for a decided training that has not come to its end."""
+        platform = self.workspace.platform
+        looking = partial(retraining.look, self.workspace.triggers, platform.jobs, platform.registry)
+        training = self._read("The decided training", looking)
+        return (f"{training.advice[:1].upper()}{training.advice[1:]}",) if training and training.advice else ()
 
     def _read(self, what: str, reading: Callable[[], _T]) -> _T | None:
         """Return what was read, or None with a note: the page must show when something is broken, too."""

@@ -323,7 +323,7 @@ class Facts:
       skipped: What was left out, the newest first.
       runs: The newest pipeline runs with their tasks, the newest first.
       missing: A sentence for each part that could not be read, or is not kept.
-      next_steps: What to do first, where nothing much is there yet.
+      next_steps: What to do first if there is not much yet, or for a decided training that has not come to its end.
     """
 
     name: str

@@ -23,7 +23,7 @@ from adaptation.evaluation.accuracy import ClassFigures, Evaluation, Mistake, wi
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion, Standing, StandingRecord, Upload
 from adaptation.platforms.rollout import put_in_service
-from adaptation.retraining import TRAINING
+from adaptation.retraining import TRAINING, Decision, decide
 from adaptation.trigger import EVALUATION
 from pipeline.cli.main import cli
 from pipeline.report import thumbnails
@@ -295,6 +295,16 @@ def test_next_step_is_to_train_a_span_and_to_evaluate_a_champion(tmp_path: Path)
     story.world.register()
     steps = collect(story.workspace).next_steps
     assert f"{tmp_path}/zoo/collection/2021-10" in steps[0] and "adapt evaluate" in steps[1]
+
+
+def test_training_that_was_decided_and_has_not_begun_is_the_next_step(tmp_path: Path) -> None:
+    story = begin(tmp_path / "zoo")
+    story.world.register()
+    workspace = story.workspace
+    decide(workspace.triggers, Decision(1, "evaluation-2021-10-0001", 1, workspace.spans.root, "all", "spans"))
+    (step,) = collect(workspace).next_steps
+    assert step.startswith("The training on span-1, decided by evaluation-2021-10-0001, has not begun")
+    assert '"adapt watch"' in step
 
 
 # Broken parts
