@@ -30,8 +30,9 @@ MODULES = {
     "orchestration": "orchestration",
     "training": "training",
     "judgement": "judgement",
+    "look": "look",
 }
-BY_NAME_ONLY = ("judgement",)  # minutes of simulation, and no figure depends on the machine
+BY_NAME_ONLY = ("judgement", "look")  # minutes of simulation, and no figure depends on the machine
 WAITING = ("preparation-remote", "archiving")
 
 
