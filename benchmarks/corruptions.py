@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ def corrupted(images: Images, kind: str, severity: int) -> Images:
     return change(images, values[severity - 1])
 
 
-def _bytes(values: npt.NDArray[np.float64]) -> Images:
+def _bytes(values: npt.NDArray[np.floating[Any]]) -> Images:
     rounded: Images = values.round().clip(0, 255).astype(np.uint8)
     return rounded
 

@@ -8,6 +8,7 @@ from adaptation.data.labels import Skipped
 from adaptation.data.spans import SPLITS, Manifest
 from adaptation.evaluation.accuracy import ClassFigures, Evaluation
 from adaptation.evaluation.gate import Comparison, Verdict
+from adaptation.evaluation.looks import LookRecord
 from adaptation.evaluation.paired import Pairs
 from adaptation.platforms.base import ModelVersion
 from pipeline.report.content import (
@@ -19,11 +20,13 @@ from pipeline.report.content import (
     LabelCount,
     LabelMatch,
     Lineage,
+    LookFacts,
     Match,
     MetricMatch,
     MistakeFacts,
     Origin,
     Picture,
+    SeenFacts,
     SkippedFacts,
     SpanFacts,
     SpanMatch,
@@ -51,6 +54,31 @@ def summary(manifests: Sequence[Manifest], events: Sequence[Event], champion: Mo
         images=sum(manifest.images for manifest in manifests),
         evaluations=len(measured),
         retrainings=sum(event.kind is Kind.TRAINING and event.cause != BY_HAND for event in events),
+    )
+
+
+def look(
+    job: str,
+    record: LookRecord,
+    version: ModelVersion | None,
+    typical: tuple[SeenFacts, ...],
+    strangest: tuple[SeenFacts, ...],
+) -> LookFacts:
+    """Return the facts on a look; `version` is the champion that predicted."""
+    found = record.look
+    return LookFacts(
+        job=job,
+        batch=record.batch,
+        outcome=found.outcome,
+        reason=found.reason,
+        images=found.images,
+        confidence_divergence=found.confidence_divergence,
+        classes_divergence=found.classes_divergence,
+        estimate=found.estimate,
+        caveat=found.caveat,
+        span=max(version.spans, default=None) if version else None,
+        typical=typical,
+        strangest=strangest,
     )
 
 

@@ -1,7 +1,7 @@
 """Collects the facts of a report from where they are kept.
 
     spans            their manifests, and the beginnings of a few of their files for the samples
-    evaluations      evaluation.json, decision.json and snapshot.json below the pipelines' outputs; see `run_history`
+    evaluations      look.json, evaluation.json, decision.json, snapshot.json of the pipelines' runs; see `run_history`
     comparison       verdict.json and comparison.json, likewise
     timeline, lineage  the jobs, the trigger's records, the registry with its promotions
     tasks            ML Metadata on one machine, Vertex AI's own times on Google Cloud
@@ -25,6 +25,7 @@ from adaptation.errors import described
 from adaptation.evaluation.accuracy import Evaluation, Mistake
 from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison, Verdict
+from adaptation.evaluation.looks import LookRecord
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState, ModelVersion, standings_of
 from adaptation.retraining import TRAINING
@@ -35,9 +36,12 @@ from pipeline.report.content import (
     ComparisonFacts,
     EvaluationFacts,
     Facts,
+    LookFacts,
     MistakeFacts,
+    Picture,
     Rules,
     RunFacts,
+    SeenFacts,
     SpanFacts,
 )
 from pipeline.report.timeline import Sources, timeline
@@ -48,6 +52,7 @@ EVENTS = 60
 SPANS = 12
 RUNS = 6
 MISTAKES = 12
+SEEN = 8
 _T = TypeVar("_T")
 
 
@@ -77,6 +82,7 @@ class _Collection:
             summary=calculations.summary(manifests, events, champion),
             events=tuple(events[-EVENTS:]),
             spans=tuple(map(self._span, manifests[-SPANS:])),
+            look=self._last_look(sources, runs[EVALUATION]),
             evaluation=self._last_evaluation(sources, runs[EVALUATION]),
             comparison=self._comparison(sources, runs[TRAINING]),
             lineage=calculations.lineage(champion, sources, manifests) if champion else None,
@@ -188,16 +194,33 @@ class _Collection:
         mistakes = tuple(self._mistake(one, snapshot) for one in evaluation.mistakes[:MISTAKES])
         return calculations.evaluation(job, evaluation, sources.reason_of(job), mistakes)
 
+    def _last_look(self, sources: Sources, runs: Sequence[Run]) -> LookFacts | None:
+        files = {run.job: run.files for run in runs if artifacts.LOOK in run.files}
+        job = next((job.id for job in reversed(sources.jobs) if job.id in files), None)
+        record = self._written(job, files[job], artifacts.LOOK, LookRecord) if job else None
+        if job is None or record is None:
+            return None
+        snapshot = self._here(self._file(job, files[job], artifacts.SNAPSHOT, Snapshot))
+        typical, strangest = (
+            tuple(SeenFacts(one.name, one.label, one.confidence, self._image(snapshot, one.name)) for one in images)
+            for images in (record.typical[:SEEN], record.strangest[:SEEN])
+        )
+        version = next((one for one in sources.versions if one.number == record.version), None)
+        return calculations.look(job, record, version, typical, strangest)
+
     def _here(self, snapshot: Snapshot | None) -> Snapshot | None:
         """Return the snapshot with its batch's folder of today: the workspace may have been moved since."""
         return snapshot and replace(snapshot, root=storage.join(self.workspace.batches.root, snapshot.batch))
 
     def _mistake(self, one: Mistake, snapshot: Snapshot | None) -> MistakeFacts:
-        found = None
-        if snapshot:
-            reading = partial(thumbnails.collected, snapshot, one.name, one.truth)
-            found = self._read(f"The image {one.name}", reading)
-        return MistakeFacts(one.name, one.truth, one.predicted, one.confidence, found)
+        return MistakeFacts(
+            one.name, one.truth, one.predicted, one.confidence, self._image(snapshot, one.name, one.truth)
+        )
+
+    def _image(self, snapshot: Snapshot | None, name: str, label: str = "") -> Picture | None:
+        if snapshot is None:
+            return None
+        return self._read(f"The image {name}", partial(thumbnails.collected, snapshot, name, label))
 
     def _comparison(self, sources: Sources, runs: Sequence[Run]) -> ComparisonFacts | None:
         files = {run.job: run.files for run in runs if artifacts.VERDICT in run.files}

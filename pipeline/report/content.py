@@ -82,6 +82,8 @@ class Event:
       version: The version that was evaluated, made or promoted.
       serving: The version that was serving when it had ended.
       seconds: How long its job took.
+      evidence: Share of the evidence that a retraining takes, 0 to 1.
+      look: How the batch seemed before its labels were read, in a sentence.
     """
 
     kind: Kind
@@ -99,6 +101,8 @@ class Event:
     version: int | None = None
     serving: int | None = None
     seconds: float | None = None
+    evidence: float | None = None
+    look: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,49 @@ class MistakeFacts:
     predicted: str
     confidence: float | None
     picture: Picture | None
+
+
+@dataclass(frozen=True)
+class SeenFacts:
+    """An image and what was predicted, with the image if it could be found."""
+
+    name: str
+    label: str
+    confidence: float | None
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class LookFacts:
+    """The last look at a batch, which no label was read for.
+
+    Attributes:
+      job: Id of its job.
+      batch: The batch.
+      outcome: calm, look or unknown.
+      reason: Why, in a sentence.
+      images: How many images were predicted.
+      confidence_divergence: Jensen-Shannon divergence of the confidences from the champion's test images, in bits.
+      classes_divergence: That of the predicted classes.
+      estimate: An estimate of the accuracy, which holds only with the caveat.
+      caveat: When it holds.
+      span: Number of the newest span that the champion knows, whose samples stand beside the images; None if unknown.
+      typical: Some of the batch's images, drawn by chance.
+      strangest: Those with the lowest confidence, the lowest first.
+    """
+
+    job: str
+    batch: str
+    outcome: str
+    reason: str
+    images: int
+    confidence_divergence: float | None
+    classes_divergence: float | None
+    estimate: float | None
+    caveat: str
+    span: int | None
+    typical: tuple[SeenFacts, ...]
+    strangest: tuple[SeenFacts, ...]
 
 
 @dataclass(frozen=True)
@@ -317,6 +364,7 @@ class Facts:
       summary: The state in a few figures.
       events: The story, the first first; of a long one its newest part.
       spans: The newest published spans, the first first.
+      look: The last look at a batch.
       evaluation: The last one that ended with figures.
       comparison: The newest challenger against the champion.
       lineage: What the champion was made from.
@@ -333,6 +381,7 @@ class Facts:
     summary: Summary
     events: tuple[Event, ...]
     spans: tuple[SpanFacts, ...]
+    look: LookFacts | None
     evaluation: EvaluationFacts | None
     comparison: ComparisonFacts | None
     lineage: Lineage | None

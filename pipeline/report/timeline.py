@@ -93,6 +93,8 @@ def _evaluation(sources: Sources, job: Job) -> Event:
         version=sources.serving(job.created),
         serving=sources.serving(job.ended or job.created),
         seconds=_seconds(job),
+        evidence=decision.evidence if decision else None,
+        look=decision.look if decision else "",
     )
 
 

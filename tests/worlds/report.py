@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from adaptation.data.splits import Split
 from adaptation.evaluation.accuracy import evaluate
 from adaptation.evaluation.decision import Criterion, Rule, decide
 from adaptation.evaluation.gate import Comparison, Outcome
+from adaptation.evaluation.look import Profile, Reference, look
+from adaptation.evaluation.looks import read_seen
+from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import ResultsWriter
 from adaptation.io import storage
@@ -48,6 +51,7 @@ HOSTILE = "<i>dog&\"'"
 EVIL = "<img src=x onerror=window.hacked=1>"
 LABELS = ("cat", "ship", HOSTILE)
 COLOURS = {"cat": (196, 120, 60), "ship": (40, 110, 180), HOSTILE: (90, 150, 80)}
+REFERENCE = Reference(Profile.of(dict.fromkeys(LABELS, 100), [0.9] * 300), {"cat": Recall(300, 290)})
 OCTOBER, NOVEMBER, DECEMBER = Batch(2021, 10), Batch(2021, 11), Batch(2021, 12)
 
 
@@ -102,8 +106,11 @@ class Story:
         workspace, job = self.workspace, f"evaluation-{batch}-0001"
         snapshot = workspace.batches.snapshot(batch)
         output = self.folder / "pipelines" / EVALUATION / job
-        evaluation = evaluate(snapshot, predict(snapshot, output, wrong), workspace.labels, 0.2)
-        decision = decide(evaluation, Criterion(0.9, Rule.POINT, 10))
+        results = predict(snapshot, output, wrong)
+        evaluation, seen = evaluate(snapshot, results, workspace.labels, 0.2), read_seen(snapshot, results)
+        found = look(REFERENCE, seen.profile, str(batch))
+        write(output / "look" / artifacts.LOOK, codec.encode(seen.record(snapshot, found, 1, "1-abc", job)))
+        decision = replace(decide(evaluation, Criterion(0.9, Rule.POINT, 10)), look=found.reason, evidence=0.14)
         write(output / "metrics" / artifacts.EVALUATION, codec.encode(evaluation))
         write(output / "metrics" / artifacts.DECISION, codec.encode(decision))
         write(output / "file_list" / artifacts.SNAPSHOT, codec.encode(snapshot))
@@ -113,6 +120,7 @@ class Story:
         self.date(f"triggers/{batch}/0001.json", time=time)
         tasks = [
             ("FileListGen", 30, {"file_list": output / "file_list"}),
+            ("DriftDetector", 70, {"look": output / "look"}),
             ("PerformanceEvaluator", 1_250, {"metrics": output / "metrics"}),
         ]
         if training:

@@ -12,6 +12,7 @@ from typing import Any
 from tests.worlds.report import Story
 
 Json = dict[str, Any]
+NO_FIGURES = dict.fromkeys(("images", "accuracy", "evidence"))
 
 
 def read_sources(story: Story) -> Json:
@@ -39,6 +40,7 @@ def read_sources(story: Story) -> Json:
         },
         "events": events,
         "spans": [span(manifest) for manifest in manifests],
+        "look": look(folder, last),
         "evaluation": evaluation(folder, last, measured),
         "comparison": comparison(folder, "training-refused"),
         "lineage": lineage(folder, manifests),
@@ -108,7 +110,7 @@ def trained(folder: Path, job: str) -> Json:
         "reason": result(folder, job)["reason"],
         "cause": f"started by {cause}" if cause else "started by hand",
         "version": made,
-        **dict.fromkeys(("images", "accuracy", "low", "high")),
+        **dict.fromkeys(("images", "accuracy", "low", "high", "evidence")),
     }
 
 
@@ -120,12 +122,14 @@ def evaluated(folder: Path, job: str, request: Json, state: Json) -> Json:
         "cause": load(folder / "triggers" / month / "0001.json")["reason"],
     }
     if state["state"] == "FAILED":
-        return common | {"outcome": "failed", "reason": state["message"], "images": None, "accuracy": None}
+        return common | {"outcome": "failed", "reason": state["message"]} | NO_FIGURES
     figures = load(evaluation_file(folder, job))
     decision = load(evaluation_file(folder, job).with_name("decision.json"))
     return common | {
         "outcome": decision["outcome"],
         "reason": decision["reason"],
+        "evidence": decision["evidence"],
+        "look": decision["look"],
         "images": figures["images"],
         "accuracy": figures["accuracy"],
         **figures["interval"],
@@ -142,7 +146,7 @@ def rolled_back(folder: Path) -> Json:
         "reason": last["reason"],
         "version": last["version"],
         "serving": last["version"],
-        **dict.fromkeys(("images", "accuracy", "low", "high")),
+        **dict.fromkeys(("images", "accuracy", "low", "high", "evidence")),
     }
 
 
@@ -161,6 +165,18 @@ def span(manifest: Json) -> Json:
             {"label": label, "train": counts["train"][label], "test": counts["test"][label]}
             for label in manifest["labels"]
         ],
+    }
+
+
+def look(folder: Path, job: str) -> Json:
+    record = load(evaluation_file(folder, job).parents[1] / "look" / "look.json")
+    version = next(one for one in versions(folder) if one["number"] == record["version"])
+    return record["look"] | {
+        "job": job,
+        "batch": record["batch"],
+        "span": version["spans"][-1],
+        "typical": record["typical"],
+        "strangest": record["strangest"],
     }
 
 

@@ -29,7 +29,7 @@ from pipeline.cli.main import cli
 from pipeline.report import thumbnails
 from pipeline.report.calculations import SKIPPED_EXAMPLES
 from pipeline.report.chart import BOTTOM, TOP, StoryChart
-from pipeline.report.collect import EVENTS, MISTAKES, collect
+from pipeline.report.collect import EVENTS, MISTAKES, SEEN, collect
 from pipeline.report.content import Event, Facts, Kind, Picture
 from pipeline.report.page import render
 from pipeline.report.timeline import Sources, timeline
@@ -129,6 +129,15 @@ def test_mistakes_have_their_images(facts: Facts) -> None:
     assert all(one and is_like(colour(one), COLOURS[one.label]) for one in shown)
 
 
+def test_last_look_has_typical_and_strangest_images(facts: Facts) -> None:
+    look = facts.look
+    assert look and (look.batch, look.outcome, look.span) == ("2021-11", "look", 1)
+    assert "the mean confidence has fallen from 0.90" in look.reason
+    assert len(look.typical) == len(look.strangest) == 8
+    assert all(one.picture for one in (*look.typical, *look.strangest))
+    assert [one.confidence for one in look.strangest] == sorted(one.confidence for one in look.strangest)
+
+
 def test_images_of_an_archived_batch_are_found_in_the_archive(story: Story) -> None:
     assert not list((story.folder / "collection" / "2021-10").glob("*.png"))
     with broken(story, f"{OUTPUTS}/metrics/evaluation.json", b"?"):
@@ -160,7 +169,7 @@ def test_collecting_never_lists_images_and_reads_few(story: Story, monkeypatch: 
         )
     collect(story.workspace)
     collected = [name for name, uri in touched if uri.startswith(f"{story.folder}/collection")]
-    assert set(collected) == {"read"} and len(collected) <= MISTAKES
+    assert set(collected) == {"read"} and len(collected) <= MISTAKES + 2 * SEEN
     assert not [uri for name, uri in touched if name == "read" and uri.endswith(".tfrecord")]
 
 
