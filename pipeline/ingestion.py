@@ -32,7 +32,13 @@ def ingestion(settings: Settings, selection: Selection) -> BaseNode:
 def linked(settings: Settings, window: str, digest: str) -> BaseNode:
     """Return SpanExampleGen for a window; either text may be a runtime parameter."""
     labels = json.dumps(settings.labels.names)
-    return SpanExampleGen(data_root=settings.data.root, window=window, digest=digest, labels=labels)
+    return SpanExampleGen(
+        data_root=settings.data.root,
+        window=window,
+        digest=digest,
+        labels=labels,
+        max_skipped=settings.labels.max_skipped,
+    )
 
 
 def imported(settings: Settings, config: tfx.proto.Input, output: tfx.proto.Output | None) -> BaseNode:

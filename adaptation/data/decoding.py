@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from adaptation.data import png
 
+VERSION = 1  # grows when something is refused that was taken before
 LARGEST_FILE = 64 * 2**20
 LARGEST_IMAGE = 100_000_000
 LONGEST_SIDE = 1_000_000  # libpng's limit; a JPEG's side is 65,535 at most

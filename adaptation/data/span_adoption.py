@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from adaptation import codec
+from adaptation.data.decoding import VERSION
 from adaptation.data.image_check import image_problem
 from adaptation.data.labels import Skipped
 from adaptation.data.span_preparation import find_published, refuse_changed_labels
@@ -166,6 +167,7 @@ def _manifest(
         labels=labels,
         run=run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        decoder=VERSION,
     )
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from adaptation import codec
 from adaptation.data.batches import Snapshot
-from adaptation.data.decoding import LARGEST_FILE
+from adaptation.data.decoding import LARGEST_FILE, VERSION
 from adaptation.data.image_check import image_problem
 from adaptation.data.labels import Labels, Skipped, UnknownLabel, changed_label, refuse_if_too_many
 from adaptation.data.spans import SPLITS, InvalidSpan, Manifest, Shard, Span, SpanStore, count_labels, enumerate_spans
@@ -468,6 +468,7 @@ def _manifest(preparation: Preparation, reports: Sequence[ChunkReport], skipped:
         labels=names,
         run=preparation.run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        decoder=VERSION,
     )
 
 

@@ -109,6 +109,8 @@ class Manifest:
       labels: Label names; an image's label is an index into them.
       run: The pipeline run that made it; no part of the digest.
       created: ISO 8601, UTC; no part of the digest.
+      decoder: `decoding.VERSION` of the check that the images passed; 0 in spans of earlier versions; no part of the
+        digest.
     """
 
     span: int
@@ -122,12 +124,13 @@ class Manifest:
     labels: tuple[str, ...]
     run: str
     created: str
+    decoder: int = 0
 
     @property
     def digest(self) -> str:
         """Digest of the content (64 hex digits): the same input gives the same digest."""
         value = msgspec.to_builtins(self)
-        content = {name: value[name] for name in value if name not in ("run", "created")}
+        content = {name: value[name] for name in value if name not in ("run", "created", "decoder")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -13,7 +13,7 @@ from pipeline.cli.shell import FAILED, Shell, complain, in_workspace, open_works
 
 if TYPE_CHECKING:
     from adaptation.data.labels import Skipped
-    from adaptation.data.spans import Span, SpanStore
+    from adaptation.data.spans import Manifest, Span, SpanStore
 
 
 @click.group(cls=Shell.group_class)
@@ -64,13 +64,14 @@ def show_span(folder: Path, span: str) -> None:
 @spans.command()
 @in_workspace
 @click.argument("span", nargs=-1)
-def verify(folder: Path, span: tuple[str, ...]) -> None:
+@click.option("--decode", is_flag=True, help="Decode every image, too, and name those that trainings leave out.")
+def verify(folder: Path, span: tuple[str, ...], decode: bool) -> None:
     """Read every byte of each SPAN (default: of all) and compare it with the manifest."""
     from adaptation.data.spans import Span
 
     store = open_workspace(folder).spans
     named = [Span.parse(text) for text in span]
-    if not all([_is_as_published(store, one) for one in named or store.spans()]):
+    if not all([_is_as_published(store, one, decode) for one in named or store.spans()]):
         click.get_current_context().exit(FAILED)
 
 
@@ -97,10 +98,21 @@ def list_skipped(skipped: Sequence[Skipped], rest: str = "") -> None:
         click.echo(f"  ... {rest}")
 
 
-def _is_as_published(store: SpanStore, span: Span) -> bool:
+def _is_as_published(store: SpanStore, span: Span, decode: bool) -> bool:
     try:
-        click.echo(f"{span}: {store.verify(span).images} images are as published")
+        manifest = store.verify(span)
+        click.echo(f"{span}: {manifest.images} images are as published")
+        return not decode or _decodes(store, manifest)
     except AdaptationError as error:
         complain(error)
         return False
-    return True
+
+
+def _decodes(store: SpanStore, manifest: Manifest) -> bool:
+    from adaptation.data.span_decoding import unusable_images
+
+    unusable = [image for shard in unusable_images(store, manifest).values() for image in shard]
+    for image in unusable:
+        click.echo(f"  {image.name} {image.reason}")
+    click.echo(f"span-{manifest.span}: {len(unusable)} images cannot be decoded; trainings leave them out")
+    return not unusable

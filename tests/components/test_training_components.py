@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -14,8 +15,11 @@ from tfx.types.experimental.simple_artifacts import File
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from adaptation import codec
+from adaptation.data.image_check import image_problem
+from adaptation.data.labels import TooManySkipped
 from adaptation.data.span_preparation import prepare
-from adaptation.data.spans import Manifest, SpanNotPublished
+from adaptation.data.spans import Manifest, Shard, Span, SpanNotPublished
+from adaptation.data.tfrecords import LabelledImage, frame, unframe
 from adaptation.data.windows import InvalidWindow
 from adaptation.evaluation.gate import Comparison, Deployment, Outcome, Verdict
 from adaptation.evaluation.look import Reference
@@ -27,6 +31,7 @@ from components.code_version import code_version
 from components.span_example_gen import SpanExampleGen
 from components.vertex_deployer import VertexDeployer
 from components.vertex_uploader import VertexUploader
+from tests.images.make import FOLDER as IMAGES
 from tests.worlds.components import COMPARED, LABELS, OCTOBER, REFERENCE, ComponentWorld, judged
 
 
@@ -109,6 +114,39 @@ def test_span_example_gen_feeds_the_standard_components(world: ComponentWorld, r
     }
     assert counted["train"].datasets[0].num_examples == manifest.images_in("train")
     assert counted["eval"].datasets[0].num_examples == manifest.images_in("test")
+
+
+def spoilt(world: ComponentWorld) -> Manifest:
+    """Publish what an earlier version took: a span whose train split has an image that cannot be decoded."""
+    manifest = publish(world)
+    store, span = world.spans, Span(manifest.span)
+    uri = next(store.shard_uri(span, shard) for shard in manifest.shards if shard.split == "train")
+    first, *others = unframe(Path(uri).read_bytes(), uri)
+    broken = dataclasses.replace(LabelledImage.parse(first), image=(IMAGES / "png-no-end.png").read_bytes())
+    content = broken.to_record() + b"".join(frame(record) for record in others)
+    shard = Shard.of("train", "00000-of-00001", content, len(others) + 1)
+    kept = tuple(one for one in manifest.shards if one.split == "test")
+    older = dataclasses.replace(manifest, shards=(*kept, shard), decoder=0)
+    Path(uri).unlink()
+    Path(store.shard_uri(span, shard)).write_bytes(content)
+    (Path(store.folder(span)) / "manifest.json").write_bytes(older.to_json())
+    return older
+
+
+def test_span_example_gen_leaves_out_what_cannot_be_decoded(world: ComponentWorld, run: Any) -> None:
+    manifest = spoilt(world)
+    output = run([ingested(world, max_skipped=0.1)]).outputs["SpanExampleGen", "examples"]
+    files = sorted(Path(output.uri).glob("Split-*/*"))
+    images = [LabelledImage.parse(record).image for file in files for record in unframe(file.read_bytes(), str(file))]
+    assert len(images) == manifest.images - 1 == output.properties["images"]
+    assert not any(map(image_problem, images))
+    assert world.spans.verify(Span(manifest.span)) == manifest
+
+
+def test_span_example_gen_refuses_too_many_undecodable_images(world: ComponentWorld, run: Any) -> None:
+    spoilt(world)
+    with pytest.raises(TooManySkipped, match="cannot be decoded"):
+        run([ingested(world, max_skipped=0.0)])
 
 
 def test_span_example_gen_refuses_a_span_that_is_not_published(world: ComponentWorld, run: Any) -> None:

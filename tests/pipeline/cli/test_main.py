@@ -19,6 +19,7 @@ from adaptation.platforms.base import JobState, Standing
 from pipeline import jobs as starting
 from pipeline.cli.main import cli
 from tests.worlds.images import collect, contents
+from tests.worlds.spans import published
 from tests.worlds.workspace import LABELS, MONTH, World, plain, start, use_fake_jobs, use_real_jobs
 
 
@@ -219,6 +220,15 @@ def test_span_is_shown_with_its_classes_and_files(shop: World) -> None:
     assert [stripped(row) for row in rows(result)[:2]] == [["ship", *counts["ship"]], ["truck", *counts["truck"]]]
     assert all(shard.path in result.stdout and str(shard.size) in result.stdout for shard in manifest.shards)
     assert manifest.digest in result.stdout
+
+
+def test_verify_decode_names_what_trainings_leave_out(shop: World) -> None:
+    published(shop.workspace.spans, images=1)
+    assert adapt(shop, "spans", "verify").exit_code == 0
+    result = adapt(shop, "spans", "verify", "--decode")
+    assert result.exit_code == 1
+    assert "  0 is no JPEG or PNG image" in result.output
+    assert "2 images cannot be decoded; trainings leave them out" in result.output
 
 
 def test_verify_names_every_damaged_span_and_continues(shop: World) -> None:
