@@ -62,7 +62,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What is known of a training.
+    """The state of a training.
 
     Attributes:
       decision: What was decided; None for a training that a person started.
@@ -81,7 +81,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class Training:
-    """The training that was decided or started last, as it stands.
+    """Return the training that was decided or started last, as it is now.
 
     Attributes:
       step: What it needs.
@@ -248,7 +248,7 @@ def _is_published(decision: Decision) -> bool:
 
 
 def _next_attempt(record: TrainingRecord) -> TrainingRecord:
-    """The record of the next job, which trains on the spans that the first attempt found."""
+    """Return the record of the next job, which trains on the spans that the first attempt found."""
     assert record.decision is not None  # what a person started is not repeated
     parameters, digest = (record.parameters, "") if record.attempt else _resolved(record.decision)
     name = record.job.rpartition("-")[0] if record.attempt else f"{TRAINING}-span-{record.decision.span}-{digest[:8]}"

@@ -54,7 +54,7 @@ def read_verdict(artifact: Artifact) -> Verdict:
 
 
 def read_pairs(artifact: Artifact) -> Comparison:
-    """Challenger and champion on the same images: of ModelComparator or, with floor and margin, of ChampionGate."""
+    """Return both models' counts on the same images: of ModelComparator or, with floor and margin, of ChampionGate."""
     return codec.read(storage.join(artifact.uri, PAIRS), Comparison)
 
 
@@ -65,7 +65,7 @@ def reference_uri(comparison: Artifact) -> str:
 
 
 def read_further_metrics(artifact: Artifact) -> dict[str, float]:
-    """The challenger's metrics that the recipe added, as ChampionGate recorded them."""
+    """Return the challenger's metrics that the recipe added, as ChampionGate recorded them."""
     return codec.read(storage.join(artifact.uri, FURTHER_METRICS), dict[str, float])
 
 

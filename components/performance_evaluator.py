@@ -42,7 +42,7 @@ def PerformanceEvaluator(
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`; reviewed labels go before that.
       candidate: What CandidateEvaluator made; if a candidate has just become the champion, nothing is retrained.
       look: What DriftDetector made; how the batch seemed without labels goes into the decision's record.
-      threshold: The accuracy that the model must reach; this and the next five are the fields of `Criterion`.
+      threshold: The accuracy that the model must reach; this and the next five make a `Criterion`.
       rule: `evidence`, `drop`, `point` or `wilson`.
       false_alarms: Accepted probability of any needless retraining in 36 batches.
       drop: For the rule `drop`: the accepted fall below the champion's own accuracy.
@@ -57,20 +57,23 @@ def PerformanceEvaluator(
     Failure: the batch counts as evaluated only when all is written; a retry counts no image twice.
     """
     snapshot, version = artifacts.read_snapshot(file_list), artifacts.read_version(predictions)
-    truth = with_reviews(Labels.from_json(labels), snapshot)
     criterion = Criterion(threshold, Rule(rule), min_images, false_alarms, drop, bool(ignore_mix))
-    results = predictions.get_string_custom_property("results")
+    results, truth = predictions.get_string_custom_property("results"), with_reviews(Labels.from_json(labels), snapshot)
     judgement = judge(snapshot, results, truth, version, criterion, max_skipped, run)
-    if candidate and (promoted := candidate.get_int_custom_property("version")):
-        judgement = judgement.kept(f"version {promoted} has just become the champion")
-    if look:
-        judgement = judgement.after(artifacts.read_look(look).look)
+    judgement = _in_context(judgement, candidate, look)
     _write(judgement, metrics)
     if collection := collection_of(snapshot):
         if version:
             record_decision(collection, Decided.of(judgement.evaluation, judgement.decision, version.number, run))
         collection.mark_evaluated(snapshot)
     report(judgement.decision.reason)
+
+
+def _in_context(judgement: Judgement, candidate: Artifact | None, look: Artifact | None) -> Judgement:
+    """Return the judgement with what the run found out before it."""
+    if candidate and (promoted := candidate.get_int_custom_property("version")):
+        judgement = judgement.kept(f"version {promoted} has just become the champion")
+    return judgement.after(artifacts.read_look(look).look) if look else judgement
 
 
 def _write(judgement: Judgement, metrics: Artifact) -> None:

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from adaptation.errors import AdaptationError
-from adaptation.platforms.champion import SAVED_MODEL
+from adaptation.platforms.base import SAVED_MODEL
 from adaptation.progress import report
 from models import data
 from models.export import export, load_champion
@@ -139,7 +139,7 @@ def fit(
 
 
 def trainable(model: keras.Model, spec: TrainingSpec, steps: int, batch: tf.TensorSpec | None = None) -> keras.Model:
-    """The model compiled as it is trained.
+    """Return the model compiled as it is trained.
 
     Args:
       model: The model.
@@ -204,7 +204,7 @@ def _has_tensor_cores() -> bool:
 
 
 def _in_float32(model: keras.Model, spec: TrainingSpec) -> keras.Model:
-    """The same model as it is served, which may be on a CPU; the weights are float32 whatever was computed with."""
+    """Return the same model as it is served, perhaps on a CPU; its weights are float32 whatever was computed with."""
     if all(layer.compute_dtype == "float32" for layer in model.layers):
         return model
     served = load_recipe(spec.model).build_model(spec)

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from adaptation.errors import AdaptationError
 from adaptation.evaluation.mix import Recall
+from adaptation.io import storage
 
 CHAMPION = "champion"
+SAVED_MODEL = "saved_model.pb"  # that marks a folder as a SavedModel
 
 
 class InvalidJob(AdaptationError, ValueError):
@@ -181,13 +183,13 @@ class Jobs(Protocol):
         """Starts the job once; a job of that id that is there already is returned as it stands."""
 
     def get(self, job_id: str) -> Job | None:
-        """The job, or None where none of that id was created."""
+        """Return the job, or None if none of that id was created."""
 
     def follow(self, job_id: str) -> Iterator[str]:
         """Yield the job's messages from the first on, until it has ended; LookupError if there is no such job."""
 
     def list(self) -> Sequence[Job]:
-        """All jobs, oldest first."""
+        """Return all jobs, oldest first."""
 
 
 class Predictor(Protocol):
@@ -210,19 +212,19 @@ class Registry(Protocol):
     """One model's versions, one of which is the champion."""
 
     def upload(self, upload: Upload) -> ModelVersion:
-        """Makes a new version; repeated with the same key it returns the version that is there."""
+        """Make a new version; repeated with the same key, return the existing version."""
 
     def versions(self) -> Sequence[ModelVersion]:
-        """All versions, oldest first."""
+        """Return all versions, oldest first."""
 
     def find(self, model: str = CHAMPION) -> ModelVersion:
-        """The version that `champion` or a number names; LookupError where there is none."""
+        """Return the version that `champion` or a number names; LookupError if there is none."""
 
     def champion(self) -> ModelVersion | None:
         """Return the serving version, or None before the first."""
 
     def promote(self, version: ModelVersion, reason: str) -> None:
-        """Makes the version the champion; does nothing where it is."""
+        """Make the version the champion; do nothing if it is."""
 
     def promotions(self) -> Sequence[Promotion]:
         """Return the promotions, the first first; going back to an earlier version counts as well."""
@@ -250,7 +252,7 @@ class Endpoint(Protocol):
         """Serves this version, and no other once it serves; repeating it is safe."""
 
     def serving(self) -> Sequence[int]:
-        """The numbers of the versions that are being served."""
+        """Return the numbers of the versions that are being served."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,16 @@ class Platform:
     predictor: Predictor
     registry: Registry
     endpoint: Endpoint
+
+
+def check_saved_model(folder: str) -> None:
+    """Check that a folder holds a SavedModel.
+
+    Raises:
+      NoSuchModel: It does not.
+    """
+    if not storage.exists(storage.join(folder, SAVED_MODEL)):
+        raise NoSuchModel(f"{folder} holds no SavedModel ({SAVED_MODEL} is missing). Name a folder that was exported.")
 
 
 def predecessor_in(history: Iterable[int]) -> int | None:

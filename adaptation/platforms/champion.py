@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from adaptation.io import storage
-from adaptation.platforms.base import ModelVersion, NoSuchModel, Registry
-
-SAVED_MODEL = "saved_model.pb"
+from adaptation.platforms.base import SAVED_MODEL, ModelVersion, NoSuchModel, Registry
 
 
 def link_champion(registry: Registry, folder: str) -> ModelVersion | None:

@@ -12,7 +12,7 @@
              _staging/...                a version that is being put in
              lock                        held while a version is put in
 
-What serves the champion is the endpoint's matter.
+Serving the champion is the endpoint's job.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from adaptation.platforms.base import (
     StandingRecord,
     Upload,
     candidates_in,
+    check_saved_model,
     predecessor_in,
     standings_of,
 )
 
 MODEL, VERSION = "model", "version.json"
 FILES = {"comparison": "pairs.json", "reference": "reference.json"}  # that are copied, by the field that names them
-SAVED_MODEL = "saved_model.pb"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Described(Upload):
-    """What a version's file says: what was uploaded, and what became of it."""
+    """The content of a version's file: what was uploaded, its number and its time."""
 
     number: int
     created: str
@@ -67,24 +67,24 @@ class LocalRegistry:
         self._standings = Journal(storage.join(self.folder, "standings"), StandingRecord)
 
     def upload(self, upload: Upload) -> ModelVersion:
-        """Makes a new version with a copy of the model; the same key again returns the version that is there.
+        """Make a new version with a copy of the model; for the same key again, return the existing version.
 
-        Failure: the version is there whole or not at all. What a killed upload left is cleared away by the next one.
+        Failure: the version exists whole or not at all. What a killed upload left is removed by the next one.
 
         Raises:
           NoSuchModel: `upload.model` holds no SavedModel.
         """
-        _check_model(upload.model)
+        check_saved_model(upload.model)
         os.makedirs(self._versions, exist_ok=True)
         with locked(storage.join(self.folder, "lock")):
             return self._with_key(upload.key) or self._add(upload)
 
     def versions(self) -> list[ModelVersion]:
-        """All versions, oldest first."""
+        """Return all versions, oldest first."""
         return [self._read(number) for number in self._numbers()]
 
     def find(self, model: str = CHAMPION) -> ModelVersion:
-        """The version that `champion` or a number names.
+        """Return the version that `champion` or a number names.
 
         Raises:
           NoSuchModel: There is none.
@@ -99,7 +99,7 @@ class LocalRegistry:
         return self.find() if self._champions.last() else None
 
     def promote(self, version: ModelVersion, reason: str) -> None:
-        """Makes the version the champion; does nothing where it is.
+        """Make the version the champion; do nothing if it is.
 
         Raises:
           NoSuchModel: It is not in this registry.
@@ -187,7 +187,7 @@ class LocalRegistry:
         return storage.join(self._keys, hashlib.sha256(key.encode()).hexdigest())
 
     def _add(self, upload: Upload) -> ModelVersion:
-        """Puts the version in; only who holds the lock may."""
+        """Add the version; the caller holds the lock."""
         storage.remove_folder(self._staging)  # what a killed upload left
         champion = int(self._champion_number() or 0)  # whose folder may be missing: its number is not used again
         number = max(self._newest(), champion) + 1
@@ -232,11 +232,6 @@ def _promotion(number: int, reason: str, last: Record[Promotion] | None) -> Prom
     if last and last.value.version == number:
         return None
     return Promotion(number, reason, _now(), last.number + 1 if last else 1)
-
-
-def _check_model(model: str) -> None:
-    if not os.path.isfile(os.path.join(model, SAVED_MODEL)):
-        raise NoSuchModel(f"{model} holds no SavedModel ({SAVED_MODEL} is missing). Name a folder that was exported.")
 
 
 def _missing(model: str, name: str, known: str) -> str:

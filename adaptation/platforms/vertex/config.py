@@ -48,7 +48,7 @@ class Machine(_Section):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """A request's `machineSpec`."""
+        """Return a request's `machineSpec`."""
         if not self.accelerator:
             return {"machineType": self.machine}
         accelerators = {"acceleratorType": self.accelerator, "acceleratorCount": self.accelerators}
@@ -72,7 +72,7 @@ class Serving(Machine):
 
     @property
     def resources(self) -> dict[str, Any]:
-        """A deployed model's `dedicatedResources`."""
+        """Return a deployed model's `dedicatedResources`."""
         most = self.max_replicas or self.min_replicas
         return {"machineSpec": self.spec, "minReplicaCount": self.min_replicas, "maxReplicaCount": most}
 
@@ -85,7 +85,7 @@ class Prediction(Machine):
 
     @property
     def resources(self) -> dict[str, Any]:
-        """A batch prediction job's `dedicatedResources`."""
+        """Return a batch prediction job's `dedicatedResources`."""
         return {"machineSpec": self.spec, "startingReplicaCount": self.replicas, "maxReplicaCount": self.replicas}
 
 
@@ -224,17 +224,17 @@ class VertexConfig(VertexSettings, PlatformConfig):
 
     @property
     def all_labels(self) -> dict[str, str]:
-        """The labels of created resources."""
+        """Return the labels of created resources."""
         return {**self.labels, LABEL: self.name}
 
     @property
     def encryption(self) -> dict[str, Any]:
-        """The field of a request that names the encryption key, if there is one."""
+        """Return the field of a request that names the encryption key, if there is one."""
         return {"encryptionSpec": {"kmsKeyName": self.encryption_key}} if self.encryption_key else {}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The field of a request that names the service account, if there is one."""
+        """Return the field of a request that names the service account, if there is one."""
         return {"serviceAccount": self.service_account} if self.service_account else {}
 
     def spec(self, pipeline: str) -> str:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 
 from adaptation import codec
 from adaptation.evaluation.mix import Recall
-from adaptation.io import storage
 from adaptation.platforms.base import (
     CHAMPION,
     ModelVersion,
@@ -25,13 +24,13 @@ from adaptation.platforms.base import (
     StandingRecord,
     Upload,
     candidates_in,
+    check_saved_model,
     predecessor_in,
     standings_of,
 )
 from adaptation.platforms.vertex.client import Json, VertexClient
 from adaptation.platforms.vertex.config import LABEL
 
-SAVED_MODEL = "saved_model.pb"
 _PROMOTION = re.compile(rf"{CHAMPION}-([1-9][0-9]*)")
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _CANDIDATE = "candidate"
@@ -65,7 +64,7 @@ class VertexRegistry:
         self._found: str | None = None
 
     def upload(self, upload: Upload) -> ModelVersion:
-        """Makes a new version; the same key again returns the version that is there.
+        """Make a new version; for the same key again, return the existing version.
 
         The version refers to the files at `upload.model`, which must stay as they are.
 
@@ -76,7 +75,7 @@ class VertexRegistry:
           NoSuchModel: `upload.model` holds no SavedModel.
           OperationFailed: Vertex AI could not take the model in.
         """
-        _check_model(upload.model)
+        check_saved_model(upload.model)
         number = self._client.once(lambda: self._send(upload), lambda: self._arrived(upload.key))
         first = self._with_key(upload.key) or self.find(str(number))
         if first.number != number:
@@ -84,11 +83,11 @@ class VertexRegistry:
         return first
 
     def versions(self) -> list[ModelVersion]:
-        """All versions, oldest first."""
+        """Return all versions, oldest first."""
         return sorted(map(_version, self._listed()), key=lambda version: version.number)
 
     def find(self, model: str = CHAMPION) -> ModelVersion:
-        """The version that `champion` or a number names.
+        """Return the version that `champion` or a number names.
 
         Raises:
           NoSuchModel: There is none.
@@ -117,7 +116,7 @@ class VertexRegistry:
         return _version(found) if found else None
 
     def promote(self, version: ModelVersion, reason: str) -> None:
-        """Makes the version the champion; does nothing where it is. The reason is kept in its description.
+        """Make the version the champion; do nothing if it is. The reason is kept in its description.
 
         Failure: repeat it. The alias moves last, in one request with the history's.
 
@@ -291,7 +290,7 @@ class VertexRegistry:
         return number
 
     def _promotions(self) -> dict[int, int]:
-        """The version that each promotion, by its number, made the champion."""
+        """Return the version that each promotion, by its number, made the champion."""
         return _promoted(self._listed())
 
     def _record(self, number: int, standing: Standing, reason: str) -> None:
@@ -318,11 +317,6 @@ class VertexRegistry:
         if model == CHAMPION:
             return f"no version of {self._id} is the champion yet (versions: {known}). Submit a training first."
         return f"{self._id} has no version {model!r} (versions: {known}). Name one of them, or {CHAMPION!r}."
-
-
-def _check_model(model: str) -> None:
-    if not storage.exists(storage.join(model, SAVED_MODEL)):
-        raise NoSuchModel(f"{model} holds no SavedModel ({SAVED_MODEL} is missing). Name a folder that was exported.")
 
 
 def _description(upload: Upload) -> _Description:
@@ -356,7 +350,7 @@ def _version(found: Json) -> ModelVersion:
 
 
 def _promoted(listed: list[Json]) -> dict[int, int]:
-    """The version that each promotion, by its number, made the champion."""
+    """Return the version that each promotion, by its number, made the champion."""
     found = [
         (int(match[1]), int(version["versionId"]))
         for version in listed
