@@ -208,7 +208,8 @@ class VertexRegistry:
         labelled = self._client.list(f"{self._config.parent}/models", "models", filter=f"labels.{LABEL}:*")
         ours = f"{self._config.root.rstrip('/')}/"
         others = [model for model in labelled if str(model.get("artifactUri", "")).startswith(ours)]
-        if names := sorted({str(model["displayName"]) for model in others}):
+        names = sorted({str(model["displayName"]) for model in others} - {self._id})  # ours may just have been made
+        if names:
             raise NoSuchModel(
                 f"there is no model {self._id}, but the files of {' and '.join(names)} are below {ours}: the deployment"
                 f" had that name. Set it again, or set vertex.model and vertex.endpoint to {names[-1]!r}, which keeps "

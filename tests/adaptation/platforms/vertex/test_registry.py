@@ -13,6 +13,7 @@ from adaptation.platforms.base import NoSuchModel, Standing
 from adaptation.platforms.connect import connect
 from adaptation.platforms.vertex.client import Ambiguous, VertexClient
 from adaptation.platforms.vertex.config import Container
+from adaptation.platforms.vertex.registry import VertexRegistry
 from tests.worlds.vertex import ROOT, Vertex, an_upload, at_write
 
 
@@ -195,6 +196,13 @@ def test_model_of_another_name_is_not_forgotten(vertex: Vertex) -> None:
     assert kept.registry.find().number == 1
     assert kept.endpoint.serving() == [1]
     assert connect(replace(vertex.config, name="boats", root="gs://bucket/boats")).registry.champion() is None
+
+
+def test_model_made_during_a_lookup_is_no_other_name(vertex: Vertex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another upload makes the model after the question for its name, and before the one for all models."""
+    client = vertex.client
+    monkeypatch.setattr(client, "named", lambda *_: vertex.with_versions(1) and None)
+    assert VertexRegistry(client).champion() is None
 
 
 def _interrupted() -> None:
