@@ -59,8 +59,7 @@ def PerformanceEvaluator(
     snapshot, version = artifacts.read_snapshot(file_list), artifacts.read_version(predictions)
     criterion = Criterion(threshold, Rule(rule), min_images, false_alarms, drop, bool(ignore_mix))
     results, truth = predictions.get_string_custom_property("results"), with_reviews(Labels.from_json(labels), snapshot)
-    judgement = judge(snapshot, results, truth, version, criterion, max_skipped, run)
-    judgement = _in_context(judgement, candidate, look)
+    judgement = _in_context(judge(snapshot, results, truth, version, criterion, max_skipped, run), candidate, look)
     _write(judgement, metrics)
     if collection := collection_of(snapshot):
         if version:

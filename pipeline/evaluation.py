@@ -34,24 +34,24 @@ def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl
 
 
 def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
-    labels = settings.labels.truth.to_json()
+    labels, data_root = settings.labels.truth.to_json(), settings.data.root
     retraining = {"records_root": place.records, "window": settings.training.window, "ingestion": place.ingestion}
-    listed = FileListGen(collection_root=settings.collection.root, batch=batch, data_root=settings.data.root)
-    predicted = BatchPredictionGen(file_list=listed.outputs["file_list"], platform=place.platform)
-    looked = DriftDetector(
-        file_list=listed.outputs["file_list"], predictions=predicted.outputs["predictions"], run=place.run
-    )
+    listed = FileListGen(collection_root=settings.collection.root, batch=batch, data_root=data_root)
+    files = listed.outputs["file_list"]
+    predicted = BatchPredictionGen(file_list=files, platform=place.platform)
+    predictions = predicted.outputs["predictions"]
+    looked = DriftDetector(file_list=files, predictions=predictions, run=place.run)
     compared = CandidateEvaluator(
-        file_list=listed.outputs["file_list"],
-        predictions=predicted.outputs["predictions"],
+        file_list=files,
+        predictions=predictions,
         labels=labels,
         platform=place.platform,
         approval=settings.gate.approval,
         run=place.run,
     )
     measured = PerformanceEvaluator(
-        file_list=listed.outputs["file_list"],
-        predictions=predicted.outputs["predictions"],
+        file_list=files,
+        predictions=predictions,
         candidate=compared.outputs["candidate"],
         look=looked.outputs["look"],
         labels=labels,
@@ -66,9 +66,9 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
     )
     with tfx.dsl.Cond(measured.outputs["metrics"].future().custom_property("retrain") == 1):
         span = SpanPreparator(
-            file_list=listed.outputs["file_list"],
-            predictions=predicted.outputs["predictions"],
-            data_root=settings.data.root,
+            file_list=files,
+            predictions=predictions,
+            data_root=data_root,
             labels=labels,
             seed=settings.data.seed,
             test_ratio=settings.data.test_ratio,
@@ -78,10 +78,6 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
             **retraining,
         )
         trigger = PipelineTrigger(
-            span=span.outputs["span"],
-            platform=place.platform,
-            data_root=settings.data.root,
-            run=place.run,
-            **retraining,
+            span=span.outputs["span"], platform=place.platform, data_root=data_root, run=place.run, **retraining
         )
     return [listed, predicted, looked, compared, measured, span, trigger]
