@@ -21,6 +21,7 @@ from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import path_utils
 
 from adaptation import codec
+from adaptation.data.label_tables import nfc
 from adaptation.errors import AdaptationError
 from adaptation.evaluation.gate import Comparison
 from adaptation.evaluation.look import Profile, Reference
@@ -175,13 +176,13 @@ class _Both:
     def load(cls, folders: Sequence[str]) -> "_Both":
         challenger, champion = _Answers(folders[0]), _Answers(folders[1]) if len(folders) > 1 else None
         theirs = champion.labels if champion else ()
-        index = {name: number for number, name in enumerate(challenger.labels)}
-        if champion and not index.keys() & set(theirs):
+        index = {nfc(name): number for number, name in enumerate(challenger.labels)}
+        if champion and not index.keys() & set(map(nfc, theirs)):
             raise AdaptationError(
                 f"the champion knows the classes {', '.join(theirs)}, the challenger {', '.join(index)}: none is the "
                 "same. Set labels.names as the champion has them, or start another registry for another task."
             )
-        return cls(challenger, champion, np.array([*(index.get(name, _NO_CLASS) for name in theirs), _NO_CLASS]))
+        return cls(challenger, champion, np.array([*(index.get(nfc(name), _NO_CLASS) for name in theirs), _NO_CLASS]))
 
     def count(self, files: Sequence[str]) -> Counts:
         """Return the counts of the records in files."""

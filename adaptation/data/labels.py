@@ -68,7 +68,8 @@ def refuse_if_too_many(skipped: Sequence[Skipped], total: int, max_share: float)
 def changed_label(names: Sequence[str], earlier: Sequence[str]) -> str:
     """Return the first change of label names other than names appended to the earlier ones; "" if there is none.
 
-    A label is an index into the names of its span: it keeps its meaning as long as names are only appended.
+    A label is an index into the names of its span: it keeps its meaning as long as names are only appended. Names are
+    compared in Unicode's form NFC.
 
     >>> changed_label(("ant", "cat", "ship"), ("cat", "ship"))
     "label 0 was 'cat' and is 'ant'"
@@ -78,7 +79,7 @@ def changed_label(names: Sequence[str], earlier: Sequence[str]) -> str:
     ''
     """
     for number, (before, now) in enumerate(zip_longest(earlier, names[: len(earlier)])):
-        if now != before:
+        if now is None or nfc(now) != nfc(before):
             return f"label {number} was {before!r} and is {'missing' if now is None else repr(now)}"
     return ""
 
@@ -200,9 +201,15 @@ class Labels:
         if self.reviewed:
             reviewed = names.replace_strict(self.reviewed, default=None, return_dtype=pl.String)
             found = pl.select(pl.coalesce(reviewed, found)).to_series()
-        if not is_ascii:
-            found = found.str.normalize("NFC").replace(self._known)
-        return found.cast(pl.Enum(self.names), strict=False)
+        return self.known(found)
+
+    def known(self, labels: pl.Series) -> pl.Series:
+        """Return labels as an Enum series of the names, compared with them in the form NFC; null for others."""
+        import polars as pl
+
+        if not all(map(str.isascii, self.names)):
+            labels = labels.str.normalize("NFC").replace(self._known)
+        return labels.cast(pl.Enum(self.names), strict=False)
 
     def index(self, label: str) -> int:
         """Return the label's number: its place among the names.

@@ -47,7 +47,7 @@ def compare(
       InvalidPredictions: The candidate's results are not exactly one for each image of the snapshot.
     """
     tally(snapshot, candidate, labels)
-    answers = _answers(champion).join(_answers(candidate), on="image", suffix="_candidate")
+    answers = _answers(champion, labels).join(_answers(candidate, labels), on="image", suffix="_candidate")
     names = answers["image"].str.slice(len(storage.join(snapshot.root, ""))).alias("name")
     new = [image.name for image in snapshot.images if image not in counted]
     rows = answers.with_columns(names, labels.of_all(names).cast(pl.String).alias("truth")).filter(
@@ -57,9 +57,10 @@ def compare(
     return NewPairs(_pairs(rows), tuple(image for image in snapshot.images if image.name in names_counted))
 
 
-def _answers(folder: str) -> pl.DataFrame:
-    """The images that were predicted without an error, and their labels."""
-    return pl.concat(read_predictions(folder)).select("image", "label").drop_nulls()
+def _answers(folder: str, labels: Labels) -> pl.DataFrame:
+    """Return the images that were predicted without an error, and their labels as the settings write them."""
+    found = pl.concat(read_predictions(folder)).select("image", "label").drop_nulls()
+    return found.with_columns(labels.known(found["label"]).cast(pl.String).fill_null(found["label"]))
 
 
 def _pairs(rows: pl.DataFrame) -> dict[str, Pairs]:

@@ -130,7 +130,7 @@ def _counted(results: pl.DataFrame, folder: str, labels: Labels, known: pl.Serie
     outcomes = results.select(
         names,
         labels.of_all(names).alias("truth"),
-        pl.col("label").cast(pl.Enum(labels.names), strict=False),
+        labels.known(results["label"]).alias("label"),
         pl.col("confidence", "error"),
     )
     is_foreign = not results["image"].str.starts_with(folder).all() or _has_foreign_label(outcomes)
@@ -187,11 +187,13 @@ def _listed(snapshot: Snapshot) -> pl.DataFrame:
 
 def _refuse_foreign_labels(results: pl.DataFrame, labels: Labels) -> None:
     """Refuse a predicted label that is not one of the labels: the model was trained with others."""
-    foreign = results.filter(~pl.col("label").is_in(labels.names))
+    foreign = results.filter(pl.col("label").is_not_null() & labels.known(results["label"]).is_null())
     if len(foreign):
         image, label = foreign.select("image", "label").row(0)
+        others = foreign["label"].unique().to_list()
         raise InvalidPredictions(
-            f"the model predicts {label!r} for {image}, and the labels are {_examples(labels.names)}. Evaluate a model "
+            f"the model predicts {label!r} for {image}, and the labels are {_examples(labels.names)}. No labels are "
+            f"{len(others)} of those that it predicts: {_examples(others)}. Evaluate a model "
             "that was trained with these labels, or set the labels that it was trained with."
         )
 

@@ -31,6 +31,7 @@ _SECTION = "should be a section, written [{key}]"
 _WORDS = {"tuple_type": "should be a list", "model_type": _SECTION, "dataclass_type": _SECTION}
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _INLINE = 80
+_PATTERN = "[]*?\\"
 _SERVICE = re.compile(  # source: kubernetes.io/docs/concepts/services-networking/service, "Environment variables"
     rf"{PREFIX}(?!.*__)([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -84,9 +85,12 @@ def load(path: str | Path) -> Settings:
         problems += map(_problem, error.errors())
     except SettingsError as error:
         problems.append(_unreadable_variable(error))
+    if not problems:
+        placed = _placed(settings, file)
+        problems += _places_that_are_patterns(placed)
     if problems:
         raise InvalidSettings("\n  ".join([f"{file} is invalid. Fix:", *problems]))
-    return _placed(settings, file)
+    return placed
 
 
 def write_settings(path: str | Path, labels: Sequence[str], overrides: Mapping[str, object] | None = None) -> Path:
@@ -296,6 +300,19 @@ def _placed(settings: Settings, file: Path) -> Settings:
     )
     placed._file = file
     return placed
+
+
+def _places_that_are_patterns(settings: Settings) -> list[str]:
+    """Return a problem for each folder whose files TFX's components find by a pattern that begins with its path."""
+    places = {"vertex.root" if settings.target.remote else "platform.root": settings.target.root}
+    if settings.training.ingestion == "import":
+        places["data.root"] = settings.data.root
+    return [
+        f"{key} = {place!r}: should have none of the characters {' '.join(found)} in its path, which TFX takes for a "
+        "pattern of file names. Rename the folder, or set another one"
+        for key, place in places.items()
+        if (found := sorted(set(place) & set(_PATTERN)))
+    ]
 
 
 def _absolute(folder: Path, place: str) -> str:

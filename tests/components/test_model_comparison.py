@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 import tensorflow as tf
@@ -102,6 +103,16 @@ def test_champion_with_classes_in_another_order_is_compared_by_their_names(tmp_p
     file = records(tmp_path / "a", (1, 0, "01"), (1, 1, "12"), (1, 2, "20"), (1, 0, "00"))
     found = count([file], challenger, champion).tests
     assert found == {(1, "cat"): Pairs(both=1, challenger_only=1), (1, "dog"): Pairs(1), (1, "ship"): Pairs(1)}
+
+
+def test_classes_of_two_models_are_compared_in_nfc(tmp_path: Path) -> None:
+    challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", normalize("NFC", "bär")])
+    champion = a_model(tmp_path / "old", CHAMPION, [normalize("NFD", "bär"), "cat"])
+    file = records(tmp_path / "a", (1, 0, "01"), (1, 1, "10"))
+    assert count([file], challenger, champion).tests == {
+        (1, "cat"): Pairs(1),
+        (1, normalize("NFC", "bär")): Pairs(1),
+    }
 
 
 def test_champion_is_wrong_on_a_class_that_it_does_not_know(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A folder with images of all kinds goes through the commands that README shows."""
+"""A folder with images of all kinds, in a folder of an odd name, goes through the commands that README shows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def images(folder: Path, seed: int) -> None:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A workspace made from such a folder; both are in the current folder."""
-    folder = tmp_path_factory.mktemp("odd")
+    folder = tmp_path_factory.mktemp("odd") / "100% #1 (\u00fcml\u00e4ut)"
+    folder.mkdir()
     images(folder / "images", seed=0)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in SMALL.items():

@@ -147,6 +147,7 @@ def test_results_that_change_while_they_are_read_are_refused(
 def test_model_that_predicts_other_labels_is_refused() -> None:
     folder = folder_of(predicted("car_1.jpg", "car") + predicted("car_2.jpg", "automobile"))
     with pytest.raises(
-        InvalidPredictions, match="predicts 'automobile' for gs://.*/car_2.jpg.*labels are car, cat, ship"
+        InvalidPredictions,
+        match="predicts 'automobile' for gs://.*/car_2.jpg.*labels are car, cat, ship. No labels are 1 .*: automobile",
     ):
         evaluate(snapshot_of(["car_1.jpg", "car_2.jpg"]), folder, LABELS, 1.0)

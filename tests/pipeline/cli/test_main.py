@@ -196,6 +196,19 @@ def test_init_takes_the_answers_to_what_it_asks(tmp_path: Path) -> None:
     assert by_pattern.exit_code == 0 and "classes by pattern: cat, dog" in by_pattern.stdout
 
 
+@pytest.mark.parametrize("command", ["init", "doctor", "plan"])
+def test_workspace_whose_path_is_a_pattern_is_refused(tmp_path: Path, command: str) -> None:
+    world = World(tmp_path / "shop [1]")
+    if command != "init":
+        world.folder.mkdir()
+        (world.folder / "adapt.toml").write_text('labels.names = ["cat", "dog"]\n')
+    collect(tmp_path / "own", [f"{label}_{number}.png" for label in LABELS for number in range(3)])
+    result = adapt(world, command, *(("--images", str(tmp_path / "own")) if command == "init" else ()))
+    assert result.exit_code == 1
+    assert f"platform.root = '{world.folder}': should have none of the characters [ ]" in result.output
+    assert command != "init" or not contents(world.folder)
+
+
 def test_plan_names_files_that_are_no_images_of_the_batch(shop: World) -> None:
     collect(shop.folder / "collection" / MONTH, ["cat/1.webp"])
     assert "files    passed over: 1 files that are no JPEG or PNG: 1 .webp (cat/1.webp)" in adapt(shop, "plan").stdout

@@ -124,6 +124,23 @@ def test_relative_folders_start_at_the_folder_of_the_file(tmp_path: Path, monkey
     assert settings.file == tmp_path / "adapt.toml"
 
 
+@pytest.mark.parametrize("name", ["a [1]", "all*", "what?", "back\\\\slash", "a]"])
+def test_folder_whose_path_is_a_pattern_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InvalidSettings, match=re.escape(f"platform.root = {str(tmp_path / name)!r}")):
+        load(settings_file(tmp_path / name))
+    elsewhere = f'platform.root = "{tmp_path}/work"\n{LABELS}'
+    assert load(settings_file(tmp_path / name, elsewhere)).data.root == f"{tmp_path / name}/data"
+    with pytest.raises(InvalidSettings, match="data.root = "):
+        load(settings_file(tmp_path / name, f'training.ingestion = "import"\n{elsewhere}'))
+
+
+@pytest.mark.parametrize("name", ["100% #1", "\u00fcml\u00e4ut", "it's", "a,b;c{d}(e)$f&g"])
+def test_folder_with_other_odd_characters_is_accepted(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert load(settings_file(tmp_path / name)).platform.root == str(tmp_path / name)
+
+
 def test_absolute_folders_and_buckets_are_unchanged(tmp_path: Path) -> None:
     text = LABELS + '[data]\nroot = "gs://bucket/data"\n[collection]\nroot = "/srv/collected"\n'
     settings = load(settings_file(tmp_path, text))

@@ -30,6 +30,7 @@ BEYOND_A_SCHEMA = {
     "replicas_the_wrong_way_round",
     "topic_without_project",
     "webhook_without_https",
+    "root_that_is_a_pattern",
     "window",
 }
 
