@@ -228,7 +228,7 @@ def test_champion_in_a_bucket_is_compared_there(tmp_path: Path, monkeypatch: pyt
             assert done.returncode == 0, done.stderr
         compared = codec.read(f"{ROOT}/comparison/pairs.json", Comparison)
         reference = codec.read(f"{ROOT}/comparison/reference.json", Reference)
-    assert reference.profile == Profile.of({"cat": 2, "dog": 2}, [1] * 4)
+    assert reference.profile == Profile.of({"cat": 3, "dog": 1}, [1] * 4)
     assert compared == Comparison.of(
         1, {(1, "cat"): Pairs(both=1, challenger_only=1), (1, "dog"): Pairs(both=1, champion_only=1)}
     )
