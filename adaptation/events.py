@@ -20,7 +20,7 @@ from enum import StrEnum
 from adaptation import codec, retraining, trigger
 from adaptation.data.batches import BatchStore
 from adaptation.evaluation import decisions
-from adaptation.evaluation.decisions import Decided
+from adaptation.evaluation.decisions import WAITING_FOR_LABELS, Decided
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.platforms.base import (
@@ -51,6 +51,7 @@ class Kind(StrEnum):
     """What happened; the last part of a CloudEvent's type."""
 
     LOOK = "batch.look"
+    LABELS = "batch.waiting-for-labels"
     SKIPPED = "batch.skipped"
     EVALUATION_FAILED = "evaluation.failed"
     EVALUATION_GIVEN_UP = "evaluation.given-up"
@@ -72,6 +73,7 @@ class Kind(StrEnum):
 NEEDS_A_PERSON = frozenset(
     {
         Kind.LOOK,
+        Kind.LABELS,
         Kind.SKIPPED,
         Kind.EVALUATION_GIVEN_UP,
         Kind.TRAINING_GIVEN_UP,
@@ -371,6 +373,8 @@ def _of_decision(decided: Decided) -> Iterator[Event]:
     }
     if decided.retrain:
         yield Event(Kind.RETRAINING, f"{decided.run}/retrain", subject, decided.time, decided.reason, data)
+    if decided.outcome == WAITING_FOR_LABELS:
+        yield Event(Kind.LABELS, f"{decided.run}/labels", subject, decided.time, decided.reason, data)
     if decided.rollback:
         yield Event(Kind.ROLLBACK_PROPOSED, f"{decided.run}/rollback", subject, decided.time, decided.reason, data)
 

@@ -43,9 +43,13 @@ import flask
 import functions_framework
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from adaptation import codec
 from adaptation.data.batches import BatchStore
 from adaptation.errors import AdaptationError
+from adaptation.events import Sources
 from adaptation.io.object_store import StorageFailed
+from adaptation.notify.config import NotifyConfig
+from adaptation.notify.delivery import notify
 from adaptation.retraining import Step
 from adaptation.trigger import Delivery, Outcome, tick
 
@@ -80,12 +84,14 @@ class Deployment:
       records_root: URI of the folder of the trigger's journals.
       min_images: New images that are worth an evaluation.
       platform: The platform that runs the evaluations.
+      notification: Whom to notify of events; None: nobody.
     """
 
     batches: BatchStore
     records_root: str
     min_images: int
     platform: Platform
+    notification: NotifyConfig | None = None
 
     @classmethod
     def connect(cls, environment: Mapping[str, str]) -> Deployment:
@@ -102,11 +108,26 @@ class Deployment:
             records_root=environment["RECORDS_ROOT"],
             min_images=int(environment.get("MIN_IMAGES", MIN_IMAGES)),
             platform=_platform(environment["PLATFORM"]),
+            notification=_notification(environment.get("NOTIFY", "")),
         )
 
     def deliver(self) -> Delivery:
-        """Make one delivery; errors as for `trigger.tick`."""
-        return tick(self.platform, self.batches, self.records_root, self.min_images)
+        """Make one delivery, then send what is new; errors as for `trigger.tick`."""
+        try:
+            return tick(self.platform, self.batches, self.records_root, self.min_images)
+        finally:
+            self._notify()
+
+    def _notify(self) -> None:
+        """Send the events that are new or wait. What fails is logged, and sent by a later delivery."""
+        if self.notification is None:
+            return
+        sources = Sources(self.batches, self.records_root, self.platform.jobs, self.platform.registry)
+        try:
+            for left in notify(sources, self.notification):
+                _log("WARNING", f"{left.events} events are not delivered to {left.receiver}: {left.error}")
+        except Exception as error:  # the delivery counts, whatever happens to its news
+            _log("WARNING", f"events were not sent: {type(error).__name__}: {error}")
 
 
 def _limit_bodies(app: flask.Flask) -> None:
@@ -234,10 +255,14 @@ def _delivery_response(delivery: Delivery) -> tuple[str, int]:
 
 def _response(severity: str, message: str, status: int, **fields: str) -> tuple[str, int]:
     """Log a line in Cloud Logging's format on the standard output, and return the same message as the response."""
+    _log(severity, message, **fields)
+    return f"{message[:LONGEST_MESSAGE]}\n", status
+
+
+def _log(severity: str, message: str, **fields: str) -> None:
     message = message[:LONGEST_MESSAGE]
     line = {"severity": severity, "message": message} | {name: value for name, value in fields.items() if value}
     print(json.dumps(line | _trace()) + "\n", end="", flush=True)  # as one write: others log at the same time
-    return f"{message}\n", status
 
 
 def _trace() -> dict[str, str]:
@@ -265,6 +290,18 @@ def _platform(text: str) -> Platform:
     return config.connect()
 
 
+def _notification(text: str) -> NotifyConfig | None:
+    return codec.decode(text, NotifyConfig, "NOTIFY", remedy="Deploy the function again.") if text else None
+
+
+def _check_notification(environment: Mapping[str, str]) -> list[str]:
+    try:
+        _notification(environment.get("NOTIFY", ""))
+    except AdaptationError as error:
+        return [str(error).rstrip(".")]
+    return []
+
+
 def _check_roots(environment: Mapping[str, str]) -> list[str]:
     roots = {name: environment.get(name, "") for name in ("COLLECTION_ROOT", "RECORDS_ROOT")}
     return [f"{name} is {uri!r}, not a gs:// folder" for name, uri in roots.items() if not _BUCKET.fullmatch(uri)]
@@ -283,7 +320,7 @@ def _check_platform(environment: Mapping[str, str]) -> list[str]:
     return []
 
 
-_CHECKS = (_check_roots, _check_min_images, _check_platform)
+_CHECKS = (_check_roots, _check_min_images, _check_platform, _check_notification)
 
 
 def _shown(value: Any) -> str:

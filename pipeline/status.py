@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from adaptation.evaluation.decisions import Decided, last_decision
+from adaptation.evaluation.decisions import WAITING_FOR_LABELS, Decided, last_decision
 from adaptation.events import Event, Looked, Outbox, last_look
 from adaptation.notify.delivery import Delivery, Undelivered
 from adaptation.notify.receivers import receivers
@@ -198,6 +198,8 @@ def _todo(
             yield f'Decide on version {record.version}: "adapt models approve {record.version}", or reject.'
     if plan.outcome is Outcome.GIVE_UP:
         yield f'{plan.reason}. Fix the cause, then run "adapt evaluate".'
+    if decided and decided.outcome == WAITING_FOR_LABELS:
+        yield decided.reason
     if looked and looked.look.outcome == "look" and not (decided and decided.time >= looked.time):
         yield looked.look.reason
     for one in undelivered:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adaptation.evaluation.decision import Decision
 
 FOLDER = "_decisions"
+WAITING_FOR_LABELS = "waiting for labels"  # the outcome of an evaluation whose labels people give
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Decided:
       images: How many images were evaluated.
       accuracy: Their share that was predicted correctly; None without images.
       retrain: Whether the model is retrained.
-      outcome: `retrain`, `keep` or `too few`.
+      outcome: `retrain`, `keep`, `too few` or `waiting for labels`.
       reason: Why, as a sentence with the figures.
       evidence: Share of the evidence that a retraining takes, 0 to 1; None under rules without memory.
       rollback: Whether going back to the champion before is proposed.

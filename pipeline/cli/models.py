@@ -1,4 +1,4 @@
-"""The commands about the model's versions: `adapt models list`, `history`, `approve`, `reject`; `adapt rollback`."""
+"""The commands about the model's versions: `adapt models list`, `history`, `card`, `approve` ...; `adapt rollback`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,20 @@ def show_history(folder: Path, as_json: bool) -> None:
         for one in events
     ]
     show("History of the model's versions", columns, rows)
+
+
+@models.command("card")
+@in_workspace
+@click.argument("version")
+@click.option("--save", is_flag=True, help="Write it as README.md beside the version's model instead.")
+def show_card(folder: Path, version: str, save: bool) -> None:
+    """Print the model card of a VERSION, in Hugging Face's format."""
+    from pipeline.model_card import model_card, save_card
+
+    workspace = open_workspace(folder)
+    found = workspace.platform.registry.find(version)
+    card = model_card(workspace, found)
+    click.echo(save_card(found, card) if save else card)
 
 
 @models.command("approve")

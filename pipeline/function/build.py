@@ -14,12 +14,14 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import yaml
 
+from adaptation import codec
 from adaptation.errors import AlreadyExists
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import InvalidSettings
@@ -72,7 +74,14 @@ def variables(settings: Settings) -> dict[str, str]:
         "RECORDS_ROOT": Workspace(settings).triggers,
         "MIN_IMAGES": str(settings.collection.min_images),
         "PLATFORM": vertex_config(settings).to_json(),
+        **_notification(settings),
     }
+
+
+def _notification(settings: Settings) -> dict[str, str]:
+    """Return the variable with the receivers that the function reaches, if there are any."""
+    config = replace(Workspace(settings).notification, command=(), apprise="")
+    return {"NOTIFY": codec.encode(config, indent=0).decode()} if config.webhooks or config.pubsub else {}
 
 
 def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:

@@ -15,6 +15,7 @@ Source of the commands: `gcloud help`, and the reference of each at https://clou
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def deployment_steps(settings: Settings, folder: Path) -> list[Step]:
         deployment.on_folder("the right to read the spans, for the window of a training", settings.data.root, READ),
         deployment.on_folder("the right to read the records", environment["RECORDS_ROOT"], READ),
         deployment.on_folder("the right to create records", environment["RECORDS_ROOT"], CREATE),
+        *deployment.notification(),
         deployment.on_request(),
         deployment.on_event(),
         deployment.calling(deployment.trigger),
@@ -186,6 +188,18 @@ class _Deployment:
         )
         return Step("the function that each new object calls", self._function(self.on_image, ON_EVENT, *flags))
 
+    def notification(self) -> Iterator[Step]:
+        """Yield the rights to publish events, and to read the secret that signs them, if the settings say so."""
+        member, notify = self._member(self.runner), self.settings.notify
+        if notify.pubsub:
+            _, project, _, topic = notify.pubsub.split("/")
+            words = ("pubsub", "topics", "add-iam-policy-binding", topic, member, "--role=roles/pubsub.publisher")
+            publish = (GCLOUD, *words, f"--project={project}", "--quiet")  # this command knows no --condition
+            yield Step("the right to publish events", publish)
+        if notify.webhooks and notify.secret:
+            command = self._binding("secrets", notify.secret, member, "roles/secretmanager.secretAccessor")
+            yield Step("the right to read the secret that signs events", command)
+
     def calling(self, function: str) -> Step:
         region, member = f"--region={self._location}", self._member(self.invoker)
         command = self._gcloud("functions", "add-invoker-policy-binding", function, region, member)
@@ -227,6 +241,12 @@ class _Deployment:
             look=self._gcloud(*jobs, "describe", self.trigger, location),
             renew=self._gcloud(*jobs, "update", "http", *words),
         )
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        """The flag that puts the secret of Secret Manager into the variable of the same name, if one signs events."""
+        notify = self.settings.notify
+        return (f"--set-secrets={notify.secret}={notify.secret}:latest",) if notify.webhooks and notify.secret else ()
 
     @property
     def _project(self) -> str:
@@ -277,6 +297,7 @@ class _Deployment:
             "--concurrency=16",
             "--max-instances=4",
             f"--timeout={_SECONDS}s",
+            *self._secrets,
             *flags,
         )
 

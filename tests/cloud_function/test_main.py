@@ -8,13 +8,17 @@ import re
 from typing import Any
 
 import pytest
+from cloudevents.http import from_json
 
 from adaptation.io import storage
+from emulators.pubsub import PubSubEmulator
 from tests.worlds.function import BATCH, COLLECTION, ENOUGH, FINALIZED, PUBLISHED, FunctionWorld, notification
+from tests.worlds.processes import wait_until
 from tests.worlds.vertex import ROOT, publish
 
 JOB = f"evaluation-{BATCH}-0001"
 IMAGE = f"ships/collected/{BATCH}/ship_1.jpg"
+TOPIC = "projects/demo/topics/events"
 ENVIRONMENT = ("COLLECTION_ROOT", "RECORDS_ROOT", "PLATFORM")
 
 
@@ -374,3 +378,46 @@ def test_body_over_a_mebibyte_is_refused_unread(world: FunctionWorld, size: int)
     assert world.jobs == []
     assert [line["severity"] for line in world.logged] == ["WARNING"] * 2
     assert world.post(b"x" * 2**20).status_code == 200
+
+
+# Events
+
+
+def test_delivery_publishes_what_has_happened(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PubSubEmulator(TOPIC) as emulator:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.environment()["PUBSUB_EMULATOR_HOST"])
+        monkeypatch.setenv("NOTIFY", json.dumps({"source": "ships", "pubsub": TOPIC}))
+        assert [world.post().status_code for _ in range(2)] == [200, 200]
+    events = [from_json(message.data) for message in emulator.messages[TOPIC]]
+    assert [event["type"] for event in events] == ["continuous-adaptation.challenger.deployed"]
+
+
+def test_failed_job_is_published_by_the_next_delivery(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PubSubEmulator(TOPIC) as emulator:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.environment()["PUBSUB_EMULATOR_HOST"])
+        monkeypatch.setenv("NOTIFY", json.dumps({"source": "ships", "pubsub": TOPIC}))
+        world.post()
+        world.vertex.server.recover()
+        world.vertex.client.change("POST", f"{world.vertex.config.parent}/pipelineJobs/ships-{JOB}:cancel")
+        wait_until(lambda: world.vertex.jobs.get(JOB).state.ended)
+        world.post()
+    kinds = [from_json(message.data)["type"] for message in emulator.messages[TOPIC]]
+    assert kinds[-1] == "continuous-adaptation.evaluation.failed"
+
+
+def test_delivery_counts_although_nobody_takes_its_events(
+    world: FunctionWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PubSubEmulator() as emulator:  # without the topic
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.environment()["PUBSUB_EMULATOR_HOST"])
+        monkeypatch.setenv("NOTIFY", json.dumps({"source": "ships", "pubsub": TOPIC}))
+        assert world.post().status_code == 200
+    warning, result = world.logged
+    assert (warning["severity"], result["outcome"]) == ("WARNING", "start")
+    assert "1 events are not delivered to projects/demo/topics/events: HTTP 404" in warning["message"]
+
+
+def test_unusable_receivers_are_named(world: FunctionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY", '{"webhooks": 3}')
+    assert world.post().status_code == 500
+    assert "NOTIFY" in world.logged[-1]["message"]

@@ -115,6 +115,12 @@ def test_look_needs_a_person_until_its_batch_is_decided_on(world: World) -> None
     assert (code, status["look"]["outcome"], status["decision"]["outcome"]) == (0, "look", "keep")
 
 
+def test_batch_that_waits_for_labels_needs_a_person(world: World) -> None:
+    world.serve()
+    world.records.decide("evaluation-1", outcome="waiting for labels")
+    assert world.status()[0] == 5
+
+
 def test_proposed_rollback_needs_a_person_until_it_is_done(world: World) -> None:
     world.serve()
     world.records.decide("evaluation-1", rollback=True)

@@ -84,8 +84,8 @@ class EventWorld:
     def fail(self, job: str, message: str = "the disk is full") -> None:
         self.jobs.end(job, JobState.FAILED, message)
 
-    def decide(self, run: str, *, retrain: bool = False, rollback: bool = False) -> None:
-        outcome = "retrain" if retrain else "keep"
+    def decide(self, run: str, *, retrain: bool = False, rollback: bool = False, outcome: str = "") -> None:
+        outcome = outcome or ("retrain" if retrain else "keep")
         reason = "62 of 100 images are right"
         record_decision(self.batches, Decided(BATCH, 1, 100, 0.62, retrain, outcome, reason, 0.5, rollback, run, now()))
 
@@ -108,6 +108,7 @@ class EventWorld:
         first, second, third = (self.version(key) for key in ("one", "two", "three"))
         self.registry.promote(first, "the first")
         self.look(1, "look")
+        self.decide("evaluation-0", outcome="waiting for labels")
         self.evaluate("evaluation-1")
         self.fail("evaluation-1", "TooManySkipped: 40 of 100 images were skipped")
         self.evaluate("evaluation-2", attempt=2)

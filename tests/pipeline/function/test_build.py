@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -86,6 +87,14 @@ def test_environment_names_every_place(settings: Settings, folder: Path) -> None
         "PLATFORM": vertex_config(settings).to_json(),
     }
     assert isinstance(found["MIN_IMAGES"], str)
+
+
+def test_environment_names_the_receivers_that_the_function_reaches(tmp_path: Path, folder: Path) -> None:
+    settings = load(GOLDEN)
+    notify = settings.notify.model_copy(update={"webhooks": ("https://example.org/hook",), "command": ("page",)})
+    build(settings.model_copy(update={"notify": notify}), folder)
+    found = json.loads(environment(folder)["NOTIFY"])
+    assert (found["webhooks"], found["command"]) == (["https://example.org/hook"], [])
 
 
 def test_values_of_any_script_survive_the_environment_file(tmp_path: Path, folder: Path) -> None:

@@ -331,6 +331,16 @@ def test_bindings_say_that_they_have_no_condition(shop: Path) -> None:
     assert all("--condition=None" in command for command in bound)
 
 
+def test_receivers_of_events_bring_their_rights_and_the_secret(tmp_path: Path) -> None:
+    notify = {"notify__webhooks": ["https://example.org/hook"], "notify__secret": "HOOK_SECRET"}
+    given = words(workspace(tmp_path / "notifying", **notify, notify__pubsub="projects/other/topics/events"))
+    assert "--set-secrets=HOOK_SECRET=HOOK_SECRET:latest" in given
+    assert "--role=roles/secretmanager.secretAccessor" in given
+    topic = given.index("events")
+    assert given[topic - 3 : topic] == ["pubsub", "topics", "add-iam-policy-binding"]
+    assert given[topic + 2 : topic + 4] == ["--role=roles/pubsub.publisher", "--project=other"]
+
+
 def test_collection_that_is_a_whole_bucket_is_granted_as_one(tmp_path: Path) -> None:
     whole = words(workspace(tmp_path / "whole", collection__root="gs://images"))
     assert whole[whole.index("buckets") : whole.index("buckets") + 3] == [
