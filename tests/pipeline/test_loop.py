@@ -168,6 +168,12 @@ def test_first_champion_fails_on_the_drifted_batch_and_is_replaced(demo: Facts) 
     assert (result["spans"], result["champion_version"]) == ("1-2", 2)
 
 
+def test_drifted_batch_seems_different_before_its_labels_are_read(demo: Facts) -> None:
+    drifted, again = (one.result["look"] for one in demo.jobs if "evaluation" in one.id)
+    assert "2021-10 seems different: the mean confidence has fallen" in drifted
+    assert "2021-11 seems like the test images" in again
+
+
 def test_adapted_champion_predicts_both_batches_well(demo: Facts) -> None:
     result = figures(demo)
     assert result["accuracy_span1_after"] >= 0.93
