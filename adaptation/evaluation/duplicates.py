@@ -40,8 +40,8 @@ class Duplicates:
 def find_duplicates(snapshot: Snapshot, predictions_folder: str, labels: Labels, known: Contents) -> Duplicates:
     """Return the copies among the labelled images: of the same content, unless it is known, the first name counts.
 
-    Memory: 8 bytes for each image and for each known content, and as much again while they are sorted: 64 MB for
-    2,000,000 images and as many known ones. Names are kept of copies alone.
+    Memory: 230 MB for 2,000,000 images and as many known contents, while these numbers are sorted (measured); below
+    10 MB for 50,000. Names are kept of copies alone.
 
     Args:
       snapshot: The images that were predicted.
