@@ -112,7 +112,7 @@ class Training:
     def follows(self, run: str) -> bool:
         """Return whether it was decided by this evaluation run, and the span that it is about is published."""
         decision = self.record.decision if self.record else None
-        return decision is not None and _is_run_of(decision.cause, run) and _is_published(decision)
+        return decision is not None and is_run_of(decision.cause, run) and _is_published(decision)
 
 
 NO_TRAINING = Training()
@@ -232,11 +232,11 @@ def _after_failure(record: TrainingRecord, job: Job) -> tuple[Step, str]:
 
 def _is_deployed(job: Job, registry: Registry) -> bool:
     """Return True if the job's model became the champion. If the job died after that, nothing is left to repeat."""
-    made = {version.number for version in registry.versions() if _is_run_of(version.run, job.id)}
+    made = {version.number for version in registry.versions() if is_run_of(version.run, job.id)}
     return any(promotion.version in made for promotion in registry.promotions())
 
 
-def _is_run_of(run: str, job_id: str) -> bool:
+def is_run_of(run: str, job_id: str) -> bool:
     """Return True if a run is that of a job. A run's name on Vertex AI is the job's id after the deployment's name."""
     return run == job_id or run.endswith(f"-{job_id}")
 

@@ -7,6 +7,9 @@ that is missing.
 
     <records root>/2021-10/0001.json  ->  job evaluation-2021-10-0001
 
+An evaluation that waits for labels is continued once by those that come, see `waiting`. Its record says with how many,
+and that its job is about the images that wait, also in a retry.
+
 One requirement on the jobs: an evaluation marks its images as evaluated (`BatchStore.mark_evaluated`) before it
 succeeds. The trainings that evaluations decide on are in `retraining`; each delivery advances them, too.
 """
@@ -20,6 +23,7 @@ from enum import StrEnum
 
 from adaptation import retraining
 from adaptation.data.batches import Batch, BatchStore, Snapshot
+from adaptation.data.waiting import Waiting, labelled_now, latest_waiting, waiting_of
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.platforms.base import Job, JobRequest, Jobs, JobState, Platform
@@ -35,6 +39,7 @@ class Outcome(StrEnum):
     NO_BATCH = "no batch"
     NOTHING_NEW = "nothing new"
     NOT_ENOUGH = "not enough"
+    WAITING = "waiting for labels"
     RUNNING = "running"
     START = "start"
     RESUME = "resume"
@@ -54,6 +59,7 @@ class TriggerRecord:
       digest: Digest of the list of the counted images.
       time: ISO 8601, UTC.
       reason: Why it was triggered.
+      labelled: Number of labels with which it continues a waiting evaluation; 0 if it evaluates new images.
     """
 
     job: str
@@ -62,6 +68,7 @@ class TriggerRecord:
     digest: str
     time: str
     reason: str
+    labelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ class State:
       min_images: New images that are worth an evaluation.
       force: True if a person requested an evaluation whatever the number of new images.
       training: The training that was decided last.
+      waiting: The batch's last evaluation whose labels people give, if any.
+      labelled: Number of its images whose labels count now.
     """
 
     batch: Batch | None
@@ -91,6 +100,14 @@ class State:
     min_images: int = 100
     force: bool = False
     training: Training = NO_TRAINING
+    waiting: Waiting | None = None
+    labelled: int = 0
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether more labels count than any evaluation of the batch has counted."""
+        continued = self.last.value.labelled if self.last and self.job and self.job.state is JobState.SUCCEEDED else 0
+        return self.waiting is not None and self.labelled > max(self.waiting.counted, continued)
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ class Plan:
     """The next action for a state, and the reason for a person to read.
 
     `job_id`, `number` and `attempt` describe the job to create for START, RESUME and RETRY, the recorded one for the
-    others, or no job ("", 0, 0). `images` and `digest` go into the record.
+    others, or no job ("", 0, 0). `images`, `digest` and `labelled` go into the record.
     """
 
     outcome: Outcome
@@ -109,6 +126,7 @@ class Plan:
     attempt: int = 0
     images: int = 0
     digest: str = ""
+    labelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,13 +153,20 @@ def tick(platform: Platform, batches: BatchStore, records_root: str, min_images:
 
 
 def deliver(
-    batches: BatchStore, records_root: str, jobs: Jobs, min_images: int, training: Training = NO_TRAINING
+    batches: BatchStore,
+    records_root: str,
+    jobs: Jobs,
+    min_images: int,
+    training: Training = NO_TRAINING,
+    batch: Batch | None = None,
 ) -> Delivery:
     """Look, plan and act once, for the evaluations alone. The plan says if another delivery was faster.
 
+    If a person named a batch, it is looked at; else the one that needs it most.
+
     Failure: repeat it. It finds what was done and does the rest.
     """
-    planned = plan(look(batches, records_root, jobs, min_images, training=training))
+    planned = plan(look(batches, records_root, jobs, min_images, batch=batch, training=training))
     job = act(planned, records_root, jobs)
     if job is None and planned.outcome in (Outcome.START, Outcome.RETRY):
         reason = f"another delivery has just triggered {planned.job_id}"
@@ -175,10 +200,10 @@ def look(
     whole: bool = False,
     training: Training = NO_TRAINING,
 ) -> State:
-    """Read the state of a batch: of `batch`, else of the batch whose evaluation was cut off, else of the newest.
+    """Read the state of a batch: `batch`, or one whose evaluation was cut off, or got its labels, or the newest.
 
-    Reads no more than the plan depends on: on object storage, with enough new images, at most 15 pages of listings (of
-    1,000 names each), usually 8, whatever the number of batches: two for each step back to the latest batch, at most
+    Reads no more than the plan depends on: on object storage, with enough new images, at most 16 pages of listings (of
+    1,000 names each), usually 9, whatever the number of batches: two for each step back to the latest batch, at most
     five (see `BatchStore.latest`); the journals of the two latest; what was evaluated in the batch, an object for each
     evaluation; and its images up to the last that is needed, none while an evaluation is running. Images that were
     evaluated and are still in the batch add their pages. The batch is read to its end if too few images are new, or
@@ -194,7 +219,8 @@ def look(
       whole: Whether to count all images in any case, for a person to read.
       training: The training that was decided last, as `retraining.look` returns it.
     """
-    batch = batch or _unfinished(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
+    batch = batch or _unfinished(batches, records_root, jobs, training)
+    batch = batch or _labelled(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
     found = State(batch, min_images=min_images, force=force, training=training)
     if batch is None:
         return found
@@ -203,10 +229,13 @@ def look(
     # late, is harmless: `act` refuses to append after a record that is not the last.
     last = journal(records_root, batch).last()
     job = jobs.get(last.value.job) if last else None
+    waiting = waiting_of(batches, batch)
+    labelled = labelled_now(batches, waiting) if waiting else 0
     enough = math.inf if whole or force else _enough(last, job, min_images)
     images, new = _counted(batches, batch, enough)
     digest = Snapshot(str(batch), batches.folder(batch), tuple(sorted(images))).digest
-    return replace(found, images=len(images), new=new, digest=digest, whole=new < enough, last=last, job=job)
+    counted = replace(found, images=len(images), new=new, digest=digest, whole=new < enough)
+    return replace(counted, last=last, job=job, waiting=waiting, labelled=labelled)
 
 
 def plan(state: State) -> Plan:
@@ -245,6 +274,20 @@ def journal(records_root: str, batch: Batch) -> Journal[TriggerRecord]:
     return Journal(storage.join(records_root, str(batch)), TriggerRecord)
 
 
+def continued(batches: BatchStore, records_root: str, batch: Batch, run: str) -> Waiting | None:
+    """Return the waiting evaluation that a run of the pipeline continues, or None if it evaluates new images.
+
+    Args:
+      batches: The collected images.
+      records_root: URI of the folder with the journals of what was triggered.
+      batch: The batch.
+      run: Name of the run.
+    """
+    last = journal(records_root, batch).last()
+    is_continued = last is not None and last.value.labelled and retraining.is_run_of(run, last.value.job)
+    return waiting_of(batches, batch) if is_continued else None
+
+
 def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> Batch | None:
     """Return the batch whose evaluation needs a delivery to go on; a newer batch must not hide it.
 
@@ -252,6 +295,31 @@ def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs, training: Tr
     """
     triggered = reversed(BatchStore(records_root).latest(2))
     return next((batch for batch in triggered if _needs_delivery(batch, batches, records_root, jobs, training)), None)
+
+
+def _labelled(batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> Batch | None:
+    """Return the oldest batch that got labels which no evaluation has counted, and whose evaluation can go on."""
+    for waiting in latest_waiting(batches):
+        batch = Batch.parse(waiting.batch)
+        last = journal(records_root, batch).last()
+        job = jobs.get(last.value.job) if last else None
+        labelled = labelled_now(batches, waiting)
+        if _goes_on(State(batch, last=last, job=job, training=training, waiting=waiting, labelled=labelled)):
+            return batch
+    return None
+
+
+def _goes_on(state: State) -> bool:
+    """Return True if labels have come, or if the evaluation that they started was cut off and is to be repeated."""
+    if state.last is None:
+        return state.has_labels
+    record, job = state.last.value, state.job
+    if job is None or job.state is JobState.PENDING:
+        return record.labelled > 0
+    if job.state is JobState.FAILED and not state.training.follows(job.id):
+        is_repeated = record.labelled > 0 and record.attempt < MAX_ATTEMPTS
+        return is_repeated or (state.has_labels and state.labelled > record.labelled)
+    return state.has_labels and job.state is not JobState.RUNNING
 
 
 def _needs_delivery(batch: Batch, batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> bool:
@@ -288,22 +356,30 @@ def _plan_after_failure(state: State, last: TriggerRecord, job: Job) -> Plan:
     failed = f"{last.job} failed ({job.message})"
     if state.images == 0:
         return _about(state, Outcome.GIVE_UP, f"{failed}, and the batch has no images any more; see {job.link}")
+    labelled = max(last.labelled, state.labelled if state.has_labels else 0)  # it is continued until it has ended well
     if state.force:
-        return _next(state, Outcome.START, f"requested, after {failed}")
+        return _next(state, Outcome.START, f"requested, after {failed}", labelled=labelled)
     if last.attempt < MAX_ATTEMPTS:
         reason = f"{failed}; attempt {last.attempt + 1} of {MAX_ATTEMPTS}"
-        return _next(state, Outcome.RETRY, reason, attempt=last.attempt + 1)
+        return _next(state, Outcome.RETRY, reason, last.attempt + 1, labelled)
+    if labelled > last.labelled:
+        return _next(state, Outcome.START, f"{labelled} images are labelled now, since {failed}", labelled=labelled)
     arrived = state.images - last.images
     if arrived >= state.min_images:
-        return _next(state, Outcome.START, f"{arrived} images have arrived since {failed}")
+        return _next(state, Outcome.START, f"{arrived} images have arrived since {failed}", labelled=labelled)
     return _about(
         state, Outcome.GIVE_UP, f"{failed} at attempt {last.attempt}; see {job.link}. {_wait(state, arrived)}"
     )
 
 
 def _plan_by_images(state: State) -> Plan:
+    if state.waiting and state.has_labels:
+        reason = f"{state.labelled} images have labels that count, {state.waiting.counted} had when it was evaluated"
+        return _next(state, Outcome.START, reason, labelled=state.labelled)
     if state.force and state.images:
         return _next(state, Outcome.START, f"requested: {state.images} images, {state.new} of them new")
+    if state.waiting and not state.waiting.counted and state.new < state.min_images:
+        return _about(state, Outcome.WAITING, _review(state.waiting, state.new))
     if state.new == 0:
         return _about(state, Outcome.NOTHING_NEW, f"no new images ({state.images} in the batch, all evaluated)")
     if state.new < state.min_images:
@@ -311,6 +387,14 @@ def _plan_by_images(state: State) -> Plan:
         return _about(state, Outcome.NOT_ENOUGH, f"{state.new} new images, {missing} more are needed")
     count = state.new if state.whole else f"{state.new} or more"
     return _next(state, Outcome.START, f"{count} new images ({state.min_images} are enough)")
+
+
+def _review(waiting: Waiting, new: int) -> str:
+    arrived = f" ({new} have arrived since)" if new else ""
+    return (
+        f'{waiting.images} images wait for labels{arrived}: "adapt review export --batch {waiting.batch} --budget N" '
+        'draws N of them, "adapt review import" takes their labels'
+    )
 
 
 def _wait(state: State, arrived: int) -> str:
@@ -324,11 +408,11 @@ def _about(state: State, outcome: Outcome, reason: str) -> Plan:
     return Plan(outcome, reason, state.batch, job_id, number, attempt, state.images, state.digest)
 
 
-def _next(state: State, outcome: Outcome, reason: str, attempt: int = 1) -> Plan:
+def _next(state: State, outcome: Outcome, reason: str, attempt: int = 1, labelled: int = 0) -> Plan:
     """Return a plan for the evaluation after the recorded one."""
     number = state.last.number + 1 if state.last else 1
     job_id = f"{EVALUATION}-{state.batch}-{number:04d}"
-    return Plan(outcome, reason, state.batch, job_id, number, attempt, state.images, state.digest)
+    return Plan(outcome, reason, state.batch, job_id, number, attempt, state.images, state.digest, labelled)
 
 
 def _recorded(planned: Plan, triggered: Journal[TriggerRecord]) -> bool:
@@ -340,6 +424,7 @@ def _recorded(planned: Plan, triggered: Journal[TriggerRecord]) -> bool:
         digest=planned.digest,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=planned.reason,
+        labelled=planned.labelled,
     )
     try:
         triggered.append(record, after=planned.number - 1)

@@ -4,6 +4,8 @@ from tfx import v1 as tfx
 from tfx.types.experimental.simple_artifacts import File
 
 from adaptation import codec
+from adaptation.data.waiting import stored_predictions
+from adaptation.evaluation.log import version_id
 from adaptation.platforms.base import CHAMPION
 from adaptation.platforms.connect import connect
 from components import artifacts
@@ -16,7 +18,7 @@ def BatchPredictionGen(
     platform: tfx.dsl.components.Parameter[str],
     model: tfx.dsl.components.Parameter[str] = CHAMPION,
 ) -> None:
-    """Run batch prediction and wait for it.
+    """Run batch prediction and wait for it, unless a waiting evaluation has this version's results for these images.
 
     Args:
       file_list: The output of FileListGen.
@@ -31,7 +33,9 @@ def BatchPredictionGen(
     """
     connected = connect(platform)
     version = connected.registry.find(model)  # by its number from here on: another may become the champion meanwhile
-    results = connected.predictor.predict(artifacts.file_list_uri(file_list), predictions.uri, str(version.number))
+    stored = stored_predictions(artifacts.read_snapshot(file_list), version_id(version.number, version.key))
+    listed = artifacts.file_list_uri(file_list)
+    results = stored or connected.predictor.predict(listed, predictions.uri, str(version.number))
     predictions.set_string_custom_property("results", results)
     predictions.set_int_custom_property("version", version.number)
     artifacts.write(predictions, artifacts.VERSION, codec.encode(version))

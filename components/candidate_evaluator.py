@@ -5,8 +5,8 @@ from tfx.types.experimental.simple_artifacts import File
 
 from adaptation import codec
 from adaptation.data.batches import collection_of
+from adaptation.data.labelling import labelling
 from adaptation.data.labels import Labels
-from adaptation.data.reviews import with_reviews
 from adaptation.evaluation.candidate import compare
 from adaptation.evaluation.gate import Comparison, Outcome, Verdict
 from adaptation.evaluation.log import ComparisonLog, version_id
@@ -25,6 +25,7 @@ def CandidateEvaluator(
     labels: tfx.dsl.components.Parameter[str],
     platform: tfx.dsl.components.Parameter[str],
     approval: tfx.dsl.components.Parameter[str] = "automatic",
+    max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
     run: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Compare the registry's candidate with the champion on images that neither was trained on.
@@ -41,6 +42,7 @@ def CandidateEvaluator(
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`; reviewed labels go before that.
       platform: The JSON text of a platform's configuration, see `adaptation.platforms.connect`.
       approval: `automatic`, or `person`: a candidate that has won waits for `adapt models approve`.
+      max_skipped: Share of the images that may lack a known label.
       run: Name of this pipeline run, for the log.
 
     Failure: cut off at any point, one version is serving; a retry counts no image twice and finishes.
@@ -54,11 +56,16 @@ def CandidateEvaluator(
     if version.champion != champion.number:
         target.registry.mark(version, Standing.DROPPED, overtaken(version, champion))
         return
+    found = labelling(Labels.from_json(labels), snapshot, max_skipped)
+    if found.waiting:
+        return
     log = ComparisonLog(collection, version_id(champion.number, champion.key), version_id(version.number, version.key))
-    counted, truth = log.counted_before(snapshot), with_reviews(Labels.from_json(labels), snapshot)
+    part = snapshot if found.drawn is None else snapshot.only(found.drawn)
+    counted = log.counted_before(part)
     results = target.predictor.predict(artifacts.file_list_uri(file_list), candidate.uri, str(version.number))
-    new = compare(snapshot, predictions.get_string_custom_property("results"), results, truth, counted)
-    log.add(snapshot, new.pairs, new.images, run)
+    champions = predictions.get_string_custom_property("results")
+    new = compare(snapshot, champions, results, found.labels, counted, found.drawn)
+    log.add(part, new.pairs, new.images, run)
     verdict = codec.read(version.comparison, Comparison).judge(log.looks())
     artifacts.write(candidate, artifacts.VERDICT, codec.encode(verdict))
     if _conclude(target, version, verdict, approval):

@@ -6,7 +6,9 @@ from tfx.types.experimental.simple_artifacts import File
 from adaptation import codec
 from adaptation.data.batches import Batch, BatchStore
 from adaptation.data.spans import SpanStore
+from adaptation.data.waiting import snapshot_of
 from adaptation.progress import report
+from adaptation.trigger import continued
 from components import artifacts
 
 
@@ -16,8 +18,12 @@ def FileListGen(
     collection_root: tfx.dsl.components.Parameter[str],
     batch: tfx.dsl.components.Parameter[str] = "",
     data_root: tfx.dsl.components.Parameter[str] = "",
+    records_root: tfx.dsl.components.Parameter[str] = "",
+    run: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Take the snapshot of a batch: its present images that are in no span. Exactly these are evaluated.
+
+    An evaluation that labels continue takes the snapshot that they were given for, and so do its retries.
 
     Args:
       file_list: Gets `file_list.txt`, one image URI a line, sorted, as Vertex AI batch prediction reads it, and
@@ -25,6 +31,8 @@ def FileListGen(
       collection_root: Folder or gs:// URI of the batches, `YYYY-MM/`.
       batch: Name of the batch; the newest by default.
       data_root: Folder or gs:// URI of the spans; their images are left out. Without it none are.
+      records_root: Folder or gs:// URI of the trigger's records, which say what this run is about.
+      run: Name of this pipeline run.
 
     Raises:
       InvalidBatch, NoBatch: The name is invalid, or the batch does not exist or has no such images.
@@ -32,7 +40,9 @@ def FileListGen(
     Failure: the artifact is used only when the whole list was written; a retry takes a new snapshot.
     """
     store = BatchStore(collection_root)
-    snapshot = store.snapshot(Batch.parse(batch) if batch else store.newest())
+    chosen = Batch.parse(batch) if batch else store.newest()
+    waiting = continued(store, records_root, chosen, run) if records_root else None
+    snapshot = snapshot_of(store, waiting) if waiting else store.snapshot(chosen)
     if data_root:
         snapshot = snapshot.without(SpanStore(data_root).images_of(snapshot.batch))
     artifacts.write(file_list, artifacts.SNAPSHOT, codec.encode(snapshot, indent=0))

@@ -6,11 +6,13 @@ from tfx.types.experimental.simple_artifacts import File, Metrics
 
 from adaptation import codec
 from adaptation.data.batches import collection_of
+from adaptation.data.labelling import labelling
 from adaptation.data.labels import Labels
-from adaptation.data.reviews import with_reviews
+from adaptation.data.waiting import keep_waiting
 from adaptation.evaluation.decision import Criterion, Rule
 from adaptation.evaluation.decisions import Decided, record_decision
-from adaptation.evaluation.judgement import Judgement, judge
+from adaptation.evaluation.judgement import Judgement, judge, wait_for_labels
+from adaptation.evaluation.log import version_id
 from adaptation.progress import report
 from components import artifacts
 
@@ -30,9 +32,12 @@ def PerformanceEvaluator(
     ignore_mix: tfx.dsl.components.Parameter[int] = 0,
     min_images: tfx.dsl.components.Parameter[int] = 30,
     max_skipped: tfx.dsl.components.Parameter[float] = 0.05,
+    audit: tfx.dsl.components.Parameter[int] = 30,
     run: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Compare each image's prediction with its true label, and decide by the images that are new for the champion.
+
+    If labels come from a review, only the images of a recorded draw count. Without labels the batch waits for them.
 
     Args:
       file_list: What FileListGen made.
@@ -49,6 +54,7 @@ def PerformanceEvaluator(
       ignore_mix: 1 keeps a model if only the mix of classes has changed.
       min_images: With fewer evaluated images nothing is concluded.
       max_skipped: Share of the images that may lack a prediction or a known label.
+      audit: Images to propose for review, if labels come from a review, nobody has given any, and nothing seems wrong.
       run: Name of this pipeline run, for the champion's log beside the collection.
 
     Raises:
@@ -58,12 +64,24 @@ def PerformanceEvaluator(
     """
     snapshot, version = artifacts.read_snapshot(file_list), artifacts.read_version(predictions)
     criterion = Criterion(threshold, Rule(rule), min_images, false_alarms, drop, bool(ignore_mix))
-    results, truth = predictions.get_string_custom_property("results"), with_reviews(Labels.from_json(labels), snapshot)
-    judgement = _in_context(judge(snapshot, results, truth, version, criterion, max_skipped, run), candidate, look)
+    results, found = (
+        predictions.get_string_custom_property("results"),
+        labelling(Labels.from_json(labels), snapshot, max_skipped),
+    )
+    if found.waiting:
+        judgement = wait_for_labels(
+            snapshot, found.labels.names, artifacts.read_look(look).look if look else None, audit
+        )
+    else:
+        judgement = judge(snapshot, results, found.labels, version, criterion, max_skipped, run, found.drawn)
+    judgement = _in_context(judgement, candidate, look)
     _write(judgement, metrics)
     if collection := collection_of(snapshot):
         if version:
             record_decision(collection, Decided.of(judgement.evaluation, judgement.decision, version.number, run))
+            if found.labels.source == "review":
+                champion = version_id(version.number, version.key)
+                keep_waiting(collection, snapshot, found, results, champion, labels, max_skipped)
         collection.mark_evaluated(snapshot)
     report(judgement.decision.reason)
 

@@ -7,8 +7,8 @@ from tfx import v1 as tfx
 from tfx.types import Artifact
 from tfx.types.experimental.simple_artifacts import Dataset, File
 
+from adaptation.data.labelling import labelling
 from adaptation.data.labels import Labels
-from adaptation.data.reviews import with_reviews
 from adaptation.data.span_preparation import Preparation, begin, chunks, find_published, finish, read_reports, stage
 from adaptation.data.spans import Manifest, SpanStore
 from adaptation.data.splits import Split, test_share
@@ -36,6 +36,8 @@ def SpanPreparator(
 ) -> None:
     """Publish the snapshot's images as a span, on Beam, with one element a shard.
 
+    Of a batch that people labelled in part, by a draw, the span has the labelled images, and only the drawn ones test.
+
     Args:
       file_list: The output of FileListGen.
       predictions: The output of BatchPredictionGen; it names the version to replace.
@@ -59,9 +61,10 @@ def SpanPreparator(
     Failure: no span or the whole one is visible; the same snapshot again finishes, or returns, the same span.
     """
     snapshot, store = artifacts.read_snapshot(file_list), SpanStore(data_root)
-    split = Split(seed, test_share(len(snapshot.images), test_ratio))
-    truth = with_reviews(Labels.from_json(labels), snapshot)
-    preparation = begin(store, snapshot, truth, split, max_skipped, run)
+    found = labelling(Labels.from_json(labels), snapshot, max_skipped)
+    part = found.part(snapshot)
+    split = Split(seed, test_share(len(part.images), test_ratio))
+    preparation = begin(store, part, found.labels, split, max_skipped, run, snapshot.key, found.picked(snapshot))
     if records_root:
         champion = predictions.get_int_custom_property("version") if predictions else 0
         decide(records_root, Decision(preparation.span.number, run, champion, data_root, window, ingestion))

@@ -36,7 +36,13 @@ def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl
 def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
     labels, data_root = settings.labels.truth.to_json(), settings.data.root
     retraining = {"records_root": place.records, "window": settings.training.window, "ingestion": place.ingestion}
-    listed = FileListGen(collection_root=settings.collection.root, batch=batch, data_root=data_root)
+    listed = FileListGen(
+        collection_root=settings.collection.root,
+        batch=batch,
+        data_root=data_root,
+        records_root=place.records,
+        run=place.run,
+    )
     files = listed.outputs["file_list"]
     predicted = BatchPredictionGen(file_list=files, platform=place.platform)
     predictions = predicted.outputs["predictions"]
@@ -47,6 +53,7 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
         labels=labels,
         platform=place.platform,
         approval=settings.gate.approval,
+        max_skipped=settings.labels.max_skipped,
         run=place.run,
     )
     measured = PerformanceEvaluator(
@@ -62,6 +69,7 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
         ignore_mix=int(settings.evaluation.ignore_mix),
         min_images=settings.evaluation.min_images,
         max_skipped=settings.labels.max_skipped,
+        audit=settings.review.audit,
         run=place.run,
     )
     with tfx.dsl.Cond(measured.outputs["metrics"].future().custom_property("retrain") == 1):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from adaptation import retraining
 from adaptation.data.batches import Batch
+from adaptation.data.waiting import waiting_of
 from adaptation.data.windows import training_parameters
 from adaptation.platforms.base import Job, JobRequest
 from adaptation.retraining import TRAINING, start_by_hand
-from adaptation.trigger import Delivery, Outcome, Plan, State, act, look, plan, tick
+from adaptation.trigger import Delivery, Outcome, Plan, State, act, deliver, look, plan, tick
 from pipeline.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -61,6 +62,22 @@ def start_evaluation(workspace: Workspace, batch: str = "") -> Delivery:
         job = act(intended, workspace.triggers, workspace.platform.jobs) or running
         if job or intended.outcome is not Outcome.START:  # else another process was faster: retry
             return Delivery(intended, job)
+
+
+def continue_evaluation(workspace: Workspace, batch: Batch) -> Delivery | None:
+    """Continue the evaluation of a batch that waits for labels, if enough of them have come; else return None.
+
+    Raises:
+      NoSuchModel: There is no champion to evaluate; nothing was started.
+
+    Failure: the next delivery of the trigger continues it.
+    """
+    if waiting_of(workspace.batches, batch) is None:
+        return None
+    platform, min_images = workspace.platform, workspace.settings.collection.min_images
+    platform.registry.find()
+    training = retraining.deliver(workspace.triggers, platform.jobs, platform.registry)
+    return deliver(workspace.batches, workspace.triggers, platform.jobs, min_images, training, batch)
 
 
 def trigger(workspace: Workspace) -> Delivery:

@@ -104,6 +104,11 @@ class Snapshot:
         """The key that claims a span number for this snapshot: batch name and digest."""
         return f"{self.batch}:{self.digest}"
 
+    def only(self, names: Iterable[str]) -> Snapshot:
+        """Return the snapshot of the images of these names."""
+        wanted = frozenset(names)
+        return Snapshot(self.batch, self.root, tuple(image for image in self.images if image.name in wanted))
+
     def without(self, images: Collection[storage.File]) -> Snapshot:
         """Return the snapshot of the other images.
 

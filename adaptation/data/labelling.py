@@ -15,7 +15,7 @@ from adaptation.data.labels import Labels, TooManySkipped
 from adaptation.data.reviews import Reviews, with_reviews
 
 OPEN = 0.05
-_WITH_IMAGES = ("prefix", "folder")
+_WITH_IMAGES = ("prefix", "folder", "pattern")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,14 @@ class Labelling:
     def is_partial(self) -> bool:
         """Whether further labels can add to it."""
         return self.waiting or self.drawn is not None
+
+    def part(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot of the images to train on: of a batch that was drawn from, those with a label."""
+        return snapshot if self.drawn is None else snapshot.only(filter(self.labels.knows, snapshot.names))
+
+    def picked(self, snapshot: Snapshot) -> frozenset[str]:
+        """Return the names of the labelled images that do not count."""
+        return frozenset(self.part(snapshot).names) - frozenset(self.drawn or snapshot.names)
 
     def counting(self, snapshot: Snapshot) -> int:
         """Return the number of images of the snapshot that count and have a label."""

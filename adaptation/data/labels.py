@@ -170,8 +170,9 @@ class Labels:
             "folder": "by its folder",
             "file": f"in {self.file}",
             "pattern": f"where labels.pattern, {self.pattern!r}, finds it",
+            "review": "by a review",
         }
-        place = "of its review" if name in self.reviewed or self.source == "review" else where[self.source]
+        place = "of its review" if name in self.reviewed else where[self.source]
         found, known = self._find(name), f"(known: {_some(self.names)})"
         if found:
             return f"the label {found!r} {place} is not known {known}"

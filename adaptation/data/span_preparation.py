@@ -41,6 +41,7 @@ class Listed(NamedTuple):
     size: int
     label: str
     problem: str = ""
+    picked: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ChunkReport:
       shards: The staged shards; none for a split without images.
       counts: Images by split and label.
       skipped: The unusable images, with reasons.
-      duplicates: The images that have the content of another.
+      duplicates: The usable images that are left out: they have the content of another, or were picked for the test.
       draws: What stands for the accepted images' contents in the split, 8 bytes each (see `splits.Split.draw`).
     """
 
@@ -115,6 +116,7 @@ class Preparation:
       max_skipped: Share of images that may be unusable.
       run: The pipeline run.
       others: The published spans whose sides the split keeps.
+      picked: Names of images that somebody picked: they may train a model, and are left out of the test split.
     """
 
     data_root: str
@@ -125,6 +127,7 @@ class Preparation:
     max_skipped: float
     run: str
     others: tuple[Span, ...] = ()
+    picked: frozenset[str] = frozenset()
 
     @property
     def work(self) -> Work:
@@ -172,7 +175,14 @@ def prepare(
 
 
 def begin(
-    store: SpanStore, snapshot: Snapshot, labels: Labels, split: Split, max_skipped: float, run: str, key: str = ""
+    store: SpanStore,
+    snapshot: Snapshot,
+    labels: Labels,
+    split: Split,
+    max_skipped: float,
+    run: str,
+    key: str = "",
+    picked: frozenset[str] = frozenset(),
 ) -> Preparation:
     """Claim the span's number, for the snapshot or for `key`; the same one gets the same number again."""
     refuse_changed_labels(store, labels.names)
@@ -180,7 +190,7 @@ def begin(
     span = store.claim(key or snapshot.key)
     others = other_spans(store, span)
     kept = split if store.is_published(span) else keep_sides(store, others, split)
-    return Preparation(store.root, span, snapshot, labels, kept, max_skipped, run, others)
+    return Preparation(store.root, span, snapshot, labels, kept, max_skipped, run, others, picked)
 
 
 def find_published(store: SpanStore, span: Span) -> Manifest | None:
@@ -327,7 +337,8 @@ def finish(preparation: Preparation, reports: Sequence[ChunkReport]) -> Manifest
 
 def _listed(preparation: Preparation, image: storage.File) -> Listed:
     try:
-        return Listed(image.name, image.size, preparation.labels.of(image.name))
+        label, picked = preparation.labels.of(image.name), image.name in preparation.picked
+        return Listed(image.name, image.size, label, picked=picked)
     except UnknownLabel as error:
         return Listed(image.name, image.size, "", str(error))
 
@@ -343,6 +354,10 @@ def _report_uri(folder: str, number: int) -> str:
 # A usable image: name, label, side of the split, digest of its content, record. A plain tuple: very many travel between
 # processes, and named ones would take twice as long.
 _Usable = tuple[str, str, str, bytes, bytes]
+
+
+class _LeftOut(Skipped):
+    """A usable image that is left out."""
 
 
 @dataclass(frozen=True)
@@ -366,8 +381,11 @@ class _Examiner:
         except _Unusable as error:
             return Skipped(image.name, str(error))
         content = hashlib.sha256(usable).digest()
+        side = self.work.split.side(content)
+        if image.picked and side == "test":
+            return _LeftOut(image.name, "was picked, not drawn: it may train a model, and not test one")
         record = LabelledImage(usable, index[image.label], image.name, self.work.span).to_record()
-        return image.name, image.label, self.work.split.side(content), content, record
+        return image.name, image.label, side, content, record
 
 
 class _Draft:
@@ -385,7 +403,9 @@ class _Draft:
     def add(self, examined: Iterable[_Usable | Skipped]) -> None:
         """Take the usable images whose content none before has."""
         for one in examined:
-            if isinstance(one, Skipped):
+            if isinstance(one, _LeftOut):
+                self.duplicates.append(Skipped(one.name, one.reason))
+            elif isinstance(one, Skipped):
                 self.skipped.append(one)
             else:
                 self._accept(one)

@@ -119,6 +119,18 @@ def evaluate(
     return _evaluation(snapshot.batch, counts, labels.names, skipped, sample)
 
 
+def not_evaluated(batch: str, names: tuple[str, ...]) -> Evaluation:
+    """Return the figures of a batch of which no image was evaluated.
+
+    Args:
+      batch: Name of the batch.
+      names: The labels.
+    """
+    none = np.zeros((len(names), len(names)), np.int64)
+    rows = tuple(map(tuple, none.tolist()))
+    return Evaluation(batch, 0, 0, None, Interval(0.0, 1.0), _classes(none, names), names, rows, (), (), rows)
+
+
 def wilson_interval(correct: int, images: int, z: float = Z_95) -> Interval:
     """Return the Wilson score interval of the share `correct / images`; all of 0 to 1 without images.
 

@@ -32,7 +32,12 @@ class NewPairs:
 
 
 def compare(
-    snapshot: Snapshot, champion: str, candidate: str, labels: Labels, counted: Collection[storage.File]
+    snapshot: Snapshot,
+    champion: str,
+    candidate: str,
+    labels: Labels,
+    counted: Collection[storage.File],
+    drawn: Collection[str] | None = None,
 ) -> NewPairs:
     """Count the images of a snapshot by which of two models predicted them correctly.
 
@@ -42,6 +47,7 @@ def compare(
       candidate: URI of the folder with the candidate's.
       labels: Where the true labels come from.
       counted: Images that an earlier comparison of the two has counted.
+      drawn: Names of the images that count; None: all do.
 
     Raises:
       InvalidPredictions: The candidate's results are not exactly one for each image of the snapshot.
@@ -49,7 +55,8 @@ def compare(
     tally(snapshot, candidate, labels)
     answers = _answers(champion, labels).join(_answers(candidate, labels), on="image", suffix="_candidate")
     names = answers["image"].str.slice(len(storage.join(snapshot.root, ""))).alias("name")
-    new = [image.name for image in snapshot.images if image not in counted]
+    part = snapshot if drawn is None else snapshot.only(drawn)
+    new = [image.name for image in part.images if image not in counted]
     rows = answers.with_columns(names, labels.of_all(names).cast(pl.String).alias("truth")).filter(
         pl.col("name").is_in(new) & pl.col("truth").is_not_null()
     )

@@ -37,6 +37,7 @@ class Outcome(StrEnum):
     RETRAIN = "retrain"
     KEEP = "keep"
     TOO_FEW = "too few"
+    WAITING = "waiting for labels"
 
 
 @dataclass(frozen=True)

@@ -198,18 +198,27 @@ class ComparisonLog(_Log[Compared]):
 
 
 def evaluate_new(
-    log: EvaluationLog, snapshot: Snapshot, predictions_folder: str, labels: Labels, max_skipped: float, run: str
+    log: EvaluationLog,
+    snapshot: Snapshot,
+    predictions_folder: str,
+    labels: Labels,
+    max_skipped: float,
+    run: str,
+    drawn: Collection[str] | None = None,
 ) -> Evaluation:
     """Evaluate a snapshot and add its newly counted images to the log; arguments and errors as for `evaluate`.
 
+    Of a draw the log gets the drawn images, so that a larger draw of the same snapshot adds what is new in it.
+
     Failure: as for `EvaluationLog.add`. Of two evaluations at the same time, the later one counts what the other left.
     """
+    part = snapshot if drawn is None else snapshot.only(drawn)
     while True:
-        copies = find_duplicates(snapshot, predictions_folder, labels, log.contents_before(snapshot))
-        counted = log.counted_before(snapshot) | copies.images
-        evaluation = evaluate(snapshot, predictions_folder, labels, max_skipped, counted)
+        copies = find_duplicates(part, predictions_folder, labels, log.contents_before(part), drawn)
+        counted = log.counted_before(part) | copies.images
+        evaluation = evaluate(snapshot, predictions_folder, labels, max_skipped, counted, drawn)
         with contextlib.suppress(FileExistsError):  # another evaluation was added meanwhile: count anew
-            log.add(snapshot, evaluation, counted, run, copies.contents)
+            log.add(part, evaluation, counted, run, copies.contents)
             return evaluation
 
 

@@ -94,11 +94,16 @@ def train(folder: Path, window: str) -> None:
 @click.option("--batch", default="", help="The month, like 2021-10; else the newest.")
 def evaluate(folder: Path, batch: str) -> None:
     """Evaluate a month of images now. Below the threshold it becomes a span, which is trained on."""
-    from pipeline.console import follow, say
     from pipeline.jobs import start_evaluation
 
     workspace = open_workspace(folder)
-    delivery = start_evaluation(workspace, batch)
+    finish_evaluation(workspace, start_evaluation(workspace, batch))
+
+
+def finish_evaluation(workspace: Workspace, delivery: Delivery) -> None:
+    """Say what a delivery has started, and follow it to the end of the training that it decides on."""
+    from pipeline.console import follow, say
+
     say(f"{delivery.plan.batch}: {delivery.plan.reason}")
     if delivery.job is None:
         return

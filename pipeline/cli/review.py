@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.loop import finish_evaluation
 from pipeline.cli.shell import Shell, in_workspace
 
 if TYPE_CHECKING:
@@ -71,10 +72,12 @@ def export_command(
 def import_command(folder: Path, file: Path) -> None:
     """Import the labels of FILE, an exported and filled-in table, as true labels for evaluations.
 
-    Rows without a label are skipped. If anything is wrong with the table, nothing is imported.
+    Rows without a label are skipped. If anything is wrong with the table, nothing is imported. An evaluation that waits
+    for these labels is continued.
     """
     from adaptation.data.reviews import Reviews, read_review
     from adaptation.io import storage
+    from pipeline.jobs import continue_evaluation
     from pipeline.workspace.workspace import Workspace
 
     workspace = Workspace.open(folder)
@@ -86,6 +89,9 @@ def import_command(folder: Path, file: Path) -> None:
         _report_spans(workspace, batch)
     if found.open:
         click.echo(f"rows without a label: {found.open}")
+    for batch in found.labels:
+        if delivery := continue_evaluation(workspace, batch):
+            finish_evaluation(workspace, delivery)
 
 
 def _report_spans(workspace: Workspace, batch: Batch) -> None:

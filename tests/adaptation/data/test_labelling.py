@@ -11,12 +11,15 @@ from adaptation.data.batches import Batch, BatchStore
 from adaptation.data.labelling import Labelling, labelling
 from adaptation.data.labels import Labels, TooManySkipped
 from adaptation.data.reviews import Reviews
+from adaptation.data.span_preparation import begin, chunks, finish, write_chunk
+from adaptation.data.spans import SpanStore
+from adaptation.data.splits import Split
 from adaptation.evaluation.accuracy import evaluate
 from adaptation.evaluation.prediction_results import InvalidPredictions
 from adaptation.evaluation.sampling import Sample, exact_interval
 from adaptation.io import storage
 from tests.worlds.images import collect
-from tests.worlds.spans import LABELS, NAMES
+from tests.worlds.spans import LABELS, NAMES, images_of
 
 OCTOBER = Batch(2021, 10)
 BY_REVIEW = Labels(NAMES, "review")
@@ -161,3 +164,21 @@ def test_figures_of_a_draw_are_those_of_its_images_alone(scans: BatchStore, root
     with pytest.raises(InvalidPredictions, match="no prediction for 1 of 100"):
         storage.write(f"{root}/results/prediction.results-0", "\n".join(lines[1:]).encode())
         evaluate(snapshot, f"{root}/results", labels.labels, 0.05, drawn=labels.drawn)
+
+
+def test_picked_images_train_a_model_and_never_test_one(scans: BatchStore, root: str) -> None:
+    names, snapshot, store = drawn(scans, 40), scans.snapshot(OCTOBER), SpanStore(f"{root}/data")
+    picked = [name for name in snapshot.names if name not in names][:40]
+    review_all(scans, names + picked)
+    found_labels = found(scans)
+    part = found_labels.part(snapshot)
+    assert set(part.names) == {*names, *picked} and found_labels.picked(snapshot) == frozenset(picked)
+    split = Split(ratio=0.5)
+    preparation = begin(store, part, found_labels.labels, split, 0.0, "run", snapshot.key, frozenset(picked))
+    chunk = chunks(preparation, 2**27)[0]
+    manifest = finish(preparation, [write_chunk(preparation.work, chunk)[0]])
+    tested = {one.id for one in images_of(store, manifest, "test")}
+    assert tested and tested <= set(names)
+    left_out = {one.name for one in manifest.skipped}
+    assert left_out and left_out < set(picked)
+    assert manifest.images == 80 - len(left_out)
