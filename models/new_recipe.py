@@ -1,6 +1,6 @@
 """Your recipe, as "adapt init --recipe" writes it beside the settings. Change what should be different.
 
-Every hook but `build_model` may be left out; docs/recipe.md has an example of each. `adapt doctor` checks the file.
+Every hook but `build_model` may be left out; docs/recipe/ has a page for each. `adapt doctor` checks the file.
 """
 
 from __future__ import annotations
