@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 from adaptation.platforms.vertex.config import Machine, VertexSettings
 from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
+from pipeline.energy import EnergyFactors
 from pipeline.workspace.settings_file import InvalidSettings
 
 PRICES = "prices.toml"
@@ -56,6 +57,7 @@ class Prices(_Section):
     accelerators: Mapping[str, NonNegativeFloat]
     storage: StoragePrices
     trigger: TriggerPrices
+    energy: EnergyFactors = EnergyFactors()
 
     def hour(self, machine: Machine) -> float:
         """Return the price of an hour of a machine with its accelerators.

@@ -16,6 +16,7 @@ from adaptation.evaluation.gate import Comparison
 from adaptation.io import storage
 from adaptation.platforms.base import ModelVersion
 from adaptation.platforms.history import VersionEvent, history
+from pipeline.energy import EnergyFactors, energy, usage_of
 from pipeline.workspace.workspace import Workspace
 
 README = "README.md"
@@ -44,7 +45,7 @@ def model_card(workspace: Workspace, version: ModelVersion) -> str:
         f"# {name}\n",
         "An image classifier, trained and judged by continuous-adaptation.\n",
         "## Lineage\n",
-        _table(["", ""], _lineage(version)),
+        _table(["", ""], [*_lineage(version), *_used(workspace, version)]),
         "## Training data\n",
         _table(["span", "made of", "training images", "test images"], map(_span, manifests)),
         f"Classes: {', '.join(manifests[-1].labels if manifests else settings.labels.names)}.\n",
@@ -94,6 +95,15 @@ def _lineage(version: ModelVersion) -> Iterator[tuple[str, str]]:
     if version.champion is not None:
         yield "compared with", f"version {version.champion}" if version.champion else "nothing: it was the first"
     yield "SavedModel", version.uri
+
+
+def _used(workspace: Workspace, version: ModelVersion) -> Iterator[tuple[str, str]]:
+    """Yield what the training took, if its job ran on this machine; the kWh are an estimate."""
+    if (used := usage_of(workspace, version.run)) is not None:
+        factors = EnergyFactors()
+        kwh = energy([used], factors).kwh
+        yield "CPU time", f"{used.cpu_seconds:.0f} s, at most {used.peak_bytes / 2**30:.2f} GiB of memory"
+        yield "energy", f"about {kwh:.5f} kWh, estimated at {factors.watts_per_cpu:g} W a busy CPU thread"
 
 
 def _manifests(spans: SpanStore, numbers: Iterable[int]) -> list[Manifest]:

@@ -83,6 +83,11 @@ def record_decision(batches: BatchStore, decided: Decided) -> None:
     _journal(batches).update(change)
 
 
+def decisions(batches: BatchStore) -> list[Decided]:
+    """Return all recorded decisions, in order."""
+    return [record.value for record in _journal(batches).records()]
+
+
 def last_decision(batches: BatchStore) -> Decided | None:
     """Return the last recorded decision, or None if there is none."""
     last = _journal(batches).last()

@@ -18,6 +18,7 @@ from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import Pairs
 from adaptation.io import storage
 from adaptation.platforms.base import ModelVersion, Upload
+from adaptation.platforms.local.usage import Usage
 from adaptation.platforms.rollout import put_in_service
 from pipeline.cli.main import cli
 from pipeline.model_card import model_card
@@ -87,6 +88,16 @@ def test_body_has_lineage_data_figures_comparison_and_history(workspace: Workspa
     ):
         assert row in card
     assert "training-one" not in card
+
+
+def test_card_says_what_the_training_used(workspace: Workspace, tmp_path: Path) -> None:
+    job = tmp_path / "jobs" / "training-two"
+    job.mkdir(parents=True)
+    (job / "request.json").write_text('{"id": "training-two", "pipeline": "training", "parameters": {}, "created": ""}')
+    (job / "usage.json").write_bytes(codec.encode(Usage(3600.0, 2**30)))
+    card = model_card(workspace, workspace.platform.registry.find("2"))
+    assert "| CPU time | 3600 s, at most 1.00 GiB of memory |" in card
+    assert "| energy | about 0.00400 kWh, estimated at 4 W a busy CPU thread |" in card
 
 
 def test_names_cannot_break_the_tables(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@
               state.json       RUNNING, SUCCEEDED or FAILED; PENDING jobs have none
               result.json      the result of the work
               progress.jsonl   the reports of `adaptation.progress`, a line a step
+              usage.json       CPU time, memory and GPU energy that the work took
               log.txt          everything that the process printed; locked from its start on
               lock             held by the process from the beginning of its work on, as long as it lives
 
@@ -34,8 +35,9 @@ from adaptation.io import storage
 from adaptation.io.locks import is_locked, keep, locked_if_free
 from adaptation.platforms.base import InvalidJob, Job, JobFailed, JobRequest, JobState, NoSuchJob
 from adaptation.platforms.local import forkserver
+from adaptation.platforms.local.usage import Usage, measure
 
-REQUEST, STATE, RESULT = "request.json", "state.json", "result.json"
+REQUEST, STATE, RESULT, USAGE = "request.json", "state.json", "result.json", "usage.json"
 PROGRESS, LOG, LOCK = "progress.jsonl", "log.txt", "lock"
 POLL_SECONDS = 0.05
 START_SECONDS = 30.0
@@ -99,6 +101,10 @@ class LocalJobs:
         folders = (storage.join(self.folder, name) for name in storage.folders(self.folder) if _ID.fullmatch(name))
         created = [_job(folder) for folder in folders if storage.exists(storage.join(folder, REQUEST))]
         return sorted(created, key=lambda job: job.created)
+
+    def usage(self, job_id: str) -> Usage | None:
+        """Return what a job used, or None before its end and for jobs of earlier versions."""
+        return _read(storage.join(self._folder(job_id), USAGE), Usage)
 
     def follow(self, job_id: str) -> Iterator[str]:
         """Yield the job's progress messages from the first on, as they come, until it has ended.
@@ -164,7 +170,7 @@ def run_recorded(folder: str, work: Callable[[JobRequest], Any]) -> None:
 def _run(folder: str, work: Callable[[JobRequest], Any]) -> None:
     _record(folder, _Status(JobState.RUNNING))
     try:
-        with _recorded_progress(folder):
+        with _recorded_usage(folder), _recorded_progress(folder):
             result = work(_request(folder))
         storage.write(storage.join(folder, RESULT), codec.encode(dict(msgspec.to_builtins(result)), indent=0))
     except BaseException as error:
@@ -175,6 +181,16 @@ def _run(folder: str, work: Callable[[JobRequest], Any]) -> None:
             raise
     else:
         _record(folder, _Status(JobState.SUCCEEDED))
+
+
+@contextlib.contextmanager
+def _recorded_usage(folder: str) -> Iterator[None]:
+    used = measure()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the figures are no reason for a job to fail
+            storage.write(storage.join(folder, USAGE), codec.encode(used(), indent=0))
 
 
 @contextlib.contextmanager
