@@ -17,11 +17,15 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from adaptation.data.batches import Batch
-from adaptation.data.reviews import Reviews, with_reviews
+from adaptation.data.labelling import labelling
+from adaptation.data.reviews import Reviews, read_review, with_reviews
 from adaptation.data.span_preparation import prepare
 from adaptation.data.splits import Split
+from adaptation.data.waiting import keep_waiting
 from adaptation.evaluation.prediction_results import ResultsWriter
+from adaptation.trigger import Outcome
 from pipeline.cli.main import cli
+from pipeline.jobs import trigger
 from pipeline.review.contact_sheet import write_sheets
 from pipeline.review.export import export
 from tests.worlds.cloud import ROOT, Cloud, a_cloud
@@ -421,6 +425,31 @@ def test_batch_in_a_bucket_is_reviewed_like_one_on_a_disk(cloud: Cloud, tmp_path
     assert "6 labels, 6 of them new" in result.stdout
     reviewed = Reviews(cloud.workspace.batches).of(OCTOBER)
     assert {image.name: label for image, label in reviewed.items()}["bag_4.png"] == "hat"
+
+
+def test_import_continues_a_waiting_evaluation_on_vertex_ai_once(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the first importer died before it looked: the next delivery of the function starts the job."""
+    monkeypatch.setenv("ADAPT_LABELS__SOURCE", "review")
+    cloud.publish_specs()
+    cloud.register()
+    workspace = cloud.workspace
+    batches, labels = workspace.batches, workspace.labels
+    snapshot = batches.snapshot(OCTOBER)
+    batches.mark_evaluated(snapshot)
+    keep_waiting(batches, snapshot, labelling(labels, snapshot, 0.05), "results", "1-abc", labels.to_json(), 0.05)
+    assert trigger(workspace).plan.outcome is Outcome.WAITING
+    export(workspace, OCTOBER, tmp_path / "review", budget=4)
+    file = filled_in(tmp_path / "review", {f"bag_{number}": "bag" for number in range(6)})
+    review = read_review(file, batches, labels.names)
+    Reviews(batches).add(OCTOBER, review.labels[OCTOBER])
+    assert trigger(workspace).plan.outcome is Outcome.START
+    for _ in range(2):
+        result = cloud.adapt("review", "import", file)
+        assert result.exit_code == 0, result.output
+    assert [job["name"].rpartition("/")[2] for job in cloud.jobs()] == ["shop-evaluation-2021-10-0001"]
+    assert trigger(workspace).job is None
 
 
 def opened(source: str) -> Image.Image:
