@@ -67,10 +67,10 @@ def waiting(folder: Path) -> Workspace:
 
 def test_batch_without_labels_waits_with_the_result_of_the_look(waiting: Workspace) -> None:
     (decided,) = decisions(waiting)
-    assert (decided.images, decided.decision.outcome, decided.decision.retrain) == (0, "waiting for labels", False)
+    assert (decided.images, decided.outcome, decided.retrain) == (0, "waiting for labels", False)
     look = last_look(waiting.batches, DRIFTED)
     assert look is not None and look.look.outcome == "look"
-    assert look.look.reason in decided.decision.reason
+    assert look.look.reason in decided.reason
     assert waiting.spans.spans() == [Span(1)]
 
 
@@ -97,9 +97,9 @@ def reviewed(waiting: Workspace, folder: Path) -> str:
 
 def test_fifty_labels_of_the_demos_drifted_batch_decide_on_a_retraining(waiting: Workspace, reviewed: str) -> None:
     _, decided = decisions(waiting)
-    assert decided.decision.retrain and decided.images == BUDGET, decided.decision.reason
-    assert "evidence 100 %" in decided.decision.reason
-    assert "50 of 797 images were drawn and labelled: the accuracy of all of 2021-10 is 0." in decided.decision.reason
+    assert decided.retrain and decided.images == BUDGET, decided.reason
+    assert "evidence 100 %" in decided.reason
+    assert "50 of 797 images were drawn and labelled: the accuracy of all of 2021-10 is 0." in decided.reason
 
 
 def test_continued_evaluation_uses_the_stored_predictions(waiting: Workspace, reviewed: str) -> None:
