@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from adaptation import retraining
+from adaptation.codec import UnreadableState
 from adaptation.data.batches import Batch, BatchStore, Snapshot
 from adaptation.data.waiting import Waiting, labelled_now, latest_waiting, waiting_of
 from adaptation.io import storage
@@ -88,6 +89,7 @@ class State:
       training: The training that was decided last.
       waiting: The batch's last evaluation whose labels people give, if any.
       labelled: Number of its images whose labels count now.
+      damaged: What could not be read of other batches, a sentence each.
     """
 
     batch: Batch | None
@@ -102,6 +104,7 @@ class State:
     training: Training = NO_TRAINING
     waiting: Waiting | None = None
     labelled: int = 0
+    damaged: tuple[str, ...] = ()
 
     @property
     def has_labels(self) -> bool:
@@ -131,11 +134,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Delivery:
-    """The result of a delivery: the plan, the job if one was created, and the training that was decided last."""
+    """The result of a delivery.
+
+    Attributes:
+      plan: The plan.
+      job: The job, if one was created.
+      training: The training that was decided last.
+      damaged: What could not be read of other batches and of trainings, a sentence each; the delivery goes on without.
+    """
 
     plan: Plan
     job: Job | None
     training: Training = NO_TRAINING
+    damaged: tuple[str, ...] = ()
 
 
 def tick(platform: Platform, batches: BatchStore, records_root: str, min_images: int) -> Delivery:
@@ -147,9 +158,14 @@ def tick(platform: Platform, batches: BatchStore, records_root: str, min_images:
     Failure: as for `deliver`.
     """
     platform.registry.find()
-    training = retraining.deliver(records_root, platform.jobs, platform.registry)
-    _archive_trained(training, batches)
-    return deliver(batches, records_root, platform.jobs, min_images, training)
+    training, damaged = NO_TRAINING, list[str]()
+    try:
+        training = retraining.deliver(records_root, platform.jobs, platform.registry)
+        _archive_trained(training, batches)
+    except UnreadableState as error:
+        damaged.append(str(error))
+    delivery = deliver(batches, records_root, platform.jobs, min_images, training)
+    return replace(delivery, damaged=(*damaged, *delivery.damaged))
 
 
 def deliver(
@@ -166,12 +182,13 @@ def deliver(
 
     Failure: repeat it. It finds what was done and does the rest.
     """
-    planned = plan(look(batches, records_root, jobs, min_images, batch=batch, training=training))
+    state = look(batches, records_root, jobs, min_images, batch=batch, training=training)
+    planned = plan(state)
     job = act(planned, records_root, jobs)
     if job is None and planned.outcome in (Outcome.START, Outcome.RETRY):
         reason = f"another delivery has just triggered {planned.job_id}"
         planned = replace(planned, outcome=Outcome.RUNNING, reason=reason)
-    return Delivery(planned, job, training)
+    return Delivery(planned, job, training, state.damaged)
 
 
 def _archive_trained(training: Training, batches: BatchStore) -> None:
@@ -219,9 +236,10 @@ def look(
       whole: Whether to count all images in any case, for a person to read.
       training: The training that was decided last, as `retraining.look` returns it.
     """
-    batch = batch or _unfinished(batches, records_root, jobs, training)
-    batch = batch or _labelled(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
-    found = State(batch, min_images=min_images, force=force, training=training)
+    unfinished, damaged = (batch, ()) if batch else _unfinished(batches, records_root, jobs, training)
+    batch = unfinished or _labelled(batches, records_root, jobs, training) or next(iter(batches.latest(1)), None)
+    others = tuple(text for name, text in damaged if name != batch)  # the batch's own is an error
+    found = State(batch, min_images=min_images, force=force, training=training, damaged=others)
     if batch is None:
         return found
     # The order matters: an evaluation may begin and end between two of these reads. Images counted before it marked
@@ -288,13 +306,22 @@ def continued(batches: BatchStore, records_root: str, batch: Batch, run: str) ->
     return waiting_of(batches, batch) if is_continued else None
 
 
-def _unfinished(batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> Batch | None:
+def _unfinished(
+    batches: BatchStore, records_root: str, jobs: Jobs, training: Training
+) -> tuple[Batch | None, tuple[tuple[Batch, str], ...]]:
     """Return the batch whose evaluation needs a delivery to go on; a newer batch must not hide it.
 
-    Two batches are looked at: the one triggered last, and the one before, which may still have been running then.
+    Two batches are looked at: the one triggered last, and the one before, which may still have been running then. What
+    cannot be read of one of them is returned with its batch, and does not stand in the way of the other.
     """
-    triggered = reversed(BatchStore(records_root).latest(2))
-    return next((batch for batch in triggered if _needs_delivery(batch, batches, records_root, jobs, training)), None)
+    damaged: list[tuple[Batch, str]] = []
+    for batch in reversed(BatchStore(records_root).latest(2)):
+        try:
+            if _needs_delivery(batch, batches, records_root, jobs, training):
+                return batch, tuple(damaged)
+        except UnreadableState as error:
+            damaged.append((batch, str(error)))
+    return None, tuple(damaged)
 
 
 def _labelled(batches: BatchStore, records_root: str, jobs: Jobs, training: Training) -> Batch | None:

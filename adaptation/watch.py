@@ -37,7 +37,7 @@ def watch(tick: Callable[[], Delivery], interval: float, stop: threading.Event, 
 def _change(delivery: Delivery) -> str:
     planned, training = delivery.plan, delivery.training
     job = training.record.job if training.record else ""
-    return f"{planned.batch} {planned.outcome} {planned.job_id} {training.step} {job}"
+    return f"{planned.batch} {planned.outcome} {planned.job_id} {training.step} {job} {delivery.damaged}"
 
 
 def _line(delivery: Delivery) -> str:
@@ -45,4 +45,5 @@ def _line(delivery: Delivery) -> str:
     subject = f"{planned.batch}: " if planned.batch else ""
     link = f" ({delivery.job.link})" if delivery.job else ""
     training = f"; {delivery.training.step}: {delivery.training.reason}" if delivery.training.is_open else ""
-    return f"{subject}{planned.outcome}: {planned.reason}{link}{training}"
+    damaged = "".join(f"; goes on without what is damaged: {text}" for text in delivery.damaged)
+    return f"{subject}{planned.outcome}: {planned.reason}{link}{training}{damaged}"

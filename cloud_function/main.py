@@ -12,7 +12,8 @@ with an OIDC token of an account that may invoke it, or not at all.
 A caller is asked to retry only if that helps:
 
     result                                             schedule  events, messages  log
-    a delivery, whatever its outcome                   200       200               INFO; WARNING for "give up"
+    a delivery, whatever its outcome                   200       200               INFO; WARNING for "give up";
+                                                                                   ERROR if some state is damaged
     skipped                                            -         200               DEBUG
     the request is not understood                      405       200               WARNING
     its body is larger than 1 MiB                      413       413               WARNING
@@ -243,8 +244,10 @@ def _delivery_response(delivery: Delivery) -> tuple[str, int]:
     planned, job, training = delivery.plan, delivery.job, delivery.training
     given_up = planned.outcome is Outcome.GIVE_UP or training.step is Step.GIVE_UP
     return _response(
-        "WARNING" if given_up else "INFO",
-        f"{planned.outcome}: {planned.reason}" + (f"; {training.step}: {training.reason}" if training.is_open else ""),
+        "ERROR" if delivery.damaged else "WARNING" if given_up else "INFO",
+        f"{planned.outcome}: {planned.reason}"
+        + (f"; {training.step}: {training.reason}" if training.is_open else "")
+        + "".join(f"; goes on without what is damaged: {text}" for text in delivery.damaged),
         200,
         batch=str(planned.batch or ""),
         outcome=str(planned.outcome),

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from adaptation.errors import AdaptationError
 from adaptation.io import storage
 
+_EXCERPT = 200  # characters of what a foreign file has
 _PATHS, _LABELS, _CHOICES = ("path", "image"), ("label", "choice"), ("choice", "label")
 _OF_LABEL_STUDIO = "annotation_id"
 _UPLOADED = re.compile(r"/data/upload/(?:\d+/)?(?:[0-9a-f]{8}-)?([^/]+)")
@@ -75,9 +76,11 @@ def labels_by_path(uri: str) -> dict[str, LabelRow]:
     for row in read_rows(uri):
         place, path = f"{uri}, line {row.line}", row.path
         if not isinstance(path, str) or not isinstance(row.label, str) or not path:
-            raise InvalidLabels(f"{place}: path {path!r}, label {row.label!r}. Both must be texts.")
+            raise InvalidLabels(f"{place}: path {path!r:.200}, label {row.label!r:.200}. Both must be texts.")
         if (first := rows.setdefault(path, row)).label != row.label:
-            raise InvalidLabels(f"{place}: {path} is {row.label!r}, and {first.label!r} before. Keep one of the two.")
+            raise InvalidLabels(
+                f"{place}: {path:.200} is {row.label!r:.200}, and {first.label!r:.200} before. Keep one of the two."
+            )
     return rows
 
 
@@ -160,7 +163,7 @@ def _text(data: bytes) -> str:
 
 
 def _contradiction(name: str, rows: Sequence[LabelRow]) -> str:
-    readings = "; ".join(f"line {row.line}: {row.path} is {row.label!r}" for row in rows)
+    readings = "; ".join(f"line {row.line}: {row.path!s:.200} is {row.label!r:.200}" for row in rows)
     return f"{name} has several labels ({readings})"
 
 
@@ -187,10 +190,11 @@ def _delimiter(text: str) -> str:
 
 def _columns(columns: Sequence[str]) -> tuple[str, str]:
     path, label = _first(_PATHS, columns), _first(_keys(columns), columns)
+    shown = str(list(columns))[:_EXCERPT]
     if path is None or label is None:
-        raise ValueError(f"line 1: the columns are {list(columns) or None}. Name two of them path and label.")
+        raise ValueError(f"line 1: the columns are {shown if columns else None}. Name two of them path and label.")
     if twice := [name for name in (path, label) if columns.count(name) > 1]:
-        raise ValueError(f"line 1: the column {twice[0]!r} is there twice in {list(columns)}. Rename one.")
+        raise ValueError(f"line 1: the column {twice[0][:_EXCERPT]!r} is there twice in {shown}. Rename one.")
     return path, label
 
 

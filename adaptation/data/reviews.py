@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from typing import Any
 
 from adaptation.data.batches import Batch, BatchStore, InvalidBatch, Snapshot, collection_of
 from adaptation.data.draws import Draw, draw
@@ -48,6 +49,9 @@ class _Import:
 
     labels: tuple[tuple[str, int, str], ...]
     time: str
+
+
+STATE_FILES: Mapping[str, Any] = {f"{_FOLDER}/*/*.json": _Import}
 
 
 class Reviews:

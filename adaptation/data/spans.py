@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -172,6 +173,13 @@ class _Claim:
     """A claimed span number: the record of the same number. `key` names the span's source."""
 
     key: str
+
+
+STATE_FILES: Mapping[str, Any] = {
+    "_claims/*.json": _Claim,
+    "span-*/manifest.json": Manifest,
+    "span-*/snapshot.json": Snapshot,
+}
 
 
 class SpanStore:

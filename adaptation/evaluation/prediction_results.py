@@ -7,6 +7,7 @@ evaluation checks that the predictions are the requested ones, and right.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -193,7 +194,7 @@ class _Row(NamedTuple):
 def _read_line(line: bytes) -> _Row:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON ({error}). If it was cut off, predict the batch again.") from error
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object. Each line must be an object with instance and prediction.")
@@ -239,8 +240,9 @@ def _label(value: object) -> str:
 def _confidence(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
     raise ValueError(f"its confidence is {_excerpt(value)}, not a number. Look at the model's serving signature.")
 
 

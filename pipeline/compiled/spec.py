@@ -74,7 +74,8 @@ class Spec:
     @property
     def name(self) -> str:
         """Name of the pipeline."""
-        return str(self.pipeline["pipelineInfo"]["name"])
+        info = self.pipeline.get("pipelineInfo")
+        return str(info.get("name", "")) if isinstance(info, Mapping) else ""
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -104,7 +105,7 @@ def check(spec: Spec) -> None:
     Raises:
       BrokenSpec: The message lists every fault.
     """
-    _refuse(spec, [*_faults(spec), *_leaks(spec)])
+    _refuse(spec, [*_found_faults(spec), *_leaks(spec)])
 
 
 def check_runnable(spec: Spec) -> None:
@@ -113,7 +114,7 @@ def check_runnable(spec: Spec) -> None:
     Raises:
       BrokenSpec: The message lists every fault.
     """
-    _refuse(spec, list(_faults(spec)))
+    _refuse(spec, _found_faults(spec))
 
 
 def executor_classes(spec: Spec) -> list[str]:
@@ -125,6 +126,14 @@ def executor_classes(spec: Spec) -> list[str]:
 def _refuse(spec: Spec, faults: Sequence[str]) -> None:
     if faults:
         raise BrokenSpec("\n  ".join([f"{spec.name} is broken:", *faults]))
+
+
+def _found_faults(spec: Spec) -> list[str]:
+    """Return the faults; that a part is missing, or is of another kind than TFX writes, is one."""
+    try:
+        return list(_faults(spec))
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        return [f"it has another shape than TFX compiles ({error!r:.200}). {_COMPILE}"]
 
 
 def _faults(spec: Spec) -> Iterator[str]:

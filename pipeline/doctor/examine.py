@@ -14,6 +14,7 @@ from pipeline.doctor.file_system import file_system_checks
 from pipeline.doctor.google_cloud import cloud_checks, credentials_check
 from pipeline.doctor.loop import loop_checks
 from pipeline.doctor.machine import machine_checks
+from pipeline.doctor.state import state_checks
 from pipeline.user_code import prepare
 from pipeline.workspace.settings import Settings
 from pipeline.workspace.settings_file import (
@@ -73,7 +74,13 @@ def _on_vertex(workspace: Workspace) -> Iterator[Result]:
 
 def _on_this_machine(workspace: Workspace) -> Iterator[Result]:
     serving = Check("serving model", lambda: _service_findings(workspace))
-    checks = [*file_system_checks(workspace), *_label_checks(workspace.settings), serving, *loop_checks(workspace)]
+    checks = [
+        *file_system_checks(workspace),
+        *state_checks(workspace),
+        *_label_checks(workspace.settings),
+        serving,
+        *loop_checks(workspace),
+    ]
     return _judging(checks, workspace)
 
 

@@ -165,7 +165,7 @@ def _read(file: Path) -> dict[str, Any]:
         )
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidSettings(f"{file} is not valid TOML: {error}. Fix that place.") from error
 
 

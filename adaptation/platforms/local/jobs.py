@@ -22,7 +22,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, Any, TypeVar
@@ -57,6 +57,14 @@ class _Status:
     state: JobState
     message: str = ""
     time: str = ""
+
+
+STATE_FILES: Mapping[str, Any] = {
+    f"*/{REQUEST}": _Request,
+    f"*/{STATE}": _Status,
+    f"*/{RESULT}": dict[str, Any],
+    f"*/{USAGE}": Usage,
+}
 
 
 class LocalJobs:

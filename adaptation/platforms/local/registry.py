@@ -20,8 +20,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from adaptation import codec
 from adaptation.io import storage
@@ -51,6 +53,13 @@ class _Described(Upload):
 
     number: int
     created: str
+
+
+STATE_FILES: Mapping[str, Any] = {
+    f"versions/*/{VERSION}": _Described,
+    f"{CHAMPION}/*.json": Promotion,
+    "standings/*.json": StandingRecord,
+}
 
 
 class LocalRegistry:

@@ -279,6 +279,8 @@ def test_command_prints_the_findings_and_has_their_exit_code(local: Workspace, t
         "ok       recipe",
         "ok       file system",
         "ok       permissions",
+        "ok       state",
+        "ok       the last jobs",
         "ok       serving model",
         *(f"ok       {name}" for name in LOOP_CHECKS),
         "ok       test images",
