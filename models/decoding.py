@@ -32,6 +32,8 @@ def _decode(image: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.io.decode_image(image, channels=channels, expand_animations=False)
 
 
+# Not inlined: TensorFlow would pass over each of its operations for every ordinary image.
+@tf.function(experimental_attributes={"_noinline": True}, autograph=False)
 def _decode_any(image: tf.Tensor, channels: int) -> tf.Tensor:
     is_jpeg, is_png = _starts(image, decoding.JPEG), _starts(image, decoding.PNG)
     with tf.control_dependencies([tf.debugging.Assert(is_jpeg | is_png, ["is no JPEG or PNG image"])]):
