@@ -21,7 +21,9 @@ def decode_pixels(image: tf.Tensor, channels: int) -> tf.Tensor:
     The errors, when the graph runs, are tf.errors.InvalidArgumentError: the image is no JPEG or PNG, or damaged.
     """
     ordinary = _matches(tf.strings.substr(image, 0, decoding.ORDINARY_BYTES), decoding.ORDINARY)
-    return tf.cond(ordinary, lambda: _decode(image, channels), lambda: _decode_any(image, channels))
+    # Not inlined: TensorFlow would pass over each of its operations for every ordinary image.
+    decode_any = tf.function(_decode_any, autograph=False, experimental_attributes={"_noinline": True})
+    return tf.cond(ordinary, lambda: _decode(image, channels), lambda: decode_any(image, channels))
 
 
 def _matches(text: tf.Tensor, pattern: str) -> tf.Tensor:
@@ -32,8 +34,6 @@ def _decode(image: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.io.decode_image(image, channels=channels, expand_animations=False)
 
 
-# Not inlined: TensorFlow would pass over each of its operations for every ordinary image.
-@tf.function(experimental_attributes={"_noinline": True}, autograph=False)
 def _decode_any(image: tf.Tensor, channels: int) -> tf.Tensor:
     is_jpeg, is_png = _starts(image, decoding.JPEG), _starts(image, decoding.PNG)
     with tf.control_dependencies([tf.debugging.Assert(is_jpeg | is_png, ["is no JPEG or PNG image"])]):
