@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat
 
+from adaptation.platforms.base import Job
 from adaptation.platforms.local import LocalJobs
 from adaptation.platforms.local.usage import Usage
 from pipeline.workspace.workspace import Workspace
@@ -55,11 +56,17 @@ class Energy:
 def energy_by_pipeline(workspace: Workspace, factors: EnergyFactors) -> dict[str, Energy]:
     """Return the energy of the measured jobs of this machine, by pipeline; none on Google Cloud."""
     used: dict[str, list[Usage]] = defaultdict(list)
-    if isinstance(jobs := workspace.jobs, LocalJobs):
-        for job in jobs.list():
-            if (usage := jobs.usage(job.id)) is not None:
-                used[job.pipeline].append(usage)
+    for job, usage in measured_jobs(workspace):
+        used[job.pipeline].append(usage)
     return {pipeline: energy(found, factors) for pipeline, found in sorted(used.items())}
+
+
+def measured_jobs(workspace: Workspace) -> list[tuple[Job, Usage]]:
+    """Return the measured jobs of this machine with what they used, the oldest first; none on Google Cloud."""
+    jobs = workspace.jobs
+    if not isinstance(jobs, LocalJobs):
+        return []
+    return [(job, usage) for job in jobs.list() if (usage := jobs.usage(job.id)) is not None]
 
 
 def usage_of(workspace: Workspace, job_id: str) -> Usage | None:

@@ -10,12 +10,17 @@ from adaptation.evaluation.accuracy import ClassFigures, Evaluation
 from adaptation.evaluation.gate import Comparison, Verdict
 from adaptation.evaluation.looks import LookRecord
 from adaptation.evaluation.paired import Pairs
-from adaptation.platforms.base import ModelVersion
+from adaptation.events import Event as Announced
+from adaptation.platforms.base import Job, ModelVersion
+from adaptation.platforms.local.usage import Usage
+from pipeline.energy import EnergyFactors, energy
 from pipeline.report.content import (
     ComparisonFacts,
     Confusion,
+    EnergyFacts,
     EvaluationFacts,
     Event,
+    JobEnergy,
     Kind,
     LabelCount,
     LabelMatch,
@@ -24,6 +29,7 @@ from pipeline.report.content import (
     Match,
     MetricMatch,
     MistakeFacts,
+    NewsFacts,
     Origin,
     Picture,
     SeenFacts,
@@ -191,6 +197,33 @@ def next_steps(manifests: Sequence[Manifest], sources: Sources, collection: str)
 def _worst(classes: Iterable[ClassFigures]) -> tuple[ClassFigures, ...]:
     with_images = [one for one in classes if one.recall is not None]
     return tuple(sorted(with_images, key=lambda one: (one.recall, one.label))[:WORST])
+
+
+def news(event: Announced, undelivered: Sequence[str]) -> NewsFacts:
+    """Return what is shown of an event that these receivers have not taken."""
+    kind = event.kind.replace(".", ": ").replace("-", " ")
+    return NewsFacts(event.time, kind, event.subject, event.message, ", ".join(undelivered))
+
+
+def used(measured: Sequence[tuple[Job, Usage]], factors: EnergyFactors, most: int) -> EnergyFacts | None:
+    """Return what measured jobs, the oldest first, used together, and so many of the newest each; None without any."""
+    if not measured:
+        return None
+    together = energy([usage for _, usage in measured], factors)
+    return EnergyFacts(
+        count=together.jobs,
+        seconds=sum(usage.cpu_seconds for _, usage in measured),
+        kwh=together.kwh,
+        grams=together.grams,
+        watts_per_cpu=factors.watts_per_cpu,
+        grams_per_kwh=factors.grams_per_kwh,
+        jobs=tuple(_job_energy(job, usage, factors) for job, usage in reversed(measured[-most:])),
+    )
+
+
+def _job_energy(job: Job, usage: Usage, factors: EnergyFactors) -> JobEnergy:
+    one = energy([usage], factors)
+    return JobEnergy(job.id, usage.cpu_seconds, one.kwh, one.grams)
 
 
 def _confusions(found: Evaluation) -> tuple[Confusion, ...]:

@@ -5,6 +5,8 @@
     comparison       verdict.json and comparison.json, likewise
     timeline, lineage  the jobs, the trigger's records, the registry with its promotions
     tasks            ML Metadata on one machine, Vertex AI's own times on Google Cloud
+    events           the outbox and the receivers' progress; see `adaptation.events` and `adaptation.notify`
+    energy           usage.json of the jobs of this machine; see `pipeline.energy`
 
 A part that is missing or broken is reported and does not block the others. Nothing is written. What is
 computed from what was read is in `calculations` and `timeline`.
@@ -16,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 from adaptation import codec, retraining, trigger
@@ -26,18 +29,25 @@ from adaptation.evaluation.accuracy import Evaluation, Mistake
 from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison, Verdict
 from adaptation.evaluation.looks import LookRecord
+from adaptation.events import Outbox
 from adaptation.io import storage
+from adaptation.notify.delivery import Delivery
+from adaptation.notify.receivers import receivers
 from adaptation.platforms.base import Job, JobState, ModelVersion, standings_of
 from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
 from components import artifacts
+from pipeline.cost import load_prices, prices_file
+from pipeline.energy import measured_jobs
 from pipeline.report import calculations, thumbnails
 from pipeline.report.content import (
     ComparisonFacts,
+    EnergyFacts,
     EvaluationFacts,
     Facts,
     LookFacts,
     MistakeFacts,
+    NewsFacts,
     Picture,
     Rules,
     RunFacts,
@@ -53,6 +63,8 @@ SPANS = 12
 RUNS = 6
 MISTAKES = 12
 SEEN = 8
+NEWS = 50
+MEASURED = 20
 _T = TypeVar("_T")
 
 
@@ -88,6 +100,8 @@ class _Collection:
             lineage=calculations.lineage(champion, sources, manifests) if champion else None,
             skipped=calculations.skipped(manifests, sources),
             runs=self._newest_runs([*runs[TRAINING], *runs[EVALUATION]], sources.jobs),
+            news=self._read("The events", self._news) or (),
+            energy=self._read("The energy of the jobs", self._energy),
             missing=tuple(dict.fromkeys(self.missing)),
             next_steps=self._unfinished_training()
             or calculations.next_steps(manifests, sources, self.workspace.batches.root),
@@ -146,6 +160,24 @@ class _Collection:
             timed = self._read("The times of the tasks", partial(timed_by_service, settings, jobs[-RUNS:])) or []
         newest = sorted(timed, key=lambda run: run.started, reverse=True)[:RUNS]
         return tuple(RunFacts(run.job, run.pipeline, run.started, run.seconds, run.tasks) for run in newest)
+
+    def _news(self) -> tuple[NewsFacts, ...]:
+        outbox = Outbox(self.workspace.triggers)
+        taken = self._read("What receivers have taken", partial(self._taken, outbox)) or {}
+        return tuple(
+            calculations.news(event, [receiver for receiver, number in taken.items() if number < event.number])
+            for event in islice(outbox.newest_first(), NEWS)
+        )
+
+    def _taken(self, outbox: Outbox) -> dict[str, int]:
+        """Return the number of the last event that each receiver has taken, for those that have not taken all."""
+        count = outbox.count()
+        undelivered = Delivery(outbox, receivers(self.workspace.notification)).undelivered()
+        return {one.receiver: count - one.events for one in undelivered}
+
+    def _energy(self) -> EnergyFacts | None:
+        factors = load_prices(prices_file(None, self.workspace.settings.file)).energy
+        return calculations.used(measured_jobs(self.workspace), factors, MEASURED)
 
     def _sources(self, runs: Sequence[Run]) -> Sources:
         """Return the values that the timeline is made from; `runs` are those of evaluations."""

@@ -353,6 +353,58 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class NewsFacts:
+    """An event that people and other systems are notified of, see `adaptation.events`.
+
+    Attributes:
+      time: When it happened.
+      kind: What happened, in words.
+      subject: What it happened to, like batch/2021-10.
+      message: A sentence for a person.
+      undelivered: The receivers that have not taken it, separated by commas.
+    """
+
+    time: str
+    kind: str
+    subject: str
+    message: str
+    undelivered: str
+
+
+@dataclass(frozen=True)
+class JobEnergy:
+    """The CPU time of a job in seconds, and the estimates of its energy in kWh and of the CO2 in grams."""
+
+    job: str
+    seconds: float
+    kwh: float
+    grams: float
+
+
+@dataclass(frozen=True)
+class EnergyFacts:
+    """What the measured jobs of this machine used.
+
+    Attributes:
+      count: How many were measured.
+      seconds: Their CPU time together.
+      kwh: An estimate of their energy together.
+      grams: An estimate of the CO2 together, in grams.
+      watts_per_cpu: What the estimates take for a busy CPU thread.
+      grams_per_kwh: What they take for the CO2 of a kWh.
+      jobs: The newest of the jobs, the newest first.
+    """
+
+    count: int
+    seconds: float
+    kwh: float
+    grams: float
+    watts_per_cpu: float
+    grams_per_kwh: float
+    jobs: tuple[JobEnergy, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that a report shows.
 
@@ -370,6 +422,8 @@ class Facts:
       lineage: What the champion was made from.
       skipped: What was left out, the newest first.
       runs: The newest pipeline runs with their tasks, the newest first.
+      news: The newest events that people are notified of, the newest first.
+      energy: What the jobs of this machine used; None if none was measured.
       missing: A sentence for each part that could not be read, or is not kept.
       next_steps: What to do first if there is not much yet, or for a decided training that has not come to its end.
     """
@@ -387,5 +441,7 @@ class Facts:
     lineage: Lineage | None
     skipped: tuple[SkippedFacts, ...]
     runs: tuple[RunFacts, ...]
+    news: tuple[NewsFacts, ...]
+    energy: EnergyFacts | None
     missing: tuple[str, ...]
     next_steps: tuple[str, ...]

@@ -17,7 +17,7 @@ from pipeline.report.chart import BAND, BOTTOM, TOP, StoryChart
 from pipeline.report.content import Facts
 
 _MOMENTS = ("time", "created", "started")
-_SECONDS = "seconds"
+_SECONDS, _KWH = "seconds", "kwh"
 NOT_KNOWN = "–"
 
 
@@ -57,7 +57,7 @@ def shown(path: str, value: Any) -> str:
     if value is None or value == "":
         return NOT_KNOWN
     if isinstance(value, float):
-        return _duration(value) if name == _SECONDS else f"{value:.3f}"
+        return _duration(value) if name == _SECONDS else f"{value:.5f}" if name == _KWH else f"{value:.3f}"
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)[:16].replace("T", " ") if name in _MOMENTS else str(value)

@@ -33,8 +33,13 @@ from adaptation.evaluation.looks import read_seen
 from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import ResultsWriter
+from adaptation.events import FOLDER, Event, Reading
+from adaptation.events import Kind as Announced
 from adaptation.io import storage
+from adaptation.io.journal import Journal
 from adaptation.platforms.base import Job, JobRequest, JobState, Standing, Upload
+from adaptation.platforms.local.jobs import USAGE
+from adaptation.platforms.local.usage import Usage
 from adaptation.platforms.rollout import put_in_service, roll_back
 from adaptation.retraining import TRAINING
 from adaptation.trigger import EVALUATION
@@ -176,7 +181,23 @@ def make_story(folder: Path) -> Story:
     story.world.fail(EVALUATION)
     trigger(workspace)
     story.date_job("evaluation-2021-12-0001", "2021-12-31T10:00:00+00:00")
+    for number, job in enumerate(sorted((folder / "jobs").iterdir()), start=1):
+        write(job / USAGE, codec.encode(Usage(600.5 * number, 2**30, 1800.0)))
+    announce(folder / "triggers")
     return story
+
+
+def announce(records_root: Path) -> None:
+    """Record two events, one with markup in its message."""
+    events = (
+        Event(
+            Announced.RETRAINING, "october", "batch/2021-10", "2021-10-31T10:01:00+00:00", "accuracy 0.5833", number=1
+        ),
+        Event(
+            Announced.UNDECIDED, "second", "version/3", "2021-12-10T10:01:00+00:00", f"undecided on {EVIL}", number=2
+        ),
+    )
+    Journal(str(records_root / FOLDER), Reading).update(lambda _: Reading(events, count=2))
 
 
 def begin(folder: Path) -> Story:

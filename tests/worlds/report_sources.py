@@ -49,6 +49,8 @@ def read_sources(story: Story) -> Json:
             skipped("span-1, from bootstrap", manifests[0]["skipped"], images_of(manifests[0])),
         ],
         "runs": runs(folder),
+        "news": news(folder),
+        "energy": energy(folder),
     }
 
 
@@ -261,6 +263,24 @@ def lineage(folder: Path, manifests: list[Json]) -> Json:
 
 def skipped(where: str, images: list[Json], taken: int) -> Json:
     return {"where": where, "count": len(images), "total": len(images) + taken, "examples": images}
+
+
+def news(folder: Path) -> list[Json]:
+    events = load(folder / "triggers" / "events" / "0001.json")["events"]
+    kinds = {"retraining.decided": "retraining: decided", "challenger.undecided": "challenger: undecided"}
+    return [one | {"kind": kinds[one["kind"]], "undelivered": ""} for one in reversed(events)]
+
+
+def energy(folder: Path) -> Json:
+    newest = sorted(jobs(folder).items(), key=lambda one: str(one[1]["created"]), reverse=True)
+    used = [{"job": job} | used_by(load(folder / "jobs" / job / "usage.json")) for job, _ in newest]
+    sums = {key: sum(one[key] for one in used) for key in ("seconds", "kwh", "grams")}
+    return {"count": len(used), "jobs": used, "watts_per_cpu": 4.0, "grams_per_kwh": 475.0, **sums}
+
+
+def used_by(usage: Json) -> Json:
+    kwh = (usage["cpu_seconds"] * 4 + usage["gpu_joules"]) / 3_600_000
+    return {"seconds": usage["cpu_seconds"], "kwh": kwh, "grams": kwh * 475}
 
 
 def runs(folder: Path) -> list[Json]:

@@ -20,11 +20,18 @@ from adaptation.data.labels import Skipped
 from adaptation.data.spans import Shard, Span, SpanStore
 from adaptation.data.tfrecords import LabelledImage
 from adaptation.evaluation.accuracy import ClassFigures, Evaluation, Mistake, wilson_interval
+from adaptation.events import FOLDER, Outbox, Reading
+from adaptation.events import Event as Announced
+from adaptation.events import Kind as Happened
 from adaptation.io import storage
+from adaptation.io.journal import Journal
+from adaptation.notify.delivery import Delivery
+from adaptation.notify.receivers import receivers
 from adaptation.platforms.base import Job, JobState, ModelVersion, Promotion, Standing, StandingRecord, Upload
 from adaptation.platforms.rollout import put_in_service
 from adaptation.retraining import TRAINING, Decision, decide
 from adaptation.trigger import EVALUATION
+from pipeline import cost
 from pipeline.cli.main import cli
 from pipeline.report import thumbnails
 from pipeline.report.calculations import SKIPPED_EXAMPLES
@@ -33,9 +40,11 @@ from pipeline.report.collect import EVENTS, MISTAKES, SEEN, collect
 from pipeline.report.content import Event, Facts, Kind, Picture
 from pipeline.report.page import render
 from pipeline.report.timeline import Sources, timeline
+from pipeline.workspace.settings_file import write_settings
+from pipeline.workspace.workspace import Workspace
 from tests.worlds.cloud import MONTH, ROOT, Cloud, a_cloud, done, golden
 from tests.worlds.images import contents, image
-from tests.worlds.report import COLOURS, LABELS, Story, begin
+from tests.worlds.report import COLOURS, LABELS, Story, announce, begin
 from tests.worlds.spans import unpublished as unpublished_span
 from tests.worlds.workspace import World
 
@@ -155,6 +164,36 @@ def test_collecting_changes_nothing(story: Story) -> None:
 def test_page_is_made_of_the_facts_alone_and_json_holds_them_all(facts: Facts) -> None:
     assert codec.decode(codec.encode(facts), Facts, "the report") == facts
     assert render(facts) == render(facts)
+
+
+def test_events_are_shown_with_the_receivers_that_miss_them(tmp_path: Path) -> None:
+    workspace = Workspace.open(write_settings(tmp_path / "adapt.toml", LABELS, {"notify.command": ["false"]}))
+    announce(tmp_path / "triggers")
+    configured = receivers(workspace.notification)
+    Delivery(Outbox(workspace.triggers), configured).begin()
+    event = Announced(Happened.WAITING, "third", "version/4", "2021-12-11T10:00:00+00:00", "approve it", number=3)
+    Journal(storage.join(workspace.triggers, FOLDER), Reading).append(Reading((event,), count=3), after=1)
+    before = contents(tmp_path)
+    shown = [(one.kind, one.subject, one.undelivered) for one in collect(workspace).news]
+    assert shown == [
+        ("challenger: waiting for approval", "version/4", configured[0].name),
+        ("challenger: undecided", "version/3", ""),
+        ("retraining: decided", "batch/2021-10", ""),
+    ]
+    assert contents(tmp_path) == before
+
+
+def test_energy_is_the_sum_of_all_jobs_by_the_factors_of_the_prices(story: Story) -> None:
+    prices = story.folder / "prices.toml"
+    packaged = Path(cost.__file__).with_name("prices.toml").read_text()
+    prices.write_text(packaged.replace("watts_per_cpu = 4.0", "watts_per_cpu = 10.0"))
+    try:
+        found = collect(story.workspace).energy
+    finally:
+        prices.unlink()
+    assert found and (found.count, found.watts_per_cpu) == (6, 10.0)
+    assert found.kwh == pytest.approx((600.5 * 21 * 10 + 6 * 1800) / 3_600_000)
+    assert found.kwh == pytest.approx(sum(one.kwh for one in found.jobs))
 
 
 # Bounds
@@ -294,6 +333,7 @@ def test_empty_workspace_says_what_to_do_first(tmp_path: Path) -> None:
     assert facts.missing == () and facts.events == facts.spans == facts.runs == ()
     assert "adapt init" in facts.next_steps[0]
     page = render(facts)
+    assert "No event is recorded yet" in page and "estimate" not in page
     assert "What to do next" in page and "No span is published yet" in page
     assert "adapt init" in page and "<svg height" not in page
 
@@ -346,6 +386,12 @@ BROKEN = {
     "a promotion": ("registry/champion/0002.json", b"{}", "The history of champions could not be read"),
     "the champion": ("registry/champion/0003.json", b"{", "The champion could not be read"),
     "a job": ("jobs/training-first/request.json", b"{", "The list of jobs could not be read"),
+    "an event": ("triggers/events/0001.json", b"{", "The events could not be read: UnreadableState"),
+    "the energy of a job": (
+        "jobs/training-first/usage.json",
+        b"{",
+        "The energy of the jobs could not be read: UnreadableState",
+    ),
     "a trigger's record": (
         "triggers/2021-10/0001.json",
         b"{}",
