@@ -144,7 +144,7 @@ class _Answers:
             )
 
     def __call__(self, examples: tf.Tensor) -> tuple[Ints, Floats]:
-        """Return the class of each image (int64 [batch]), an index into `labels`, and the confidence (float [batch]).
+        """Return the class of each image (int64 [batch]), an index into `labels`, and the probabilities.
 
         The class of what is no number is none.
         """
@@ -155,13 +155,15 @@ class _Answers:
                 "classes. Export it with this package."
             )
         chosen: Ints = np.where(np.isfinite(given).all(axis=1), given.argmax(axis=1), _NO_CLASS)
-        return chosen, given.max(axis=1)
+        return chosen, given
 
-    def profile(self, chosen: Ints, confidences: Floats) -> Profile:
-        """Return the profile of images with these classes and confidences; what has no class is left out."""
+    def profile(self, chosen: Ints, probabilities: Floats) -> Profile:
+        """Return the profile of images with these classes and probabilities; what has no class is left out."""
         known = chosen != _NO_CLASS
+        given = probabilities[known]
         numbers = Counter(chosen[known].tolist())
-        return Profile.of({self.labels[label]: images for label, images in numbers.items()}, confidences[known])
+        predicted = {self.labels[label]: images for label, images in numbers.items()}
+        return Profile.of(predicted, given.max(axis=1), given)
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,8 @@ class _Both:
         profiles = []
         for examples in _batches(files):
             truth = {name: value.numpy() for name, value in tf.io.parse_example(examples, _FEATURES).items()}
-            chosen, confidences = self.challenger(examples)
-            profiles.append(self.challenger.profile(chosen, confidences))
+            chosen, probabilities = self.challenger(examples)
+            profiles.append(self.challenger.profile(chosen, probabilities))
             ours = chosen == truth["label"]
             theirs = self.known[self.champion(examples)[0]] == truth["label"] if self.champion else np.zeros_like(ours)
             found.update(zip(*(each.tolist() for each in (truth["span"], truth["label"], ours, theirs)), strict=True))

@@ -49,8 +49,9 @@ def export(
       curves: Loss and metrics of each epoch by name, for `history.json`.
 
     Its signatures:
-      serving_default: `image_bytes` (string [batch]) to `label` (string [batch]), `confidence` (float32 [batch]) and
-        `content` (int64 [batch], 52 bits that JSON holds exactly): the same for the same bytes, to find duplicates.
+      serving_default: `image_bytes` (string [batch]) to `label` (string [batch]), `confidence` (float32 [batch]),
+        `content` (int64 [batch], 52 bits that JSON holds exactly): the same for the same bytes, to find duplicates;
+        and `probabilities` (float64 [batch, classes], rounded to 4 decimals, in the order of the spec's labels).
       evaluate: `examples` (string [batch], serialized tf.train.Example) to `probabilities` (float32 [batch, classes]).
 
     Failure: an unfinished folder is left; exporting again replaces its content.
@@ -121,9 +122,18 @@ def _serving(predict: data.Transformation, spec: TrainingSpec) -> Callable[[tf.T
         probabilities = predict(image_bytes)
         label = tf.gather(tf.constant(spec.labels), tf.argmax(probabilities, axis=1))
         content = tf.strings.to_hash_bucket_fast(image_bytes, _CONTENTS)
-        return {"label": label, "confidence": tf.reduce_max(probabilities, axis=1), "content": content}
+        confidence = tf.reduce_max(probabilities, axis=1)
+        return {"label": label, "confidence": confidence, "content": content, "probabilities": _short(probabilities)}
 
     return serve
+
+
+def _short(probabilities: tf.Tensor) -> tf.Tensor:
+    """Round to 4 decimals, as float64, which JSON writes with these alone.
+
+    By way of the text: TensorFlow turns a division by a constant into a product, which is not the nearest number.
+    """
+    return tf.strings.to_number(tf.strings.as_string(probabilities, precision=4), tf.float64)
 
 
 def _evaluation(predict: data.Transformation) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:

@@ -23,6 +23,7 @@ LEVEL = 0.01
 MIN_IMAGES = 30
 REVIEW = 50
 BINS = 1000
+PARTS = 10_000
 CAVEAT = "if nothing new is in the images"
 _SHOWN_BINS = 20
 _LEAST_EXPECTED = 5
@@ -46,26 +47,38 @@ class Profile:
       predicted: Number of images by predicted class.
       confidences: How many images have a confidence in each of `BINS` equal parts of 0 to 1; images of a model that
         gives no confidence are in none.
+      probabilities: Sum of the images' probabilities by output of the model, in parts of `PARTS`: whole numbers, so
+        that a sum does not depend on the order. Empty if the model gives none.
     """
 
     predicted: Mapping[str, int] = field(default_factory=dict)
     confidences: tuple[int, ...] = (0,) * BINS
+    probabilities: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, predicted: Mapping[str, int], confidences: npt.ArrayLike) -> Profile:
+    def of(cls, predicted: Mapping[str, int], confidences: npt.ArrayLike, probabilities: npt.ArrayLike = ()) -> Profile:
         """Return the profile of some images.
 
         Args:
           predicted: Number of images by predicted class.
           confidences: float64 [images], 0 to 1; NaN for no confidence.
+          probabilities: float64 [images, classes], finite; empty if the model gives none.
         """
         given = np.asarray(confidences, float)
         places = np.clip(given[np.isfinite(given)] * BINS, 0, BINS - 1).astype(int)
-        return cls(dict(sorted(predicted.items())), tuple(np.bincount(places, minlength=BINS).tolist()))
+        parts = np.rint(np.asarray(probabilities, float) * PARTS).astype(int)
+        return cls(
+            dict(sorted(predicted.items())),
+            tuple(np.bincount(places, minlength=BINS).tolist()),
+            tuple(parts.sum(axis=0).tolist()) if parts.size else (),
+        )
 
     @classmethod
     def sum(cls, parts: Iterable[Profile]) -> Profile:
-        """Return the profile of all parts' images; the parts' order does not matter."""
+        """Return the profile of all parts' images; the parts' order does not matter.
+
+        Probabilities of other numbers of classes are of several models: they have no sum.
+        """
         every = [cls(), *parts]
         predicted: Counter[str] = Counter()
         for part in every:
@@ -73,6 +86,7 @@ class Profile:
         return cls(
             dict(sorted(predicted.items())),
             tuple(np.sum([part.confidences for part in every], axis=0, dtype=int).tolist()),
+            _sum([part.probabilities for part in every if part.probabilities]),
         )
 
     @property
@@ -94,6 +108,10 @@ class Profile:
     def variance(self) -> float:
         """Variance of the confidence; never 0, because a part has a width."""
         return float(np.average((_MIDDLES - self.mean) ** 2, weights=self.confidences)) + 1 / (12 * BINS**2)
+
+
+def _sum(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*rows, strict=True))) if len(set(map(len, rows))) == 1 else ()
 
 
 _MIDDLES: Floats = (np.arange(BINS) + 0.5) / BINS
@@ -136,6 +154,8 @@ class Look:
       estimate: DoC, an estimate of the accuracy: the reference's, less the fall of the mean confidence (Guillory et
         al., 2021). Right only `if nothing new is in the images`; see `caveat`.
       caveat: The sentence without which the estimate must not be shown.
+      probabilities_divergence: Jensen-Shannon divergence of the mean probabilities of the classes, in bits: as
+        `classes_divergence`, with less of what chance alone gives; None unless both models give the same classes'.
     """
 
     outcome: Outcome
@@ -149,6 +169,7 @@ class Look:
     classes_divergence: float | None = None
     estimate: float | None = None
     caveat: str = CAVEAT
+    probabilities_divergence: float | None = None
 
 
 def look(reference: Reference, batch: Profile, name: str) -> Look:
@@ -187,6 +208,7 @@ def look(reference: Reference, batch: Profile, name: str) -> Look:
         confidence_divergence=_divergence(*map(_coarse, (reference.profile, batch))) if rated else None,
         classes_divergence=_divergence(*classes),
         estimate=_estimate(reference, batch) if rated else None,
+        probabilities_divergence=_probabilities_divergence(reference.profile, batch),
     )
 
 
@@ -244,6 +266,11 @@ def _divergence(one: Floats, other: Floats) -> float:
     from scipy.spatial.distance import jensenshannon
 
     return float(jensenshannon(one, other, base=2) ** 2)
+
+
+def _probabilities_divergence(reference: Profile, batch: Profile) -> float | None:
+    one, other = (np.array(profile.probabilities, float) for profile in (reference, batch))
+    return _divergence(one, other) if one.shape == other.shape and one.any() and other.any() else None
 
 
 def _estimate(reference: Reference, batch: Profile) -> float:

@@ -13,7 +13,7 @@ import polars as pl
 from adaptation import codec
 from adaptation.data.batches import Batch, BatchStore, Snapshot
 from adaptation.evaluation.look import Look, Profile, Reference, look, unknown
-from adaptation.evaluation.prediction_results import conclude_predictions
+from adaptation.evaluation.prediction_results import conclude_predictions, read_probabilities
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 
@@ -97,7 +97,9 @@ def read_seen(snapshot: Snapshot, predictions_folder: str) -> Seen:
     parts = list(conclude_predictions(predictions_folder, lambda results: _part(results, folder)))
     typical = _first(pl.concat(part[1] for part in parts), "chance")
     strangest = _first(pl.concat(part[2] for part in parts), "confidence")
-    return Seen(Profile.sum(part[0] for part in parts), _rows(typical), _rows(strangest))
+    probabilities = (Profile.of({}, (), given) for given in read_probabilities(predictions_folder))
+    profile = Profile.sum([*(part[0] for part in parts), *probabilities])
+    return Seen(profile, _rows(typical), _rows(strangest))
 
 
 def look_with(reference: str, version: int, profile: Profile, name: str) -> Look:

@@ -16,12 +16,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import fsspec
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from adaptation.errors import AdaptationError
@@ -40,6 +42,8 @@ _PREDICTION = pl.Struct({"label": pl.String, "confidence": pl.Float64})
 _LINE = pl.Schema([("instance", pl.String()), ("prediction", _PREDICTION), ("error", pl.String())])
 _CONTENT = pl.Struct({"content": pl.Int64})
 _CONTENT_LINE = pl.Schema([("instance", pl.String()), ("prediction", _CONTENT)])
+_PROBABILITIES = pl.Struct({"probabilities": pl.List(pl.Float64)})
+_PROBABILITIES_LINE = pl.Schema([("prediction", _PROBABILITIES)])
 _COMMON_FORM = {
     "image": pl.col("instance"),
     "label": pl.col("prediction").struct.field("label"),
@@ -124,6 +128,39 @@ def _contents(lines: bytes) -> pl.DataFrame:
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame(schema=_CONTENT_LINE)
     return frame.select(image="instance", content=pl.col("prediction").struct.field("content")).drop_nulls()
+
+
+def read_probabilities(folder: str) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield, block by block, the probabilities of the images; nothing of models that give none.
+
+    The results are read a second time for it: `read_predictions`, which more callers need, does not keep them.
+
+    Args:
+      folder: URI of the folder that holds the files, local or remote.
+
+    Yields:
+      float64 [images, classes], in the order of the model's outputs; what is not as long as the longest is left out.
+      It ends at the first block without any, so that results of models that give none are not read twice to the end.
+    """
+    names = [file.name for file in storage.files(folder) if file.name.startswith(RESULTS)]
+    blocks = chain.from_iterable(_blocks(storage.join(folder, name)) for name in names)
+    parts = process_pool.ahead(lambda block: _probabilities(block.lines), blocks, BLOCKS_AT_ONCE)
+    yield from takewhile(len, parts)
+
+
+def _probabilities(lines: bytes) -> npt.NDArray[np.float64]:
+    try:
+        frame = pl.read_ndjson(lines, schema=_PROBABILITIES_LINE)
+    except pl.exceptions.PolarsError:
+        return np.empty((0, 0))
+    given = frame["prediction"].struct.field("probabilities").drop_nulls()
+    lengths = given.list.len().to_numpy()
+    if not (classes := int(lengths.max(initial=0))):
+        return np.empty((0, 0))
+    values: npt.NDArray[np.float64] = (
+        given.filter(pl.Series(lengths == classes)).explode().to_numpy().reshape(-1, classes)
+    )
+    return np.compress(np.isfinite(values).all(axis=1), values, axis=0)
 
 
 def _blocks(uri: str) -> Iterator[_Block]:
@@ -289,7 +326,7 @@ class ResultsWriter:
         self._results = _Shards(self._staging, RESULTS, shard_lines)
         self._errors = _Shards(self._staging, ERRORS, shard_lines)
 
-    def prediction(self, uri: str, label: str, confidence: float, **more: int) -> None:
+    def prediction(self, uri: str, label: str, confidence: float, **more: object) -> None:
         """Add an image's prediction, with the model's further outputs by name.
 
         A confidence that is no number, which JSON cannot hold, makes it an error.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tfx import v1 as tfx
@@ -140,7 +141,7 @@ def test_probabilities_that_are_no_numbers_are_wrong(tmp_path: Path) -> None:
 def test_profile_of_the_challenger_has_no_predictions_that_are_no_numbers(tmp_path: Path) -> None:
     challenger = a_model(tmp_path / "new", CHALLENGER, ["cat", "dog"])
     file = records(tmp_path / "a", (1, 0, "00"), (1, 1, "01"), (2, 0, "11"), (2, 0, "x0"))
-    assert count([file], challenger).profile == Profile.of({"cat": 2, "dog": 1}, [1, 1, 1])
+    assert count([file], challenger).profile == Profile.of({"cat": 2, "dog": 1}, [1, 1, 1], np.eye(2)[[0, 0, 1]])
 
 
 def test_every_record_of_every_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +208,7 @@ def test_component_writes_the_counts_of_all_files(tmp_path: Path, run: Any, vers
         version, {(1, "cat"): cat, (2, "cat"): cat, (1, "dog"): Pairs(challenger_only=2)}
     )
     reference = codec.read(f"{output.uri}/reference.json", Reference)
-    assert reference.profile == Profile.of({"cat": 2, "dog": 2}, [1] * 4)
+    assert reference.profile == Profile.of({"cat": 2, "dog": 2}, [1] * 4, np.eye(2)[[0, 0, 1, 1]])
     assert reference.recalls == {"cat": Recall(2, 2), "dog": Recall(2, 2)}
 
 
@@ -228,7 +229,7 @@ def test_champion_in_a_bucket_is_compared_there(tmp_path: Path, monkeypatch: pyt
             assert done.returncode == 0, done.stderr
         compared = codec.read(f"{ROOT}/comparison/pairs.json", Comparison)
         reference = codec.read(f"{ROOT}/comparison/reference.json", Reference)
-    assert reference.profile == Profile.of({"cat": 3, "dog": 1}, [1] * 4)
+    assert reference.profile == Profile.of({"cat": 3, "dog": 1}, [1] * 4, np.eye(2)[[0, 0, 0, 1]])
     assert compared == Comparison.of(
         1, {(1, "cat"): Pairs(both=1, challenger_only=1), (1, "dog"): Pairs(both=1, champion_only=1)}
     )

@@ -66,7 +66,9 @@ def test_session_loader_serves_labels_of_encoded_images(exported, encoded):
     batch = images(encoded)
     served = run_in_a_session(folder, "serving_default", image_bytes=batch)
     expected = predictions(model, spec, batch)
-    assert set(served) == {"label", "confidence", "content"}
+    assert set(served) == {"label", "confidence", "content", "probabilities"}
+    assert np.array_equal(served["probabilities"], np.round(served["probabilities"], 4))
+    assert np.allclose(served["probabilities"], expected, atol=2e-4)
     assert [label.decode() for label in served["label"]] == [LABELS[k] for k in expected.argmax(1)]
     assert served["confidence"].dtype == np.float32
     assert np.allclose(served["confidence"], expected.max(1), atol=1e-4)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adaptation.evaluation.prediction_results import ResultsWriter
 
 BATCH_IMAGES = 512
+FURTHER_OUTPUTS = ("content", "probabilities")  # of models exported by this version; written if they are given
 BATCH_BYTES = 64 * 2**20
 NOT_FOUND = 5
 
@@ -136,10 +137,10 @@ def _predict_by_halves(images: Sequence[_Image], model: Any, results: ResultsWri
 
 def _write(images: Sequence[_Image], outputs: Any, results: ResultsWriter) -> None:
     labels, confidences = outputs["label"].numpy(), outputs["confidence"].numpy()
-    contents = outputs["content"].numpy() if "content" in outputs else itertools.repeat(None)  # 0.1.0 had none
-    for image, label, confidence, content in zip(images, labels, confidences, contents, strict=False):
-        more = {} if content is None else {"content": int(content)}
-        results.prediction(image.uri, label.decode(), float(confidence), **more)
+    further = {name: outputs[name].numpy().tolist() for name in FURTHER_OUTPUTS if name in outputs}
+    rows = zip(*further.values(), strict=True) if further else itertools.repeat(())
+    for image, label, confidence, row in zip(images, labels, confidences, rows, strict=False):
+        results.prediction(image.uri, label.decode(), float(confidence), **dict(zip(further, row, strict=True)))
 
 
 def _first_line(text: str) -> str:

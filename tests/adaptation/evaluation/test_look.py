@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from adaptation.data.batches import Batch, BatchStore
 from adaptation.evaluation.look import Look, Outcome, Profile, Reference, look, unknown
 from adaptation.evaluation.looks import FOLDER, LookRecord, Predicted, last_look, read_seen, record_look
 from adaptation.evaluation.mix import Recall
+from adaptation.evaluation.prediction_results import ResultsWriter, read_probabilities
 from adaptation.io import storage
 from tests.worlds.results import failed, folder_of, predicted, snapshot_of
 
@@ -83,6 +87,27 @@ def test_rare_classes_are_compared_together() -> None:
     assert [look(reference, batch, "b").outcome for batch in (alike, more)] == [Outcome.CALM, Outcome.LOOK]
 
 
+def test_probabilities_diverge_less_by_chance_than_predicted_classes() -> None:
+    probabilities = np.random.default_rng(1).dirichlet(np.full(10, 0.3), 4000)
+    parts = [probabilities[:2000], *probabilities[2000:].reshape(20, 100, 10)]
+    profiles = [Profile.of(Counter(map(str, part.argmax(axis=1))), part.max(axis=1), part) for part in parts]
+    looks = [look(Reference(profiles[0], {"cat": Recall(2000, 1800)}), batch, "b") for batch in profiles[1:]]
+    smooth, counted = ([getattr(one, f"{of}_divergence") for one in looks] for of in ("probabilities", "classes"))
+    assert 0 < np.mean(smooth) < 0.75 * np.mean(counted)
+
+
+@pytest.mark.parametrize(("given", "divergence"), [([[1, 0]], 0), ([[0, 1]], 1), ([[1, 0, 0]], None), ([], None)])
+def test_probabilities_of_the_same_classes_are_compared(given: list[list[int]], divergence: float | None) -> None:
+    reference = Reference(Profile.of({"cat": 300}, SURE, [[1, 0]]), {"cat": Recall(300, 270)})
+    found = look(reference, Profile.of({"cat": 300}, SURE, given), "b")
+    assert (found.outcome, found.probabilities_divergence) == (Outcome.CALM, divergence)
+
+
+def test_reference_without_probabilities_stays_readable() -> None:
+    old = b'{"profile":{"predicted":{"cat":30},"confidences":[30]},"recalls":{"cat":{"images":30,"correct":30}}}'
+    assert codec.decode(old, Reference, "here").profile.probabilities == ()
+
+
 def test_profile_is_the_sum_of_its_parts_in_any_order() -> None:
     one, other = Profile.of({"cat": 2, "dog": 1}, [0.1, 0.5, 1]), Profile.of({"dog": 1, "ant": 1}, [0.5, np.nan])
     assert Profile.sum([one, other]) == Profile.sum([other, one])
@@ -92,6 +117,23 @@ def test_profile_is_the_sum_of_its_parts_in_any_order() -> None:
 
 def test_reference_is_the_same_after_a_round_trip() -> None:
     assert codec.decode(codec.encode(REFERENCE, indent=0), Reference, "here") == REFERENCE
+
+
+def test_results_with_probabilities_are_summed_up(tmp_path: Path) -> None:
+    with ResultsWriter(str(tmp_path), "1", datetime.now(UTC), shard_lines=2) as results:
+        for name in ("1.jpg", "2.jpg", "3.jpg"):
+            results.prediction(f"gs://bucket/2021-10/{name}", "cat", 0.75, content=1, probabilities=[0.7501, 0.2499])
+    profile = read_seen(snapshot_of(["1.jpg", "2.jpg", "3.jpg"]), results.folder).profile
+    assert profile == Profile.of({"cat": 3}, [0.75] * 3, [[0.7501, 0.2499]] * 3)
+    assert profile.probabilities == (22503, 7497)
+
+
+def test_results_with_odd_probabilities_are_left_out_of_their_sum() -> None:
+    odd: list[object] = [[0.5, 0.5], [1], None, [None, 1], []]
+    lines = [{"instance": "i", "prediction": {"label": "cat", "probabilities": one}} for one in odd]
+    (given,) = read_probabilities(folder_of("".join(json.dumps(line) + "\n" for line in lines)))
+    assert given.tolist() == [[0.5, 0.5]]
+    assert list(read_probabilities(folder_of('{"instance": "i", "prediction": "cat"}\n'))) == []
 
 
 def test_results_are_summed_up_with_typical_and_strangest_images() -> None:

@@ -102,6 +102,25 @@ def test_results_folder_names_the_version_behind_the_alias(tmp_path: Path, regis
     assert predict(registry, tmp_path, uris, "1").name.startswith("prediction-version-1-")
 
 
+def test_probabilities_are_written_if_the_signature_gives_them(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def serve(image_bytes: Any) -> dict[str, Any]:
+        count = tf.shape(image_bytes)[0]
+        probabilities = tf.tile(tf.constant([[0.1234, 0.8766]], tf.float64), [count, 1])
+        return {"label": tf.fill([count], "dark"), "confidence": tf.ones([count]), "probabilities": probabilities}
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": serve})
+    registry = LocalRegistry(str(tmp_path / "registry"))
+    registry.promote(registry.upload(Upload(str(tmp_path / "model"), "first", (1,), {}, "", "")), "because")
+    folder = predict(registry, tmp_path, images(tmp_path / "images", one=grey(0), two=grey(9)))
+    predictions = [line["prediction"] for line in lines(folder, "prediction.results")]
+    assert predictions == [{"label": "dark", "confidence": 1.0, "probabilities": [0.1234, 0.8766]}] * 2
+
+
 def test_undecodable_images_do_not_affect_the_others(
     tmp_path: Path, registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
