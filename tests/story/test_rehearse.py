@@ -28,7 +28,7 @@ ADAPT = str(Path(sys.executable).with_name("adapt"))
 GOLDEN = Path(__file__).parents[1] / "pipeline" / "golden" / "adapt.toml"
 MONTH = Batch(2021, 10)
 OVERRIDES = {
-    "model.epochs": 2,
+    "model.epochs": 10,
     "gate.floor": 0.0,
     "gate.margin": 1.0,
 }  # a champion that knows nothing is beaten
