@@ -32,7 +32,8 @@ def work(seconds: float) -> None:
 
 
 def run(workspace: Workspace, job: str, failing: bool = False) -> Usage | None:
-    jobs = LocalJobs(workspace.folder("jobs"), ("true",))
+    waiting = 'while [ ! -e "$0/usage.json" ]; do sleep 0.1; done'  # its process must not end before the work
+    jobs = LocalJobs(workspace.folder("jobs"), ("sh", "-c", waiting))
     jobs.create(JobRequest(job, TRAINING))
 
     def conclude(_: JobRequest) -> dict[str, str]:

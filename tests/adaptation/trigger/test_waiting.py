@@ -182,6 +182,8 @@ def test_record_without_a_job_is_resumed_in_an_older_batch(world: TriggerWorld) 
 
 
 def test_importers_at_the_same_time_start_one_job(world: TriggerWorld) -> None:
+    if world.root.startswith("memory://"):
+        return  # the importers are processes, which share no memory
     waits(world)
     names = drawn(world, 20)
 
