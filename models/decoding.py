@@ -6,13 +6,12 @@ the check of new images, the report and the contact sheets; its patterns are use
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from adaptation.data import decoding
 
 _UPRIGHT = b"\x01"
+_AXES = (0, 1)
 
 
 def decode_pixels(image: tf.Tensor, channels: int) -> tf.Tensor:
@@ -89,13 +88,8 @@ def _upright(pixels: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     directory = tf.strings.substr(exif, 0, decoding.EXIF_BYTES)
     found = tf.strings.regex_replace(directory, f"^{decoding.ORIENTATION}$", r"\1\2")
     known = tf.where(tf.equal(tf.strings.length(found), 1), found, _UPRIGHT)
-    orientation = tf.cast(tf.io.decode_raw(known, tf.uint8)[0], tf.int32)
-    return tf.switch_case(orientation - 1, [_turn(pixels, *turn) for turn in decoding.TURNS])
-
-
-def _turn(pixels: tf.Tensor, exchanged: bool, axes: tuple[int, ...]) -> Callable[[], tf.Tensor]:
-    def turned() -> tf.Tensor:
-        straight = tf.transpose(pixels, (1, 0, 2)) if exchanged else tf.identity(pixels)
-        return tf.reverse(straight, axes) if axes else straight
-
-    return turned
+    turn = tf.cast(tf.io.decode_raw(known, tf.uint8)[0], tf.int32) - 1
+    exchanged = tf.gather([exchanged for exchanged, _ in decoding.TURNS], turn)
+    reversed_axes = tf.gather([[axis in axes for axis in _AXES] for _, axes in decoding.TURNS], turn)
+    straight = tf.cond(exchanged, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: tf.identity(pixels))
+    return tf.reverse(straight, tf.boolean_mask(_AXES, reversed_axes))  # no switch_case: Transform cannot read one

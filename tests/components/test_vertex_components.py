@@ -116,6 +116,8 @@ def test_batch_prediction_gen_uses_the_champion_and_the_reported_folder(
     put_in_service(vertex.registry, vertex.endpoint, vertex.with_versions(2).version(1), "first")
     listed, predictions = an_artifact("listed"), an_artifact("predictions")
     storage.write(artifacts.file_list_uri(listed), b"gs://bucket/2021-10/ship_1.jpg\n")
+    snapshot = Snapshot("2021-10", "gs://bucket/2021-10", (storage.File("ship_1.jpg", 1),))
+    artifacts.write(listed, artifacts.SNAPSHOT, codec.encode(snapshot))
     BatchPredictionGen_Executor._FUNCTION(
         file_list=listed, predictions=predictions, platform=vertex.config.to_json(), model="champion"
     )
