@@ -17,6 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -84,7 +85,9 @@ class Webhook:
         """Post the event; any answer of 2xx means that it was taken."""
         body = to_cloudevent(event, self.source)
         headers = {"Content-Type": f"{CONTENT_TYPE}; charset=utf-8", **self._signature(event.id, body)}
-        status, text = asyncio.run(_post(check_webhook(self.url), headers, body))
+        posting = _post(check_webhook(self.url), headers, body)
+        with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop of its own: a notebook's has
+            status, text = thread.submit(asyncio.run, posting).result()
         if not 200 <= status < 300:
             raise NotDelivered(f"HTTP {status}: {text!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -48,6 +49,14 @@ def test_http_receiver_gets_each_kind(happened: list[Event], receiver: HttpRecei
     read = [from_http(dict(request.headers), request.body) for request in receiver.received]
     assert [one["type"].removeprefix("continuous-adaptation.") for one in read] == [one.kind for one in happened]
     assert {str(request) for request in receiver.received} == {"POST /hook?token=1"}
+
+
+def test_caller_may_have_an_event_loop_of_its_own(receiver: HttpReceiver) -> None:
+    async def notebook() -> None:
+        Webhook(receiver.url, "", "digits").send(EVENT)
+
+    asyncio.run(notebook())
+    assert len(receiver.received) == 1
 
 
 def test_post_is_signed_after_standard_webhooks(receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
