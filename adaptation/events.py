@@ -19,8 +19,9 @@ from enum import StrEnum
 
 from adaptation import codec, retraining, trigger
 from adaptation.data.batches import BatchStore
-from adaptation.evaluation import decisions
+from adaptation.evaluation import decisions, look_records
 from adaptation.evaluation.decisions import WAITING_FOR_LABELS, Decided
+from adaptation.evaluation.look_records import LookRecord, Outcome
 from adaptation.io import storage
 from adaptation.io.journal import Journal, Record
 from adaptation.platforms.base import (
@@ -37,10 +38,6 @@ from adaptation.retraining import Step, TrainingRecord
 from adaptation.trigger import TriggerRecord
 
 FOLDER = "events"
-DECISIONS, LOOKS = (
-    "_decisions",
-    "_looks",
-)  # folders of the collection, see `evaluation.decisions` and `evaluation.looks`
 NEWS = timedelta(days=1)  # what is older when the first reading is made is history
 _CLOCKS = timedelta(hours=1)  # standings come from several machines, whose clocks differ
 
@@ -194,14 +191,6 @@ def _next(sources: Sources, last: Record[Reading] | None) -> Reading | None:
     return None if reading == replace(before, events=()) else reading
 
 
-def last_look(batches: BatchStore) -> Looked | None:
-    """Return the last look at the newest batch that was looked at, or None if there was none."""
-    root = storage.join(batches.root, LOOKS)
-    looked = storage.folders(root)
-    last = Journal(storage.join(root, looked[-1]), Looked).last() if looked else None
-    return last.value if last else None
-
-
 class _Reader:
     """One reading of the records.
 
@@ -265,11 +254,11 @@ class _Reader:
                     yield from _of_decision(decided)
 
     def _looked(self) -> Iterator[Event]:
-        root = storage.join(self._sources.batches.root, LOOKS)
+        root = storage.join(self._sources.batches.root, look_records.FOLDER)
         for journal, names in _journals(root).items():
-            for _, name in self._new(f"{LOOKS}/{journal}", names):
-                looked = codec.read(storage.join(root, name), Looked)
-                if looked.look.outcome == "look" and not self._is_history(looked.time):
+            for _, name in self._new(f"{look_records.FOLDER}/{journal}", names):
+                looked = codec.read(storage.join(root, name), LookRecord)
+                if looked.look.outcome is Outcome.LOOK and not self._is_history(looked.time):
                     yield _of_look(looked, name)
 
     def _promoted(self) -> Iterator[Event]:
@@ -307,32 +296,6 @@ class _Reader:
 
     def _is_history(self, time: str) -> bool:
         return bool(self._since) and (not time or _moment(time) < _moment(self._since))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What came out of a look, as far as it is read here; `evaluation.look.Look` has it all, and needs numpy.
-
-    Attributes:
-      outcome: `calm`, `look` or `unknown`.
-      reason: Why, as a sentence.
-      images: How many images were looked at.
-    """
-
-    outcome: str
-    reason: str
-    images: int = 0
-
-
-@dataclass(frozen=True)
-class Looked:
-    """A look at a batch, as far as it is read here, see `evaluation.looks.LookRecord`."""
-
-    batch: str
-    version: int
-    run: str
-    time: str
-    look: Seen
 
 
 def _begun(record: TrainingRecord | TriggerRecord, job: Job) -> Iterator[Event]:
@@ -379,7 +342,7 @@ def _of_decision(decided: Decided) -> Iterator[Event]:
         yield Event(Kind.ROLLBACK_PROPOSED, f"{decided.run}/rollback", subject, decided.time, decided.reason, data)
 
 
-def _of_look(looked: Looked, name: str) -> Event:
+def _of_look(looked: LookRecord, name: str) -> Event:
     data: Data = {"batch": looked.batch, "version": looked.version, "images": looked.look.images, "run": looked.run}
     record = name.removesuffix(".json")
     return Event(Kind.LOOK, f"look/{record}", f"batch/{looked.batch}", looked.time, looked.look.reason, data)

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from adaptation.evaluation.look import Look, Outcome, Profile, Reference, look
+from adaptation.evaluation.look import Profile, Reference, look
+from adaptation.evaluation.look_records import Look, Outcome
 from adaptation.evaluation.mix import Recall
 from benchmarks.corruptions import KINDS, SEVERITIES, Images, corrupted
 from benchmarks.images import CLASSES, collected, source

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from adaptation import codec
 from adaptation.data.batches import Snapshot
 from adaptation.evaluation.gate import Comparison, Deployment, Verdict
-from adaptation.evaluation.looks import LookRecord
+from adaptation.evaluation.look_records import LookRecord
 from adaptation.io import storage
 from adaptation.platforms.base import ModelVersion
 

@@ -7,7 +7,7 @@ from adaptation import codec
 from adaptation.data.batches import collection_of
 from adaptation.data.labelling import labelling
 from adaptation.data.labels import Labels
-from adaptation.evaluation.candidate import compare
+from adaptation.evaluation.candidate import compare_new
 from adaptation.evaluation.gate import Comparison, Outcome, Verdict
 from adaptation.evaluation.log import ComparisonLog, version_id
 from adaptation.platforms.base import ModelVersion, Platform, Standing
@@ -60,12 +60,9 @@ def CandidateEvaluator(
     if found.waiting:
         return
     log = ComparisonLog(collection, version_id(champion.number, champion.key), version_id(version.number, version.key))
-    part = snapshot if found.drawn is None else snapshot.only(found.drawn)
-    counted = log.counted_before(part)
     results = target.predictor.predict(artifacts.file_list_uri(file_list), candidate.uri, str(version.number))
     champions = predictions.get_string_custom_property("results")
-    new = compare(snapshot, champions, results, found.labels, counted, found.drawn)
-    log.add(part, new.pairs, new.images, run)
+    compare_new(log, snapshot, champions, results, found.labels, run, found.drawn)
     verdict = codec.read(version.comparison, Comparison).judge(log.looks())
     artifacts.write(candidate, artifacts.VERDICT, codec.encode(verdict))
     if _conclude(target, version, verdict, approval):

@@ -6,8 +6,8 @@ from tfx.types.experimental.simple_artifacts import File
 from adaptation import codec
 from adaptation.data.batches import collection_of
 from adaptation.evaluation.log import version_id
-from adaptation.evaluation.look import Outcome
-from adaptation.evaluation.looks import look_with, read_seen, record_look
+from adaptation.evaluation.look_records import Outcome, record_look
+from adaptation.evaluation.looks import look_with, read_seen
 from adaptation.progress import report
 from components import artifacts
 
@@ -27,8 +27,8 @@ def DriftDetector(
     Args:
       file_list: What FileListGen made.
       predictions: What BatchPredictionGen made, or results of Vertex AI from elsewhere.
-      look: Gets `look.json`, an `adaptation.evaluation.looks.LookRecord`, which is also added to the records beside the
-        collection; custom properties `look` (int, 1 for the outcome `look`) and `outcome` (calm, look, unknown).
+      look: Gets `look.json`, an `adaptation.evaluation.look_records.LookRecord`, which is also added to the records
+        beside the collection; custom properties `look` (int, 1 for the outcome `look`) and `outcome`.
       reference: URI of a reference to compare with; by default that of the version that predicted.
       run: Name of this pipeline run, for the record.
 

@@ -13,6 +13,7 @@ from adaptation.evaluation.decision import Criterion, Rule
 from adaptation.evaluation.decisions import Decided, record_decision
 from adaptation.evaluation.judgement import Judgement, judge, wait_for_labels
 from adaptation.evaluation.log import version_id
+from adaptation.evaluation.look_records import Look
 from adaptation.progress import report
 from components import artifacts
 
@@ -35,15 +36,15 @@ def PerformanceEvaluator(
     audit: tfx.dsl.components.Parameter[int] = 30,
     run: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Compare each image's prediction with its true label, and decide by the images that are new for the champion.
+    """Compare predictions with true labels, and decide by the images that are new for the champion.
 
-    If labels come from a review, only the images of a recorded draw count. Without labels the batch waits for them.
+    If labels come from a review, only the images of a recorded draw count; without any the batch waits for them.
 
     Args:
       file_list: What FileListGen made.
       predictions: What BatchPredictionGen made. If they are from elsewhere, all images are new.
-      metrics: Gets `evaluation.json` (an `adaptation.evaluation.accuracy.Evaluation`) and `decision.json`; custom
-        properties `retrain` (int, 0 or 1, always set), `images` and, if any image could be evaluated, `accuracy`.
+      metrics: Gets `evaluation.json` and `decision.json`; custom properties `retrain` (int, 0 or 1), `images` and, if
+        any image could be evaluated, `accuracy`.
       labels: Where the true labels come from, as JSON text: `Labels(...).to_json()`; reviewed labels go before that.
       candidate: What CandidateEvaluator made; if a candidate has just become the champion, nothing is retrained.
       look: What DriftDetector made; how the batch seemed without labels goes into the decision's record.
@@ -64,17 +65,14 @@ def PerformanceEvaluator(
     """
     snapshot, version = artifacts.read_snapshot(file_list), artifacts.read_version(predictions)
     criterion = Criterion(threshold, Rule(rule), min_images, false_alarms, drop, bool(ignore_mix))
-    results, found = (
-        predictions.get_string_custom_property("results"),
-        labelling(Labels.from_json(labels), snapshot, max_skipped),
-    )
+    found = labelling(Labels.from_json(labels), snapshot, max_skipped)
+    results = predictions.get_string_custom_property("results")
+    seen = artifacts.read_look(look).look if look else None
     if found.waiting:
-        judgement = wait_for_labels(
-            snapshot, found.labels.names, artifacts.read_look(look).look if look else None, audit
-        )
+        judgement = wait_for_labels(snapshot, found.labels.names, seen, audit)
     else:
         judgement = judge(snapshot, results, found.labels, version, criterion, max_skipped, run, found.drawn)
-    judgement = _in_context(judgement, candidate, look)
+    judgement = _in_context(judgement, candidate, seen)
     _write(judgement, metrics)
     if collection := collection_of(snapshot):
         if version:
@@ -86,11 +84,11 @@ def PerformanceEvaluator(
     report(judgement.decision.reason)
 
 
-def _in_context(judgement: Judgement, candidate: Artifact | None, look: Artifact | None) -> Judgement:
+def _in_context(judgement: Judgement, candidate: Artifact | None, seen: Look | None) -> Judgement:
     """Return the judgement with what the run found out before it."""
     if candidate and (promoted := candidate.get_int_custom_property("version")):
         judgement = judgement.kept(f"version {promoted} has just become the champion")
-    return judgement.after(artifacts.read_look(look).look) if look else judgement
+    return judgement.after(seen) if seen else judgement
 
 
 def _write(judgement: Judgement, metrics: Artifact) -> None:

@@ -34,9 +34,7 @@ def SpanPreparator(
     ingestion: tfx.dsl.components.Parameter[str] = "spans",
     beam_pipeline: tfx.dsl.components.BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Publish the snapshot's images as a span, on Beam, with one element a shard.
-
-    Of a batch that people labelled in part, by a draw, the span has the labelled images, and only the drawn ones test.
+    """Publish the snapshot's images as a span, on Beam; of a batch that was drawn from, the labelled ones.
 
     Args:
       file_list: The output of FileListGen.
@@ -51,8 +49,8 @@ def SpanPreparator(
       run: Name of this pipeline run, for the manifest.
       records_root: Folder or gs:// URI of the trigger's records; there the decision to train on the span is recorded
         before the span is published, so that it outlives this run. Empty: nothing is recorded.
-      window: The spans of that training, as for PipelineTrigger.
-      ingestion: The component whose parameters that training takes, as for PipelineTrigger.
+      window: As for PipelineTrigger.
+      ingestion: As for PipelineTrigger.
       beam_pipeline: TFX's; its runner is the one that the pipeline's beam arguments name.
 
     Raises:

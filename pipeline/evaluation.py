@@ -34,15 +34,10 @@ def evaluation_pipeline(settings: Settings, batch: str, place: Place) -> tfx.dsl
 
 
 def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
-    labels, data_root = settings.labels.truth.to_json(), settings.data.root
-    retraining = {"records_root": place.records, "window": settings.training.window, "ingestion": place.ingestion}
-    listed = FileListGen(
-        collection_root=settings.collection.root,
-        batch=batch,
-        data_root=data_root,
-        records_root=place.records,
-        run=place.run,
-    )
+    labels = settings.labels.truth.to_json()
+    records = {"data_root": settings.data.root, "records_root": place.records, "run": place.run}
+    retraining = {**records, "window": settings.training.window, "ingestion": place.ingestion}
+    listed = FileListGen(collection_root=settings.collection.root, batch=batch, **records)
     files = listed.outputs["file_list"]
     predicted = BatchPredictionGen(file_list=files, platform=place.platform)
     predictions = predicted.outputs["predictions"]
@@ -62,12 +57,7 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
         candidate=compared.outputs["candidate"],
         look=looked.outputs["look"],
         labels=labels,
-        threshold=settings.evaluation.threshold,
-        rule=settings.evaluation.rule,
-        false_alarms=settings.evaluation.false_alarms,
-        drop=settings.evaluation.drop,
-        ignore_mix=int(settings.evaluation.ignore_mix),
-        min_images=settings.evaluation.min_images,
+        **settings.evaluation.parameters,
         max_skipped=settings.labels.max_skipped,
         audit=settings.review.audit,
         run=place.run,
@@ -76,16 +66,12 @@ def _components(settings: Settings, batch: str, place: Place) -> list[BaseNode]:
         span = SpanPreparator(
             file_list=files,
             predictions=predictions,
-            data_root=data_root,
             labels=labels,
             seed=settings.data.seed,
             test_ratio=settings.data.test_ratio,
             shard_megabytes=settings.data.shard_megabytes,
             max_skipped=settings.labels.max_skipped,
-            run=place.run,
             **retraining,
         )
-        trigger = PipelineTrigger(
-            span=span.outputs["span"], platform=place.platform, data_root=data_root, run=place.run, **retraining
-        )
+        trigger = PipelineTrigger(span=span.outputs["span"], platform=place.platform, **retraining)
     return [listed, predicted, looked, compared, measured, span, trigger]

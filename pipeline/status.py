@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from adaptation.evaluation.decisions import WAITING_FOR_LABELS, Decided, last_decision
-from adaptation.events import Event, Looked, Outbox, last_look
+from adaptation.evaluation.look_records import LookRecord, newest_look
+from adaptation.events import Event, Outbox
 from adaptation.notify.delivery import Delivery, Undelivered
 from adaptation.notify.receivers import receivers
 from adaptation.platforms.base import ModelVersion, Promotion, Standing, StandingRecord, current_standings
@@ -129,7 +130,7 @@ def read_status(workspace: Workspace) -> Status:
     champion, promotions = registry.champion(), registry.promotions()
     current = current_standings(registry.standings(), promotions)
     standings = [record for record in current.values() if record.standing in _OPEN]
-    looked, decided = last_look(workspace.batches), last_decision(workspace.batches)
+    looked, decided = newest_look(workspace.batches), last_decision(workspace.batches)
     undelivered = Delivery(outbox, receivers(workspace.notification)).undelivered()
     return Status(
         schema=SCHEMA,
@@ -183,7 +184,7 @@ def _todo(
     state: State,
     plan: Plan,
     standings: Sequence[StandingRecord],
-    looked: Looked | None,
+    looked: LookRecord | None,
     decided: Decided | None,
     undelivered: Sequence[Undelivered],
 ) -> Iterator[str]:

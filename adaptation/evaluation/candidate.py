@@ -13,6 +13,7 @@ import polars as pl
 from adaptation.data.batches import Snapshot
 from adaptation.data.labels import Labels
 from adaptation.evaluation.confusion import tally
+from adaptation.evaluation.log import ComparisonLog
 from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import read_predictions
 from adaptation.io import storage
@@ -29,6 +30,24 @@ class NewPairs:
 
     pairs: Mapping[str, Pairs]
     images: tuple[storage.File, ...]
+
+
+def compare_new(
+    log: ComparisonLog,
+    snapshot: Snapshot,
+    champion: str,
+    candidate: str,
+    labels: Labels,
+    run: str,
+    drawn: Collection[str] | None = None,
+) -> None:
+    """Compare two models on the images of a snapshot that the log has not counted; arguments and errors as `compare`.
+
+    Failure: as for `ComparisonLog.add`.
+    """
+    part = snapshot if drawn is None else snapshot.only(drawn)
+    new = compare(snapshot, champion, candidate, labels, log.counted_before(part), drawn)
+    log.add(part, new.pairs, new.images, run)
 
 
 def compare(

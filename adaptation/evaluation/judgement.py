@@ -16,8 +16,8 @@ from adaptation.evaluation.accuracy import Evaluation, evaluate, not_evaluated
 from adaptation.evaluation.decision import Criterion, Decision, Outcome, decide
 from adaptation.evaluation.evidence import Block
 from adaptation.evaluation.log import EvaluationLog, evaluate_new, version_id
-from adaptation.evaluation.look import Look
-from adaptation.evaluation.look import Outcome as Seems
+from adaptation.evaluation.look_records import Look
+from adaptation.evaluation.look_records import Outcome as Seems
 from adaptation.evaluation.mix import Recall
 
 

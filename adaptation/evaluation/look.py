@@ -3,7 +3,7 @@
 Two tests on what the champion predicts: W1, is it less confident; W2, does it predict the classes in other numbers.
 A look warns and asks for labels. It decides nothing and proves nothing: what the images show can change its meaning
 unseen, and harmless changes are seen, too. How often it is right is measured in `benchmarks/look.py`; records of looks
-are kept by `looks`.
+are kept by `look_records`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from adaptation.evaluation.look_records import Look, Outcome, unknown
 from adaptation.evaluation.mix import Recall
 
 LEVEL = 0.01
@@ -24,19 +24,10 @@ MIN_IMAGES = 30
 REVIEW = 50
 BINS = 1000
 PARTS = 10_000
-CAVEAT = "if nothing new is in the images"
 _SHOWN_BINS = 20
 _LEAST_EXPECTED = 5
 
 Floats = npt.NDArray[np.float64]
-
-
-class Outcome(StrEnum):
-    """What is to be done. UNKNOWN: nothing could be compared; the reason says why."""
-
-    CALM = "calm"
-    LOOK = "look"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -136,42 +127,6 @@ class Reference:
         return sum(one.correct for one in self.recalls.values()) / images
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a batch seems.
-
-    Attributes:
-      outcome: What is to be done.
-      reason: Why, as a sentence with the figures and, for LOOK, the command.
-      images: Number of the batch's predicted images.
-      confidence: Their mean confidence; None without confidences.
-      reference_confidence: That of the reference; likewise.
-      confidence_p: W1: p value of "the mean confidence has not fallen"; None if it was not tested.
-      classes_p: W2: p value of "the classes are predicted in the same shares"; likewise.
-      confidence_divergence: Jensen-Shannon divergence of the confidences in 20 parts, in bits, 0 to 1; for the eye,
-        nothing is decided by it.
-      classes_divergence: The same of the predicted classes.
-      estimate: DoC, an estimate of the accuracy: the reference's, less the fall of the mean confidence (Guillory et
-        al., 2021). Right only `if nothing new is in the images`; see `caveat`.
-      caveat: The sentence without which the estimate must not be shown.
-      probabilities_divergence: Jensen-Shannon divergence of the mean probabilities of the classes, in bits: as
-        `classes_divergence`, with less of what chance alone gives; None unless both models give the same classes'.
-    """
-
-    outcome: Outcome
-    reason: str
-    images: int = 0
-    confidence: float | None = None
-    reference_confidence: float | None = None
-    confidence_p: float | None = None
-    classes_p: float | None = None
-    confidence_divergence: float | None = None
-    classes_divergence: float | None = None
-    estimate: float | None = None
-    caveat: str = CAVEAT
-    probabilities_divergence: float | None = None
-
-
 def look(reference: Reference, batch: Profile, name: str) -> Look:
     """Compare a batch with the reference of the champion that predicted it.
 
@@ -210,11 +165,6 @@ def look(reference: Reference, batch: Profile, name: str) -> Look:
         estimate=_estimate(reference, batch) if rated else None,
         probabilities_divergence=_probabilities_divergence(reference.profile, batch),
     )
-
-
-def unknown(why: str, images: int = 0) -> Look:
-    """Return the look at a batch that could not be compared, with the reason."""
-    return Look(Outcome.UNKNOWN, why, images)
 
 
 def _classes(reference: Profile, batch: Profile) -> Floats:

@@ -1,7 +1,4 @@
-"""The records of looks: how each batch seemed, whether or not anybody has labelled it.
-
-<collection>/_looks/2021-10/0001.json    a journal; the last record is how the batch seems now
-"""
+"""Looking at a batch: reads what was predicted for it, and compares that with the reference in a file."""
 
 from __future__ import annotations
 
@@ -11,51 +8,14 @@ from datetime import UTC, datetime
 import polars as pl
 
 from adaptation import codec
-from adaptation.data.batches import Batch, BatchStore, Snapshot
-from adaptation.evaluation.look import Look, Profile, Reference, look, unknown
+from adaptation.data.batches import Snapshot
+from adaptation.evaluation.look import Profile, Reference, look
+from adaptation.evaluation.look_records import Look, LookRecord, Predicted, unknown
 from adaptation.evaluation.prediction_results import conclude_predictions, read_probabilities
 from adaptation.io import storage
-from adaptation.io.journal import Journal, Record
 
-FOLDER = "_looks"
 SHOWN = 12
 _SEED = 1
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """An image and what was predicted; `confidence` is None if the model gave none."""
-
-    name: str
-    label: str
-    confidence: float | None
-
-
-@dataclass(frozen=True)
-class LookRecord:
-    """A look at a batch.
-
-    Attributes:
-      batch: Name of the batch.
-      snapshot: Digest of the list of images that were looked at.
-      version: Number of the champion that predicted them; 0 for predictions from elsewhere.
-      champion: That version's id, see `log.version_id`; empty likewise.
-      look: What came out.
-      typical: A few of the images, drawn by chance.
-      strangest: The images with the lowest confidence, the lowest first.
-      run: Name of the pipeline run.
-      time: ISO 8601, UTC.
-    """
-
-    batch: str
-    snapshot: str
-    version: int
-    champion: str
-    look: Look
-    typical: tuple[Predicted, ...]
-    strangest: tuple[Predicted, ...]
-    run: str
-    time: str
 
 
 @dataclass(frozen=True)
@@ -121,32 +81,6 @@ def look_with(reference: str, version: int, profile: Profile, name: str) -> Look
     except (FileNotFoundError, codec.UnreadableState) as error:
         why = f"the reference of version {version} cannot be read ({error}); the next training writes another"
         return unknown(why, profile.images)
-
-
-def record_look(batches: BatchStore, record: LookRecord) -> None:
-    """Add a record; do nothing if the batch's last one is about the same images and the same champion.
-
-    Failure: the record exists, complete, or it does not; a repeat makes no second one.
-    """
-
-    def change(last: Record[LookRecord] | None) -> LookRecord | None:
-        return None if last and _subject(last.value) == _subject(record) else record
-
-    _journal(batches, record.batch).update(change)
-
-
-def last_look(batches: BatchStore, batch: Batch | str) -> LookRecord | None:
-    """Return the last look at a batch, or None if there was none."""
-    last = _journal(batches, batch).last()
-    return last.value if last else None
-
-
-def _journal(batches: BatchStore, batch: Batch | str) -> Journal[LookRecord]:
-    return Journal(storage.join(batches.root, FOLDER, str(batch)), LookRecord)
-
-
-def _subject(record: LookRecord) -> tuple[str, str]:
-    return record.snapshot, record.champion
 
 
 def _part(results: pl.DataFrame, folder: str) -> tuple[Profile, pl.DataFrame, pl.DataFrame]:

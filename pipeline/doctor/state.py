@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from adaptation import codec, retraining
 from adaptation.data import reviews, spans
 from adaptation.errors import AdaptationError
-from adaptation.evaluation import decisions, log, looks
+from adaptation.evaluation import decisions, log, look_records
 from adaptation.evaluation.gate import Comparison
 from adaptation.io import storage
 from adaptation.platforms.base import Job, JobState
@@ -36,7 +36,7 @@ _IN_COLLECTION = {
     f"{log.FOLDER}/*/candidates/*/*.json": log.Compared,
     f"{log.FOLDER}/*/candidates/*/images/*.json": frozenset[storage.File],
     f"{decisions.FOLDER}/*.json": decisions.Decided,
-    f"{looks.FOLDER}/*/*.json": looks.LookRecord,
+    f"{look_records.FOLDER}/*/*.json": look_records.LookRecord,
 }
 _IN_TRIGGERS = {f"{retraining.FOLDER}/*.json": TrainingRecord, f"{_MONTH}/*.json": TriggerRecord}
 _IN_REGISTRY = {**registry.STATE_FILES, "versions/*/pairs.json": Comparison}

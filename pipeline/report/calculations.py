@@ -8,7 +8,7 @@ from adaptation.data.labels import Skipped
 from adaptation.data.spans import SPLITS, Manifest
 from adaptation.evaluation.accuracy import ClassFigures, Evaluation
 from adaptation.evaluation.gate import Comparison, Verdict
-from adaptation.evaluation.looks import LookRecord
+from adaptation.evaluation.look_records import LookRecord
 from adaptation.evaluation.paired import Pairs
 from adaptation.events import Event as Announced
 from adaptation.platforms.base import Job, ModelVersion

@@ -28,7 +28,7 @@ from adaptation.errors import described
 from adaptation.evaluation.accuracy import Evaluation, Mistake
 from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison, Verdict
-from adaptation.evaluation.looks import LookRecord
+from adaptation.evaluation.look_records import LookRecord
 from adaptation.events import Outbox
 from adaptation.io import storage
 from adaptation.notify.delivery import Delivery

@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -107,8 +108,8 @@ def export(
     shown = _to_review(drawn, reviewed, batch) if drawn else _all(snapshot, reviewed, predictions)
     labels = None if blind else with_reviews(workspace.labels, snapshot)
     rows = [_row(batch, image, labels, _find(predictions, image)) for image in shown]
-    write = _write_table if form == "csv" else _write_tasks
-    sheets = write(workspace, snapshot, shown, rows, table, bool(predictions))
+    write = partial(_write_tasks, workspace.settings.labels.names) if form == "label-studio" else _write_table
+    sheets = write(snapshot, shown, rows, table, bool(predictions))
     open_images = sum(image not in reviewed for image in snapshot.images)
     return Export(table, len(rows), open_images, len(drawn or ()), sheets, predictions.folder if predictions else "")
 
@@ -139,7 +140,6 @@ def _all(
 
 
 def _write_table(
-    workspace: Workspace,
     snapshot: Snapshot,
     images: Sequence[storage.File],
     rows: Sequence[_Row],
@@ -152,7 +152,7 @@ def _write_table(
 
 
 def _write_tasks(
-    workspace: Workspace,
+    names: Sequence[str],
     snapshot: Snapshot,
     images: Sequence[storage.File],
     rows: Sequence[_Row],
@@ -164,7 +164,7 @@ def _write_tasks(
         for image, row in zip(images, rows, strict=True)
     ]
     file = table.with_name(CONFIG)
-    storage.write(storage.absolute(str(file)), config(workspace.settings.labels.names))
+    storage.write(storage.absolute(str(file)), config(names))
     storage.create(storage.absolute(str(table)), tasks(made))
     return (file,)
 

@@ -113,24 +113,15 @@ class LabelSettings(Section):
     @field_validator("file")
     @classmethod
     def _goes_with_the_source(cls, file: str, info: ValidationInfo) -> str:
-        source = info.data.get("source")
-        if source == "file" and not file:
-            raise ValueError('should name the table, because labels.source is "file"')
-        if source in ("prefix", "folder", "pattern", "review") and file:
-            raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "file"')
-        return file
+        return _belonging(file, "file", info, 'should name the table, because labels.source is "file"')
 
     @field_validator("pattern")
     @classmethod
     def _is_a_pattern(cls, pattern: str, info: ValidationInfo) -> str:
         from adaptation.data.labels import pattern_fault
 
-        source = info.data.get("source")
-        if source == "pattern" and not pattern:
-            raise ValueError('should say where the label is, because labels.source is "pattern"')
-        if source in ("prefix", "folder", "file", "review") and pattern:
-            raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "pattern"')
-        if pattern and (fault := pattern_fault(pattern)):
+        missing = 'should say where the label is, because labels.source is "pattern"'
+        if _belonging(pattern, "pattern", info, missing) and (fault := pattern_fault(pattern)):
             raise ValueError(fault)
         return pattern
 
@@ -165,6 +156,16 @@ class TrainingSettings(Section):
     )
 
 
+def _belonging(value: str, to: str, info: ValidationInfo, missing: str) -> str:
+    """Return the value of a setting that one source of labels needs, and no other has."""
+    source = info.data.get("source")
+    if source == to and not value:
+        raise ValueError(missing)
+    if source and source != to and value:
+        raise ValueError(f'should be left out, because labels.source is "{source}"; or set that to "{to}"')
+    return value
+
+
 class EvaluationSettings(Section):
     """When a batch counts as a change that needs retraining."""
 
@@ -180,6 +181,11 @@ class EvaluationSettings(Section):
     drop: Share = Field(0.05, description="for the rule drop: accepted fall below the accuracy on the test splits")
     ignore_mix: bool = Field(False, description="keep a model if only the mix of classes has changed, not its skill")
     min_images: int = Field(30, gt=0, description="with fewer images nothing is decided")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the same names that PerformanceEvaluator has."""
+        return {**self.model_dump(), "ignore_mix": int(self.ignore_mix)}
 
     @property
     def criterion(self) -> Criterion:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptation.evaluation.look import Look, Outcome
+from adaptation.evaluation.look_records import Look, Outcome
 from benchmarks.corruptions import KINDS, SEVERITIES, corrupted
 from benchmarks.images import photograph
 from benchmarks.look import GROUPS, Condition, _figure, table

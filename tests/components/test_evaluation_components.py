@@ -25,7 +25,7 @@ from adaptation.evaluation.decision import Decision
 from adaptation.evaluation.gate import Comparison
 from adaptation.evaluation.log import ComparisonLog, EvaluationLog, version_id
 from adaptation.evaluation.look import Profile, Reference
-from adaptation.evaluation.looks import LookRecord, last_look
+from adaptation.evaluation.look_records import LookRecord, last_look
 from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import Pairs
 from adaptation.evaluation.prediction_results import InvalidPredictions, ResultsWriter

@@ -17,7 +17,7 @@ from adaptation.data.reviews import Reviews
 from adaptation.data.spans import Span
 from adaptation.data.waiting import waiting_of
 from adaptation.evaluation.decisions import Decided
-from adaptation.evaluation.looks import last_look
+from adaptation.evaluation.look_records import last_look
 from adaptation.io import storage
 from adaptation.io.journal import Journal
 from adaptation.trigger import Outcome

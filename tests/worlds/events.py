@@ -13,6 +13,7 @@ from aiohttp import web
 
 from adaptation.data.batches import Batch, BatchStore
 from adaptation.evaluation.decisions import Decided, record_decision
+from adaptation.evaluation.look_records import Look, LookRecord, Outcome, record_look
 from adaptation.events import Event, Outbox, Sources
 from adaptation.io import storage
 from adaptation.io.journal import Journal
@@ -90,18 +91,11 @@ class EventWorld:
         record_decision(self.batches, Decided(BATCH, 1, 100, 0.62, retrain, outcome, reason, 0.5, rollback, run, now()))
 
     def look(self, number: int, outcome: str) -> None:
-        """Record a look as `evaluation.looks` does."""
-        record = {
-            "batch": BATCH,
-            "snapshot": "digest",
-            "version": 1,
-            "champion": "1-abc",
-            "look": {"outcome": outcome, "reason": "the confidence has fallen", "images": 100},
-            "run": "evaluation-1",
-            "time": now(),
-        }
-        place = storage.join(self.batches.root, "_looks", BATCH, f"{number:04d}.json")
-        storage.create(place, json.dumps(record).encode())
+        """Add a look; each is of other images."""
+        found = Look(Outcome(outcome), "the confidence has fallen", 100)
+        record_look(
+            self.batches, LookRecord(BATCH, f"digest-{number}", 1, "1-abc", found, (), (), "evaluation-1", now())
+        )
 
     def live(self) -> None:
         """Let one event of every kind happen."""

@@ -149,11 +149,11 @@ def at_write(number: int, *, before: Callable[[], object] = int, after: Callable
     """Return `VertexClient._sent` with an action at its write of that number; reads are not counted."""
     original, writes = VertexClient._sent, itertools.count(1)
 
-    def sending(self: VertexClient, method: str, *request: Any) -> Any:
-        now = method != "GET" and next(writes) == number
+    def sending(self: VertexClient, request: Any) -> Any:
+        now = request.method != "GET" and next(writes) == number
         if now:
             before()
-        answer = original(self, method, *request)
+        answer = original(self, request)
         if now:
             after()
         return answer

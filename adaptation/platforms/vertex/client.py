@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +67,18 @@ class StillRunning(AdaptationError, TimeoutError):
     """The wait has timed out; what was waited for goes on."""
 
 
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    name: str
+    kind: type[object]  # of the answer
+    body: Mapping[str, Any] | None
+    query: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.name}"
+
+
 class _Transient(Exception):
     """A failure that may not come again. The effect of the request is unknown."""
 
@@ -85,7 +98,7 @@ class VertexClient:
           VertexUnreachable, VertexRefused, NoAccess: As for every request.
           UnreadableState: The response is none that Vertex AI gives; it names the request. As for every request, too.
         """
-        return self._repeated("GET", name, None, query, Version if "@" in name else Resource)
+        return self._repeated(_Request("GET", name, Version if "@" in name else Resource, None, query))
 
     def find(self, name: str) -> Json | None:
         """Return the resource of that name, or None."""
@@ -103,7 +116,7 @@ class VertexClient:
         token = ""
         for _ in range(MOST_PAGES):
             query |= {"pageSize": str(PAGE_SIZE), "pageToken": token}
-            page = self._repeated("GET", name, None, query, Page)
+            page = self._repeated(_Request("GET", name, Page, None, query))
             yield from page.get(field, [])
             before, token = token, page.get("nextPageToken", "")
             if not token:
@@ -132,11 +145,11 @@ class VertexClient:
 
     def change(self, method: str, name: str, body: Mapping[str, Any] | None = None, **query: str) -> Json:
         """Send a change that has the same effect when it is repeated."""
-        return self._repeated(method, name, body, query, _kind(name))
+        return self._repeated(_Request(method, name, _kind(name), body, query))
 
     def send(self, name: str, body: Mapping[str, Any], **query: str) -> Json:
         """Send a request that would have two effects if repeated: once. To be called within `once`."""
-        return self._sent("POST", name, body, query, _kind(name))
+        return self._sent(_Request("POST", name, _kind(name), body, query))
 
     def once(self, make: Callable[[], _T], look: Callable[[], _T | None]) -> _T:
         """Make something unless it exists; exactly once, over failures whose effect is unknown.
@@ -230,17 +243,10 @@ class VertexClient:
         credentials, _ = google.auth.default(scopes=[SCOPE])
         return AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
 
-    def _repeated(
-        self,
-        method: str,
-        name: str,
-        body: Mapping[str, Any] | None,
-        query: Mapping[str, str],
-        kind: type[object],
-    ) -> Json:
+    def _repeated(self, request: _Request) -> Json:
         for pause in self._pauses():
             try:
-                return self._sent(method, name, body, query, kind)
+                return self._sent(request)
             except _Transient as error:
                 failure = error
             time.sleep(pause)
@@ -259,36 +265,29 @@ class VertexClient:
         attempts = f"{self.config.retries.attempts} attempts at {self.config.url}"
         return VertexUnreachable(f"{attempts} failed, last: {failure}. Repeat it later: begun work will be found.")
 
-    def _sent(
-        self,
-        method: str,
-        name: str,
-        body: Mapping[str, Any] | None,
-        query: Mapping[str, str],
-        kind: type[object],
-    ) -> Json:
+    def _sent(self, request: _Request) -> Json:
         import google.auth.exceptions
         import requests
 
         try:
             response = self._session.request(
-                method,
-                f"{self.config.url}/v1/{name}",
-                json=body,
-                params={key: value for key, value in query.items() if value},
+                request.method,
+                f"{self.config.url}/v1/{request.name}",
+                json=request.body,
+                params={key: value for key, value in request.query.items() if value},
                 timeout=(CONNECT_SECONDS, self.config.retries.request_timeout),
                 allow_redirects=False,
             )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise VertexRefused(f"{self.config.url!r} is no address: {error}. Fix api_endpoint.") from error
         except (requests.RequestException, google.auth.exceptions.TransportError) as error:
-            raise _Transient(f"{method} {name}: {error}") from error
+            raise _Transient(f"{request}: {error}") from error
         except google.auth.exceptions.GoogleAuthError as error:
             if error.retryable:
-                raise _Transient(f"{method} {name}: {error}") from error
+                raise _Transient(f"{request}: {error}") from error
             raise NoAccess(f"no credentials that Vertex AI takes: {str(error).rstrip('.')}. {_LOG_IN}") from error
-        answer = _answer(f"{method} {name}", response)
-        codec.check(answer, kind, f"{method} {name}", remedy=_STRANGE)
+        answer = _answer(str(request), response)
+        codec.check(answer, request.kind, str(request), remedy=_STRANGE)
         return answer
 
 

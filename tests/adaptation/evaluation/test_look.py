@@ -13,8 +13,18 @@ import pytest
 
 from adaptation import codec
 from adaptation.data.batches import Batch, BatchStore
-from adaptation.evaluation.look import Look, Outcome, Profile, Reference, look, unknown
-from adaptation.evaluation.looks import FOLDER, LookRecord, Predicted, last_look, read_seen, record_look
+from adaptation.evaluation.look import Profile, Reference, look
+from adaptation.evaluation.look_records import (
+    FOLDER,
+    Look,
+    LookRecord,
+    Outcome,
+    Predicted,
+    last_look,
+    record_look,
+    unknown,
+)
+from adaptation.evaluation.looks import read_seen
 from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.prediction_results import ResultsWriter, read_probabilities
 from adaptation.io import storage

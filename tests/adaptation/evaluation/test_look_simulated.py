@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from adaptation.evaluation.look import LEVEL, Look, Outcome, Profile, Reference, look
+from adaptation.evaluation.look import LEVEL, Profile, Reference, look
+from adaptation.evaluation.look_records import Look, Outcome
 from adaptation.evaluation.mix import Recall
 from adaptation.evaluation.paired import upper_bound
 
