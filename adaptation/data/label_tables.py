@@ -269,12 +269,19 @@ def _image(data: Mapping[str, Any]) -> object:
 
 def _annotated(line: int, task: Mapping[str, Any]) -> str:
     """Return the label that the annotations of a task agree on; "" if there is none."""
-    valid = [one for one in task.get("annotations") or () if isinstance(one, dict) and not one.get("was_cancelled")]
-    results = [result for one in valid for result in one.get("result") or () if isinstance(result, dict)]
+    valid = [one for one in _list(line, task, "annotations") if isinstance(one, dict) and not one.get("was_cancelled")]
+    results = [result for one in valid for result in _list(line, one, "result") if isinstance(result, dict)]
     if others := sorted({str(result.get("type")) for result in results} - {"choices"}):
         raise ValueError(f"line {line}: the task has an annotation of the type {others[0]}, not choices. Remove it.")
     values = (result.get("value") for result in results)
-    return _only(line, [name for value in values if isinstance(value, dict) for name in value.get("choices") or ()])
+    return _only(line, [name for value in values if isinstance(value, dict) for name in _list(line, value, "choices")])
+
+
+def _list(line: int, task: Mapping[str, Any], field: str) -> Sequence[Any]:
+    value = task.get(field)
+    if not isinstance(value, list | None):
+        raise ValueError(f"line {line}: {field} is {str(value)[:100]!r}, and should be a list. Export it again.")
+    return value or ()
 
 
 def _only(line: int, labels: Sequence[object]) -> str:

@@ -78,6 +78,16 @@ def test_rows_have_the_lines_that_an_editor_shows(tmp_path: Path) -> None:
     assert [row.line for row in read_rows(table(tmp_path, tasks, "a.json"))] == [2, 4, 5]
 
 
+@pytest.mark.parametrize(
+    "annotations", [True, [{"result": True}], [{"result": [{"type": "choices", "value": {"choices": 3}}]}]], ids=str
+)
+def test_task_of_another_shape_is_refused_with_the_line(tmp_path: Path, annotations: object) -> None:
+    file = tmp_path / "export.json"
+    file.write_text(json.dumps([{"data": {"image": "ship_1.png"}, "annotations": annotations}]))
+    with pytest.raises(InvalidLabels, match=r"line 1: \w+ is '(True|3)', and should be a list. Export it again"):
+        read_rows(str(file))
+
+
 def test_task_without_a_valid_annotation_has_an_empty_label(tmp_path: Path) -> None:
     cancelled = task("2.jpg", "ship")
     cancelled["annotations"][0]["was_cancelled"] = True
